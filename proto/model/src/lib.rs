@@ -1,0 +1,29 @@
+//! The vocabulary in which Loadline makes every decision.
+//!
+//! Pure: no clock, file, socket or thread can be named here. Quantities are integers with their unit in the
+//! type, states are enums whose variants carry only what is valid there, and a [`JobSpec`] that exists is valid.
+//! Programs convert to and from the wire in their own `wire` modules.
+#![cfg_attr(not(test), no_std)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod cpuset;
+mod ids;
+mod job;
+mod observation;
+mod phase;
+mod quantity;
+mod receipt;
+mod resources;
+mod topology;
+
+pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use ids::{AttemptId, FleetId, Generation, JobId, LedgerId, NodeId, ParseIdError, Sequence};
+pub use job::{Elastic, JobDraft, JobSpec, OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tier, Workers};
+pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};
+pub use phase::{AttemptPhase, EndReason, Ended, JobOutcome, JobPhase, Peaks};
+pub use quantity::{Bytes, MilliCpu, ParseQuantityError, PerMille, Span, WallTime};
+pub use receipt::{Receipt, ReceiptAction, ReceiptSubject};
+pub use resources::{Amounts, CpuRequest, Gpu, Gpus, WorkerRequest};
+pub use topology::{NumaNode, Thread, Topology, TopologyProblem};

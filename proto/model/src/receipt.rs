@@ -1,0 +1,65 @@
+//! One record, one sentence: what was done to whom, why, and what to do about it (design §1).
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AttemptId, WallTime};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptAction {
+    /// The kernel killed it at its own limit.
+    OutOfMemory,
+    /// It was ended for production.
+    Evicted,
+    /// Its time was over.
+    TimeLimit,
+    /// A limit that something had changed was put back.
+    LimitRepaired,
+    /// A running unit without a ledger record was adopted.
+    OrphanAdopted,
+    /// An order was refused.
+    Refused,
+    /// A record that could not be read was kept aside.
+    RecordSetAside,
+}
+
+impl ReceiptAction {
+    /// The word used in tables, JSON and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OutOfMemory => "out_of_memory",
+            Self::Evicted => "evicted",
+            Self::TimeLimit => "time_limit",
+            Self::LimitRepaired => "limit_repaired",
+            Self::OrphanAdopted => "orphan_adopted",
+            Self::Refused => "refused",
+            Self::RecordSetAside => "record_set_aside",
+        }
+    }
+}
+
+/// Whom it happened to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptSubject {
+    /// One attempt.
+    Attempt(AttemptId),
+    /// The node as a whole, or a slice or file of it, by name.
+    Node(String),
+}
+
+/// What was done to whom, why, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// When, by the node's wall clock.
+    pub at: WallTime,
+    /// What was done.
+    pub action: ReceiptAction,
+    /// To whom.
+    pub subject: ReceiptSubject,
+    /// One sentence with the measured values and the next step.
+    pub sentence: String,
+}

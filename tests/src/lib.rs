@@ -1,0 +1,7 @@
+//! The whole system under test: guests that run the real thing, scenarios, benchmarks, and the repository's own rules.
+//!
+//! The testbed needs nothing of Loadline itself, so that it also works while Loadline does not build.
+
+pub mod clock;
+pub mod scenarios;
+pub mod testbed;

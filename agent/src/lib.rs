@@ -1,1 +1,11 @@
-//! (to be written)
+//! Loadline on one node: the warden holds the line, the agent carries its voice.
+//!
+//! Both programs are thin shells around `loadline-policy`: they observe, let it decide, apply and report.
+//! Everything that touches the operating system stands under [`host`].
+
+pub mod agent;
+pub mod config;
+pub mod host;
+pub mod ledger;
+pub mod preflight;
+pub mod warden;

@@ -1,0 +1,1 @@
+//! The node's voice: its session with the fleet, metrics and logs. Without privilege.

@@ -1,0 +1,7 @@
+//! `loadline-agent`: see the library's `agent` module.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::FAILURE
+}

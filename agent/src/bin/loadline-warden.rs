@@ -1,0 +1,7 @@
+//! `loadline-warden`: see the library's `warden` module.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::FAILURE
+}

@@ -1,0 +1,1 @@
+//! The edge to the operating system: systemd, cgroups, users, clocks, kernel files. Nothing else touches them.

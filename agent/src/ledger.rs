@@ -1,0 +1,1 @@
+//! What the warden must not forget: attempts with their orders, events, the applied generation.

@@ -1,0 +1,1 @@
+//! The requirements that Loadline has of a host, satisfied and missed, by name.

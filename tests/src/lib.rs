@@ -2,6 +2,8 @@
 //!
 //! The testbed needs nothing of Loadline itself, so that it also works while Loadline does not build.
 
+pub mod cli;
 pub mod clock;
+pub mod load;
 pub mod scenarios;
 pub mod testbed;

@@ -1,0 +1,194 @@
+//! The loops: send when meant (open) or when answered (closed), wait in `ppoll` in between.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+use super::arrivals::Arrivals;
+use super::connection::{Answer, Connection};
+use super::histogram::LoadReport;
+use crate::clock;
+
+/// What to load, how hard, how long.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The service.
+    pub target: SocketAddr,
+    /// The page, beginning with a slash.
+    pub path: String,
+    /// How long requests go out.
+    pub length: Duration,
+    /// Open: the most connections at once. Closed: exactly so many.
+    pub connections: usize,
+    /// How long to wait for the last answers.
+    pub drain: Duration,
+}
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The service did not take the first connection.
+    #[error("connecting to {target}: is the service running?")]
+    Connect {
+        /// The service.
+        target: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused to wait.
+    #[error("waiting for answers")]
+    Poll(#[source] nix::Error),
+}
+
+struct Loop<'a> {
+    plan: &'a Plan,
+    request: Vec<u8>,
+    connections: Vec<Connection>,
+    waiting: VecDeque<u64>,
+    start: Instant,
+    report: LoadReport,
+}
+
+fn ns(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sends at the meant instants, whatever the answers do.
+///
+/// # Errors
+/// When the service takes no connection at all.
+pub fn open_loop(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadError> {
+    let mut run = Loop::new(plan, plan.connections.min(4))?;
+    let end_ns = ns(plan.length);
+    let mut arrivals = arrivals.take_while(|meant| *meant < end_ns).peekable();
+    loop {
+        let now = ns(run.start.elapsed());
+        while let Some(meant) = arrivals.next_if(|meant| *meant <= now) {
+            run.report.requests += 1;
+            run.report.lateness.record_us((ns(run.start.elapsed()) - meant) / 1000);
+            run.waiting.push_back(meant);
+        }
+        run.send_waiting();
+        let next = arrivals.peek().copied();
+        let over = ns(plan.length + plan.drain);
+        if next.is_none() && (run.is_idle() || now > over) {
+            break;
+        }
+        run.wait_until(next.unwrap_or(over))?;
+    }
+    Ok(run.finish())
+}
+
+/// Sends on every connection as soon as it was answered: how much the service can do at most.
+///
+/// # Errors
+/// When the service takes no connection at all.
+pub fn closed_loop(plan: &Plan) -> Result<LoadReport, LoadError> {
+    let mut run = Loop::new(plan, plan.connections)?;
+    let end_ns = ns(plan.length);
+    while ns(run.start.elapsed()) < end_ns {
+        let idle = run.connections.iter().filter(|c| c.meant_ns.is_none()).count();
+        for _ in 0..idle {
+            run.report.requests += 1;
+            run.waiting.push_back(ns(run.start.elapsed()));
+        }
+        run.send_waiting();
+        run.wait_until(end_ns)?;
+    }
+    // What is still under way at the end of a closed run was never late: it does not count as an error.
+    let open = run.connections.iter().filter(|c| c.meant_ns.is_some()).count() as u64;
+    run.report.requests -= open;
+    run.connections.clear();
+    Ok(run.finish())
+}
+
+impl<'a> Loop<'a> {
+    fn new(plan: &'a Plan, connections: usize) -> Result<Self, LoadError> {
+        let open = |_| Connection::open(plan.target);
+        let connections = (0..connections.max(1))
+            .map(open)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| LoadError::Connect { target: plan.target, source })?;
+        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", plan.path, plan.target).into_bytes();
+        let (waiting, report) = (VecDeque::new(), LoadReport::default());
+        Ok(Self { plan, request, connections, waiting, start: clock::now(), report })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.connections.iter().all(|c| c.meant_ns.is_none())
+    }
+
+    /// Hands waiting requests to idle connections, opening more as far as allowed.
+    fn send_waiting(&mut self) {
+        while let Some(meant) = self.waiting.front().copied() {
+            let index = match self.connections.iter().position(|c| c.meant_ns.is_none()) {
+                Some(index) => index,
+                None if self.connections.len() < self.plan.connections => {
+                    let Ok(connection) = Connection::open(self.plan.target) else {
+                        self.waiting.pop_front();
+                        self.report.errors += 1;
+                        continue;
+                    };
+                    self.connections.push(connection);
+                    self.connections.len() - 1
+                }
+                None => return,
+            };
+            self.waiting.pop_front();
+            if self.connections[index].send(&self.request, meant).is_err() {
+                self.fail(index);
+            }
+        }
+    }
+
+    fn fail(&mut self, index: usize) {
+        self.report.errors += 1;
+        self.connections.swap_remove(index);
+    }
+
+    /// Sleeps until an answer comes or the instant is there, then takes all answers that came.
+    fn wait_until(&mut self, instant_ns: u64) -> Result<(), LoadError> {
+        let left = instant_ns.saturating_sub(ns(self.start.elapsed()));
+        let timeout = TimeSpec::from_duration(Duration::from_nanos(left));
+        let ready: Vec<bool> = {
+            let mut fds: Vec<PollFd<'_>> =
+                self.connections.iter().map(|c| PollFd::new(c.fd(), PollFlags::POLLIN)).collect();
+            match ppoll(&mut fds, Some(timeout), None) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(LoadError::Poll(error)),
+            }
+            fds.iter().map(|fd| fd.any().unwrap_or(true)).collect()
+        };
+        for index in (0..ready.len()).rev().filter(|index| ready[*index]) {
+            self.take(index);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, index: usize) {
+        let meant = self.connections[index].meant_ns;
+        match (self.connections[index].receive(), meant) {
+            (Ok(Answer::Complete { ok }), Some(meant)) => {
+                let latency = ns(self.start.elapsed()).saturating_sub(meant);
+                self.report.latencies.record_us(latency / 1000);
+                self.report.errors += u64::from(!ok);
+            }
+            (Ok(Answer::Pending), Some(_)) => {}
+            (Err(_), Some(_)) => self.fail(index),
+            // An idle connection that the service closed (keep-alive is over): no request was lost.
+            (_, None) => drop(self.connections.swap_remove(index)),
+        }
+    }
+
+    fn finish(mut self) -> LoadReport {
+        let open = self.connections.iter().filter(|c| c.meant_ns.is_some()).count() + self.waiting.len();
+        self.report.errors += open as u64;
+        self.report.elapsed_us = ns(self.start.elapsed()) / 1000;
+        self.report
+    }
+}

@@ -51,7 +51,13 @@ fn main() -> Result<()> {
     };
     let length = Duration::from_secs(args.seconds);
     let drain = Duration::from_secs(10);
-    let plan = Plan { target: args.target, path: args.path, length, connections, drain };
+    let plan = Plan {
+        target: args.target,
+        path: args.path,
+        length,
+        connections,
+        drain,
+    };
     let report = match args.kind {
         Kind::Open { rate, seed } => open_loop(&plan, Arrivals::poisson(rate, seed))?,
         Kind::Closed { .. } => closed_loop(&plan)?,

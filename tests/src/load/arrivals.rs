@@ -12,8 +12,11 @@ impl Arrivals {
     /// `rate_per_s` requests a second on average.
     #[must_use]
     pub fn poisson(rate_per_s: u32, seed: u64) -> Self {
-        let mut arrivals =
-            Self { state: seed, mean_gap_ns: 1e9 / f64::from(rate_per_s.max(1)), next_ns: 0.0 };
+        let mut arrivals = Self {
+            state: seed,
+            mean_gap_ns: 1e9 / f64::from(rate_per_s.max(1)),
+            next_ns: 0.0,
+        };
         arrivals.advance();
         arrivals
     }
@@ -55,9 +58,15 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of minutes are far below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "nanoseconds of minutes are far below 2^53"
+    )]
     fn the_rate_and_the_spread_are_those_of_a_poisson_process() {
-        let instants: Vec<f64> = Arrivals::poisson(100, 7).take(20_000).map(|ns| ns as f64).collect();
+        let instants: Vec<f64> = Arrivals::poisson(100, 7)
+            .take(20_000)
+            .map(|ns| ns as f64)
+            .collect();
         assert!(instants.is_sorted());
         let rate = 20_000.0 / (instants[19_999] / 1e9);
         assert!((98.0..102.0).contains(&rate), "{rate}");

@@ -24,7 +24,11 @@ impl Connection {
         let stream = TcpStream::connect(target)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, received: Vec::with_capacity(4096), meant_ns: None })
+        Ok(Self {
+            stream,
+            received: Vec::with_capacity(4096),
+            meant_ns: None,
+        })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -36,7 +40,11 @@ impl Connection {
         self.meant_ns = Some(meant_ns);
         // A request is a few hundred bytes into an empty socket buffer: a short write means a broken peer.
         let written = self.stream.write(request)?;
-        if written == request.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        if written == request.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
     }
 
     /// Reads what has come.
@@ -67,14 +75,21 @@ fn judge(received: &[u8]) -> io::Result<Answer> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let head = std::str::from_utf8(&received[..head_len]).map_err(|_| bad("head is not text"))?;
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or_else(|| bad("no status"))?;
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .ok_or_else(|| bad("no status"))?;
     let length: usize = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .and_then(|(_, value)| value.trim().parse().ok())
         .ok_or_else(|| bad("no Content-Length"))?;
     let complete = received.len() >= head_len + 4 + length;
-    Ok(if complete { Answer::Complete { ok: status == "200" } } else { Answer::Pending })
+    Ok(if complete {
+        Answer::Complete { ok: status == "200" }
+    } else {
+        Answer::Pending
+    })
 }
 
 #[cfg(test)]

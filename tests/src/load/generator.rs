@@ -70,7 +70,9 @@ pub fn open_loop(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadErro
         let now = ns(run.start.elapsed());
         while let Some(meant) = arrivals.next_if(|meant| *meant <= now) {
             run.report.requests += 1;
-            run.report.lateness.record_us((ns(run.start.elapsed()) - meant) / 1000);
+            run.report
+                .lateness
+                .record_us((ns(run.start.elapsed()) - meant) / 1000);
             run.waiting.push_back(meant);
         }
         run.send_waiting();
@@ -113,10 +115,20 @@ impl<'a> Loop<'a> {
         let connections = (0..connections.max(1))
             .map(open)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| LoadError::Connect { target: plan.target, source })?;
+            .map_err(|source| LoadError::Connect {
+                target: plan.target,
+                source,
+            })?;
         let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", plan.path, plan.target).into_bytes();
         let (waiting, report) = (VecDeque::new(), LoadReport::default());
-        Ok(Self { plan, request, connections, waiting, start: clock::now(), report })
+        Ok(Self {
+            plan,
+            request,
+            connections,
+            waiting,
+            start: clock::now(),
+            report,
+        })
     }
 
     fn is_idle(&self) -> bool {
@@ -156,8 +168,11 @@ impl<'a> Loop<'a> {
         let left = instant_ns.saturating_sub(ns(self.start.elapsed()));
         let timeout = TimeSpec::from_duration(Duration::from_nanos(left));
         let ready: Vec<bool> = {
-            let mut fds: Vec<PollFd<'_>> =
-                self.connections.iter().map(|c| PollFd::new(c.fd(), PollFlags::POLLIN)).collect();
+            let mut fds: Vec<PollFd<'_>> = self
+                .connections
+                .iter()
+                .map(|c| PollFd::new(c.fd(), PollFlags::POLLIN))
+                .collect();
             match ppoll(&mut fds, Some(timeout), None) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(LoadError::Poll(error)),

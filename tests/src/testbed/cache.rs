@@ -17,7 +17,8 @@ impl Cache {
     /// # Errors
     /// When the folder cannot be made; says how to choose another.
     pub fn open() -> Result<Self> {
-        let root = std::env::var_os("LOADLINE_CACHE").map_or_else(|| "/var/cache/loadline".into(), PathBuf::from);
+        let root =
+            std::env::var_os("LOADLINE_CACHE").map_or_else(|| "/var/cache/loadline".into(), PathBuf::from);
         Self::at(root)
     }
 
@@ -29,7 +30,10 @@ impl Cache {
         let cache = Self { root };
         for folder in [cache.images(), cache.runs()] {
             fs::create_dir_all(&folder).with_context(|| {
-                format!("make {}; set LOADLINE_CACHE to a folder that you may write", folder.display())
+                format!(
+                    "make {}; set LOADLINE_CACHE to a folder that you may write",
+                    folder.display()
+                )
             })?;
         }
         Ok(cache)
@@ -112,7 +116,10 @@ impl RunDir {
     pub fn take(cache: &Cache, name: &str) -> Result<Self> {
         let path = cache.runs().join(name);
         if path.as_os_str().len() > SOCKET_ROOM {
-            bail!("{} is too long for Unix sockets; choose a shorter LOADLINE_CACHE or fleet name", path.display());
+            bail!(
+                "{} is too long for Unix sockets; choose a shorter LOADLINE_CACHE or fleet name",
+                path.display()
+            );
         }
         let Some(lock) = Lock::attempt(&lock_of(&path))? else {
             bail!("a fleet named {name} is up; `testbed down {name}` ends it");
@@ -154,7 +161,12 @@ pub fn sweep(cache: &Cache) -> Result<Vec<String>> {
         let path = entry.context("read the run folder")?.path();
         if path.is_dir() && Lock::attempt(&lock_of(&path))?.is_some() {
             fs::remove_dir_all(&path).with_context(|| format!("clear {}", path.display()))?;
-            swept.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            swept.push(
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
     }
     Ok(swept)
@@ -169,7 +181,12 @@ pub fn live(cache: &Cache) -> Result<Vec<String>> {
     for entry in fs::read_dir(cache.runs()).context("read the run folder")? {
         let path = entry.context("read the run folder")?.path();
         if path.is_dir() && Lock::attempt(&lock_of(&path))?.is_none() {
-            names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            names.push(
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
     }
     names.sort();
@@ -185,7 +202,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let cache = Cache::at(place.path().to_owned()).unwrap();
         let run = RunDir::take(&cache, "a").unwrap();
-        assert!(RunDir::take(&cache, "a").unwrap_err().to_string().contains("testbed down a"));
+        assert!(
+            RunDir::take(&cache, "a")
+                .unwrap_err()
+                .to_string()
+                .contains("testbed down a")
+        );
         assert_eq!(live(&cache).unwrap(), ["a"]);
         assert!(sweep(&cache).unwrap().is_empty());
         drop(run);

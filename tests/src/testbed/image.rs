@@ -125,10 +125,16 @@ impl Image {
         let out = work.join("out");
         fs::create_dir(&out).with_context(|| format!("make {}", out.display()))?;
         let mut build = as_root("bash");
-        build.arg(work.join("scripts/build.sh")).args([self.suite(), self.kernel_package()]);
+        build
+            .arg(work.join("scripts/build.sh"))
+            .args([self.suite(), self.kernel_package()]);
         build.arg(&out).arg(mirror());
         let status = build.status().context("start the image build")?;
-        ensure!(status.success(), "building the image {} failed ({status})", self.name());
+        ensure!(
+            status.success(),
+            "building the image {} failed ({status})",
+            self.name()
+        );
         fs::rename(&out, place).with_context(|| format!("put {} in place", place.display()))?;
         remove_tree(&work)
     }
@@ -137,8 +143,11 @@ impl Image {
 /// Trees of another root's files need root to go.
 fn remove_tree(path: &Path) -> Result<()> {
     if path.exists() {
-        let status =
-            as_root("rm").args(["-rf", "--one-file-system"]).arg(path).status().context("start rm")?;
+        let status = as_root("rm")
+            .args(["-rf", "--one-file-system"])
+            .arg(path)
+            .status()
+            .context("start rm")?;
         ensure!(status.success(), "cannot remove {} ({status})", path.display());
     }
     Ok(())
@@ -159,7 +168,13 @@ fn as_root(program: &str) -> Command {
 fn mirror() -> String {
     const DEFAULT: &str = "http://deb.debian.org/debian";
     let listed = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(SITE)", "Created-By: Packages", "Component: main"])
+        .args([
+            "indextargets",
+            "--format",
+            "$(SITE)",
+            "Created-By: Packages",
+            "Component: main",
+        ])
         .output();
     let Ok(output) = listed else { return DEFAULT.into() };
     String::from_utf8_lossy(&output.stdout)

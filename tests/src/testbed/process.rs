@@ -38,8 +38,12 @@ pub fn bound(program: impl AsRef<OsStr>) -> Command {
 /// When the process cannot be started.
 pub fn start(command: Command) -> io::Result<Child> {
     let (answer, result) = mpsc::sync_channel(1);
-    STARTER.send(Order { command, answer }).map_err(|_| io::Error::other("the starting thread is gone"))?;
-    result.recv().map_err(|_| io::Error::other("the starting thread is gone"))?
+    STARTER
+        .send(Order { command, answer })
+        .map_err(|_| io::Error::other("the starting thread is gone"))?;
+    result
+        .recv()
+        .map_err(|_| io::Error::other("the starting thread is gone"))?
 }
 
 /// Kills a child and waits for its end; one that has ended already is fine.
@@ -65,7 +69,10 @@ mod tests {
         })
         .join()
         .unwrap();
-        assert!(child.try_wait().unwrap().is_none(), "killed when the asking thread ended");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "killed when the asking thread ended"
+        );
         end(&mut child);
         assert!(child.try_wait().unwrap().is_some());
     }

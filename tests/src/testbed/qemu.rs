@@ -58,33 +58,63 @@ impl Boot<'_> {
     /// The words after `qemu-system-x86_64`.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
-        let mut words: Vec<String> = ["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
-            .into_iter()
-            .chain(self.accel.words())
-            .map(Into::into)
-            .collect();
+        let mut words: Vec<String> = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "q35",
+        ]
+        .into_iter()
+        .chain(self.accel.words())
+        .map(Into::into)
+        .collect();
         words.extend(self.topology());
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         add("-kernel", self.kernel.display().to_string());
         add("-append", self.kernel_line());
-        add("-drive", format!("file={},format=qcow2,if=none,id=root,cache=unsafe", self.overlay.display()));
+        add(
+            "-drive",
+            format!(
+                "file={},format=qcow2,if=none,id=root,cache=unsafe",
+                self.overlay.display()
+            ),
+        );
         add("-device", "nvme,drive=root,serial=root".into());
-        add("-netdev", format!("user,id=door,hostfwd=tcp:127.0.0.1:{}-:22", self.ssh_port));
+        add(
+            "-netdev",
+            format!("user,id=door,hostfwd=tcp:127.0.0.1:{}-:22", self.ssh_port),
+        );
         add("-device", "virtio-net-pci,netdev=door,romfile=".into());
-        add("-netdev", format!("socket,id=lan,mcast={},localaddr=127.0.0.1", self.lan));
+        add(
+            "-netdev",
+            format!("socket,id=lan,mcast={},localaddr=127.0.0.1", self.lan),
+        );
         add(
             "-device",
-            format!("virtio-net-pci,netdev=lan,mac=52:54:00:77:00:{:02x},romfile=", self.number),
+            format!(
+                "virtio-net-pci,netdev=lan,mac=52:54:00:77:00:{:02x},romfile=",
+                self.number
+            ),
         );
         add("-device", "virtio-rng-pci".into());
-        add("-chardev", format!("file,id=console,append=on,path={}", self.console.display()));
+        add(
+            "-chardev",
+            format!("file,id=console,append=on,path={}", self.console.display()),
+        );
         add("-serial", "chardev:console".into());
         add("-qmp", format!("unix:{},server=on,wait=off", self.qmp.display()));
         words
     }
 
     fn topology(&self) -> Vec<String> {
-        let GuestSpec { cpus, numa, memory_mib, .. } = self.spec;
+        let GuestSpec {
+            cpus,
+            numa,
+            memory_mib,
+            ..
+        } = self.spec;
         let cores = cpus / numa;
         let mut words = vec![
             "-smp".to_owned(),
@@ -126,7 +156,9 @@ impl Boot<'_> {
 
 /// The same over reboots and power cuts, different for each guest.
 fn machine_id(number: u8, name: &str) -> String {
-    let name = name.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(131).wrapping_add(byte.into()));
+    let name = name.bytes().fold(0u64, |hash, byte| {
+        hash.wrapping_mul(131).wrapping_add(byte.into())
+    });
     format!("10ad11ae{number:08x}{name:016x}")
 }
 
@@ -155,9 +187,18 @@ mod tests {
     #[test]
     fn numa_nodes_share_cpus_and_memory_without_gap() {
         let words = boot(&GuestSpec::new("n", Image::Debian12, 4).numa(2).memory_mib(2048)).join(" ");
-        assert!(words.contains("-smp 4,sockets=2,cores=2,threads=1 -m 2048M"), "{words}");
-        assert!(words.contains("size=1024M -numa node,nodeid=0,cpus=0-1,memdev=m0"), "{words}");
-        assert!(words.contains("size=1024M -numa node,nodeid=1,cpus=2-3,memdev=m1"), "{words}");
+        assert!(
+            words.contains("-smp 4,sockets=2,cores=2,threads=1 -m 2048M"),
+            "{words}"
+        );
+        assert!(
+            words.contains("size=1024M -numa node,nodeid=0,cpus=0-1,memdev=m0"),
+            "{words}"
+        );
+        assert!(
+            words.contains("size=1024M -numa node,nodeid=1,cpus=2-3,memdev=m1"),
+            "{words}"
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ impl Qmp {
     /// When QEMU does not answer.
     pub fn open(path: &Path) -> Result<Self> {
         let writer = UnixStream::connect(path).with_context(|| format!("connect {}", path.display()))?;
-        writer.set_read_timeout(Some(LIMIT)).context("limit the wait for QEMU")?;
+        writer
+            .set_read_timeout(Some(LIMIT))
+            .context("limit the wait for QEMU")?;
         let reader = BufReader::new(writer.try_clone().context("share the QEMU socket")?);
         let mut qmp = Self { reader, writer };
         qmp.line().context("read QEMU's greeting")?;
@@ -41,7 +43,9 @@ impl Qmp {
         let request = json!({"execute": name, "arguments": arguments});
         writeln!(self.writer, "{request}").with_context(|| format!("send {name} to QEMU"))?;
         loop {
-            let mut answer = self.line().with_context(|| format!("read QEMU's answer to {name}"))?;
+            let mut answer = self
+                .line()
+                .with_context(|| format!("read QEMU's answer to {name}"))?;
             if let Some(error) = answer.get("error") {
                 bail!("QEMU refuses {name}: {error}");
             }
@@ -57,7 +61,8 @@ impl Qmp {
     /// # Errors
     /// As [`Qmp::command`].
     pub fn set_link(&mut self, netdev: &str, up: bool) -> Result<()> {
-        self.command("set_link", json!({"name": netdev, "up": up})).map(|_| ())
+        self.command("set_link", json!({"name": netdev, "up": up}))
+            .map(|_| ())
     }
 
     /// Opens a loopback port of the host that leads to a port of the guest.
@@ -69,7 +74,10 @@ impl Qmp {
         let answer = self.command("human-monitor-command", json!({"command-line": line}))?;
         match answer.as_str() {
             Some("") => Ok(()),
-            other => bail!("QEMU cannot forward {host_port} to {guest_port}: {}", other.unwrap_or("no answer")),
+            other => bail!(
+                "QEMU cannot forward {host_port} to {guest_port}: {}",
+                other.unwrap_or("no answer")
+            ),
         }
     }
 

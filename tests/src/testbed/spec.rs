@@ -37,7 +37,12 @@ pub enum SpecError {
     Image(String),
     /// A number out of range.
     #[error("guest {guest}: {what} is {value:?}, which must be {must}")]
-    Number { guest: String, what: &'static str, value: String, must: &'static str },
+    Number {
+        guest: String,
+        what: &'static str,
+        value: String,
+        must: &'static str,
+    },
     /// CPUs do not divide among the NUMA nodes.
     #[error("guest {guest}: {cpus} CPUs do not divide into {numa} NUMA nodes")]
     Uneven { guest: String, cpus: u32, numa: u32 },
@@ -99,7 +104,11 @@ impl GuestSpec {
             || !self.cpus.is_multiple_of(self.numa)
             || !self.memory_mib.is_multiple_of(self.numa)
         {
-            return Err(SpecError::Uneven { guest: self.name.clone(), cpus: self.cpus, numa: self.numa });
+            return Err(SpecError::Uneven {
+                guest: self.name.clone(),
+                cpus: self.cpus,
+                numa: self.numa,
+            });
         }
         Ok(())
     }
@@ -142,7 +151,10 @@ impl FromStr for Image {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        Self::ALL.into_iter().find(|image| image.name() == text).ok_or_else(|| SpecError::Image(text.into()))
+        Self::ALL
+            .into_iter()
+            .find(|image| image.name() == text)
+            .ok_or_else(|| SpecError::Image(text.into()))
     }
 }
 
@@ -173,7 +185,9 @@ mod tests {
         let list = parse_list("fleet:debian13:2,node2:debian12:4,numa=2,mem=2048,x:debian12:1").unwrap();
         let want = [
             GuestSpec::new("fleet", Image::Debian13, 2),
-            GuestSpec::new("node2", Image::Debian12, 4).numa(2).memory_mib(2048),
+            GuestSpec::new("node2", Image::Debian12, 4)
+                .numa(2)
+                .memory_mib(2048),
             GuestSpec::new("x", Image::Debian12, 1),
         ];
         assert_eq!(list, want);
@@ -185,9 +199,18 @@ mod tests {
         assert_eq!(error("a:debian12"), SpecError::Form("a:debian12".into()));
         assert_eq!(error("a:debian11:2"), SpecError::Image("debian11".into()));
         assert_eq!(error("Ab:debian12:2"), SpecError::Name("Ab".into()));
-        assert!(matches!(error("a:debian12:0"), SpecError::Number { what: "cpus", .. }));
-        assert!(matches!(error("a:debian12:2,mem=1"), SpecError::Number { what: "mem", .. }));
+        assert!(matches!(
+            error("a:debian12:0"),
+            SpecError::Number { what: "cpus", .. }
+        ));
+        assert!(matches!(
+            error("a:debian12:2,mem=1"),
+            SpecError::Number { what: "mem", .. }
+        ));
         assert!(matches!(error("a:debian12:3,numa=2"), SpecError::Uneven { .. }));
-        assert_eq!(error("a:debian12:2,disk=1"), SpecError::Form("a:debian12:2,disk=1".into()));
+        assert_eq!(
+            error("a:debian12:2,disk=1"),
+            SpecError::Form("a:debian12:2,disk=1".into())
+        );
     }
 }

@@ -51,7 +51,11 @@ impl Ssh {
             ctl = run.join(format!("{name}.ctl")).display(),
         );
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
-        Ok(Self { name: name.into(), config, port })
+        Ok(Self {
+            name: name.into(),
+            config,
+            port,
+        })
     }
 
     /// The client configuration.
@@ -69,8 +73,14 @@ impl Ssh {
             return Ok(Look::Pending(state));
         }
         let mut command = process::bound("ssh");
-        command.arg("-F").arg(&self.config).args(["-M", "-N", "-o", "ControlPersist=no", &self.name]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("-F")
+            .arg(&self.config)
+            .args(["-M", "-N", "-o", "ControlPersist=no", &self.name]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut master = process::start(command).context("start ssh")?;
         let mut ended = None;
         let open = wait_for("ssh connection", Duration::from_secs(60), || {
@@ -78,8 +88,15 @@ impl Ssh {
                 ended = Some(status);
                 return Ok(Look::Done(()));
             }
-            let check = self.client(&["-O", "check"]).output().context("run ssh -O check")?;
-            Ok(if check.status.success() { Look::Done(()) } else { Look::Pending("no answer yet".into()) })
+            let check = self
+                .client(&["-O", "check"])
+                .output()
+                .context("run ssh -O check")?;
+            Ok(if check.status.success() {
+                Look::Done(())
+            } else {
+                Look::Pending("no answer yet".into())
+            })
         });
         match (open, ended) {
             (Ok(()), None) => Ok(Look::Done(master)),
@@ -101,7 +118,9 @@ impl Ssh {
     fn banner(&self) -> std::result::Result<(), String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(|error| error.to_string())?;
         let limit = Some(Duration::from_secs(5));
-        stream.set_read_timeout(limit).map_err(|error| error.to_string())?;
+        stream
+            .set_read_timeout(limit)
+            .map_err(|error| error.to_string())?;
         let mut start = [0; 4];
         match stream.read_exact(&mut start) {
             Ok(()) if &start == b"SSH-" => Ok(()),
@@ -120,7 +139,10 @@ impl Ssh {
     #[must_use]
     pub fn command(&self, script: &str) -> Command {
         let mut command = process::bound("ssh");
-        command.arg("-F").arg(&self.config).args(["-T", "-o", "BatchMode=yes", &self.name, "--", script]);
+        command
+            .arg("-F")
+            .arg(&self.config)
+            .args(["-T", "-o", "BatchMode=yes", &self.name, "--", script]);
         command
     }
 
@@ -129,20 +151,35 @@ impl Ssh {
     ///
     /// # Errors
     /// When the client cannot be run or the time is over; a command that fails is no error here.
-    pub fn run(&self, script: &str, input: Vec<u8>, limit: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    pub fn run(
+        &self,
+        script: &str,
+        input: Vec<u8>,
+        limit: Duration,
+    ) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         let mut command = self.command(script);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = process::start(command).context("start ssh")?;
         let (sender, ended) = mpsc::channel();
         let stdin = child.stdin.take().context("ssh without standard input")?;
         std::thread::spawn(move || feed(stdin, &input));
-        let stdout = collect(child.stdout.take().context("ssh without standard output")?, sender.clone());
+        let stdout = collect(
+            child.stdout.take().context("ssh without standard output")?,
+            sender.clone(),
+        );
         let stderr = collect(child.stderr.take().context("ssh without standard error")?, sender);
         let start = crate::clock::now();
         for _ in 0..2 {
             if ended.recv_timeout(limit.saturating_sub(start.elapsed())).is_err() {
                 process::end(&mut child);
-                bail!("{}: {script:?} has not ended within {} s", self.name, limit.as_secs_f32());
+                bail!(
+                    "{}: {script:?} has not ended within {} s",
+                    self.name,
+                    limit.as_secs_f32()
+                );
             }
         }
         let status = child.wait().context("wait for ssh")?;
@@ -157,7 +194,12 @@ impl Ssh {
     pub fn put(&self, from: &Path, to: &str, limit: Duration) -> Result<()> {
         let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
         let (status, _, stderr) = self.run(&format!("cat > {to}"), bytes, limit)?;
-        ensure!(status.success(), "{}: write {to}: {}", self.name, String::from_utf8_lossy(&stderr).trim());
+        ensure!(
+            status.success(),
+            "{}: write {to}: {}",
+            self.name,
+            String::from_utf8_lossy(&stderr).trim()
+        );
         Ok(())
     }
 
@@ -167,7 +209,12 @@ impl Ssh {
     /// When it cannot be read there or written here.
     pub fn get(&self, from: &str, to: &Path, limit: Duration) -> Result<()> {
         let (status, stdout, stderr) = self.run(&format!("cat {from}"), Vec::new(), limit)?;
-        ensure!(status.success(), "{}: read {from}: {}", self.name, String::from_utf8_lossy(&stderr).trim());
+        ensure!(
+            status.success(),
+            "{}: read {from}: {}",
+            self.name,
+            String::from_utf8_lossy(&stderr).trim()
+        );
         fs::write(to, stdout).with_context(|| format!("write {}", to.display()))
     }
 }

@@ -28,7 +28,10 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result
         match look()? {
             Look::Done(value) => return Ok(value),
             Look::Pending(state) if start.elapsed() >= limit => {
-                bail!("{what}: not within {} s; last state: {state}", limit.as_secs_f32());
+                bail!(
+                    "{what}: not within {} s; last state: {state}",
+                    limit.as_secs_f32()
+                );
             }
             Look::Pending(_) => clock::pause(REST),
         }
@@ -49,12 +52,18 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(looks >= 2);
-        assert!(error.starts_with("door opens: not within 0.3 s; last state: closed, look "), "{error}");
+        assert!(
+            error.starts_with("door opens: not within 0.3 s; last state: closed, look "),
+            "{error}"
+        );
         assert!(error.ends_with(&looks.to_string()), "{error}");
     }
 
     #[test]
     fn a_condition_that_holds_at_the_last_look_counts() {
-        assert_eq!(wait_for("value", Duration::ZERO, || Ok(Look::Done(7))).unwrap(), 7);
+        assert_eq!(
+            wait_for("value", Duration::ZERO, || Ok(Look::Done(7))).unwrap(),
+            7
+        );
     }
 }

@@ -1,1 +1,5 @@
-//! (to be written)
+//! Loadline's fleet manager.
+#![warn(missing_docs)]
+pub mod ca;
+pub mod clock;
+pub mod trust;

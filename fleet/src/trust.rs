@@ -1,0 +1,12 @@
+//! Who is at the other end of a connection, and what they may do.
+//!
+//! [`identity`] reads a name from a verified certificate, [`authorize`] is the one table of roles and actions,
+//! [`directory`] is the view of people and bans that every call is checked against.
+
+mod authorize;
+mod directory;
+mod identity;
+
+pub use authorize::{Action, Actor, Denied, Role, authorize};
+pub use directory::{Refusal, Directory, DirectorySource, Person};
+pub use identity::{Identity, IdentityProblem, PeerCertificate, is_user_name, spiffe_uri};

@@ -39,6 +39,8 @@ impl fmt::Debug for Clock {
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 fn system_now() -> WallTime {
     // A clock before 1970 reads as 1970: certificates made then are refused, which is the safe side.
-    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -8,5 +8,5 @@ mod directory;
 mod identity;
 
 pub use authorize::{Action, Actor, Denied, Role, authorize};
-pub use directory::{Refusal, Directory, DirectorySource, Person};
+pub use directory::{Directory, DirectorySource, Person, Refusal};
 pub use identity::{Identity, IdentityProblem, PeerCertificate, is_user_name, spiffe_uri};

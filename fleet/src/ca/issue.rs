@@ -113,7 +113,9 @@ pub struct Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("fingerprint", &self.fingerprint())
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,7 +127,9 @@ impl Authority {
     pub fn generate(fleet: FleetId, now: WallTime) -> Result<(String, String), IssueError> {
         let key = KeyPair::generate().map_err(IssueError::Sign)?;
         let mut params = blank(now, CA_LIFE);
-        params.distinguished_name.push(DnType::CommonName, format!("Loadline fleet {fleet}"));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("Loadline fleet {fleet}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(IssueError::Sign)?;
@@ -141,13 +145,18 @@ impl Authority {
         let certificates = CertificateDer::pem_slice_iter(certificates_pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(AuthorityError::NoCertificate)?;
-        let first = certificates
-            .first()
-            .ok_or(AuthorityError::NoCertificate(rustls::pki_types::pem::Error::NoItemsFound))?;
+        let first = certificates.first().ok_or(AuthorityError::NoCertificate(
+            rustls::pki_types::pem::Error::NoItemsFound,
+        ))?;
         let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
         check_authority(first, &key)?;
         let issuer = Issuer::from_ca_cert_der(first, key).map_err(AuthorityError::Certificate)?;
-        Ok(Self { fleet, issuer, certificates, pem: certificates_pem.to_owned() })
+        Ok(Self {
+            fleet,
+            issuer,
+            certificates,
+            pem: certificates_pem.to_owned(),
+        })
     }
 
     /// Everything that is trusted, the signing certificate first.
@@ -167,7 +176,10 @@ impl Authority {
 
     /// SHA-256 of the signing certificate, in hexadecimal digits: what tokens pin.
     pub fn fingerprint(&self) -> String {
-        self.certificates.first().map(|der| fingerprint(der)).unwrap_or_default()
+        self.certificates
+            .first()
+            .map(|der| fingerprint(der))
+            .unwrap_or_default()
     }
 
     /// Signs the key of a request for `subject`.
@@ -182,8 +194,11 @@ impl Authority {
     ) -> Result<Issued, IssueError> {
         let der = CertificateSigningRequestDer::from(csr_der);
         let request = CertificateSigningRequestParams::from_der(&der).map_err(IssueError::Request)?;
-        let accepted =
-            [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519];
+        let accepted = [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+        ];
         if !accepted.contains(&request.public_key.algorithm()) {
             return Err(IssueError::KeyKind);
         }
@@ -203,16 +218,22 @@ impl Authority {
         let params = self.leaf(subject, now)?;
         let expires = now.plus(subject.life());
         let certificate = params.signed_by(key, &self.issuer).map_err(IssueError::Sign)?;
-        Ok(Issued { pem: certificate.pem(), der: certificate.der().clone(), expires })
+        Ok(Issued {
+            pem: certificate.pem(),
+            der: certificate.der().clone(),
+            expires,
+        })
     }
 
     fn leaf(&self, subject: Subject<'_>, now: WallTime) -> Result<CertificateParams, IssueError> {
         let mut params = blank(now, subject.life());
         let (identity, common_name, usage) = match subject {
             Subject::Node { id, name } => (Identity::Node(id), name, ExtendedKeyUsagePurpose::ClientAuth),
-            Subject::Person { name } => {
-                (Identity::Person(name.to_owned()), name, ExtendedKeyUsagePurpose::ClientAuth)
-            }
+            Subject::Person { name } => (
+                Identity::Person(name.to_owned()),
+                name,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ),
             Subject::Server { .. } => (Identity::Fleetd, SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth),
         };
         params.distinguished_name.push(DnType::CommonName, common_name);
@@ -249,7 +270,10 @@ pub fn fingerprint(der: &[u8]) -> String {
 }
 
 fn ia5(name: &str) -> Result<rcgen::string::Ia5String, IssueError> {
-    name.try_into().map_err(|source| IssueError::Name { name: name.to_owned(), source })
+    name.try_into().map_err(|source| IssueError::Name {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 fn blank(now: WallTime, life: Span) -> CertificateParams {
@@ -295,7 +319,12 @@ mod tests {
 
     fn request(key: &KeyPair, names: &[&str]) -> Vec<u8> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        CertificateParams::new(names).unwrap().serialize_request(key).unwrap().der().to_vec()
+        CertificateParams::new(names)
+            .unwrap()
+            .serialize_request(key)
+            .unwrap()
+            .der()
+            .to_vec()
     }
 
     #[test]
@@ -303,14 +332,20 @@ mod tests {
         let authority = authority();
         let key = KeyPair::generate().unwrap();
         let csr = request(&key, &["fleetd.loadline", "evil.example"]);
-        let subject = Subject::Node { id: NODE.parse().unwrap(), name: "n1" };
+        let subject = Subject::Node {
+            id: NODE.parse().unwrap(),
+            name: "n1",
+        };
         let issued = authority.issue_for_request(subject, &csr, NOW).unwrap();
         let peer = PeerCertificate::read(FLEET.parse().unwrap(), &issued.der).unwrap();
         assert_eq!(peer.identity, Identity::Node(NODE.parse().unwrap()));
         let (_, certificate) = X509Certificate::from_der(&issued.der).unwrap();
         let names = certificate.subject_alternative_name().unwrap().unwrap();
         assert_eq!(names.value.general_names.len(), 1);
-        assert_eq!(certificate.public_key().raw, key.subject_public_key_info().as_slice());
+        assert_eq!(
+            certificate.public_key().raw,
+            key.subject_public_key_info().as_slice()
+        );
         assert!(!certificate.is_ca());
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth);
@@ -329,7 +364,13 @@ mod tests {
             assert_eq!(issued.expires.0 / 1_000_000, validity.not_after.timestamp());
             (validity.not_after.timestamp() - now) / 3600
         };
-        assert_eq!(hours(Subject::Node { id: NODE.parse().unwrap(), name: "n1" }), 24);
+        assert_eq!(
+            hours(Subject::Node {
+                id: NODE.parse().unwrap(),
+                name: "n1"
+            }),
+            24
+        );
         assert_eq!(hours(Subject::Person { name: "ada" }), 12);
     }
 
@@ -351,7 +392,10 @@ mod tests {
         let mut tampered = request(&KeyPair::generate().unwrap(), &["x"]);
         let last = tampered.len() - 1;
         tampered[last] ^= 1;
-        assert!(matches!(authority.issue_for_request(subject, &tampered, NOW), Err(IssueError::Request(_))));
+        assert!(matches!(
+            authority.issue_for_request(subject, &tampered, NOW),
+            Err(IssueError::Request(_))
+        ));
     }
 
     #[test]
@@ -359,9 +403,14 @@ mod tests {
         let fleet = FLEET.parse().unwrap();
         let (pem, _) = Authority::generate(fleet, NOW).unwrap();
         let (_, other_key) = Authority::generate(fleet, NOW).unwrap();
-        assert!(matches!(Authority::read(fleet, &pem, &other_key), Err(AuthorityError::Mismatch)));
+        assert!(matches!(
+            Authority::read(fleet, &pem, &other_key),
+            Err(AuthorityError::Mismatch)
+        ));
         let key = KeyPair::generate().unwrap();
-        let leaf = authority().issue(Subject::Person { name: "ada" }, &key, NOW).unwrap();
+        let leaf = authority()
+            .issue(Subject::Person { name: "ada" }, &key, NOW)
+            .unwrap();
         let refused = Authority::read(fleet, &leaf.pem, &key.serialize_pem());
         assert!(matches!(refused, Err(AuthorityError::NotAnAuthority)));
         assert!(Authority::read(fleet, "", &other_key).is_err());

@@ -112,7 +112,9 @@ pub enum KeysError {
 impl KeysLayout {
     /// The files of one state directory.
     pub fn of(state_dir: &Path) -> Self {
-        Self { folder: state_dir.join("keys") }
+        Self {
+            folder: state_dir.join("keys"),
+        }
     }
 
     /// The folder itself.
@@ -129,10 +131,19 @@ impl KeysLayout {
             return Err(KeysError::Exists(self.folder.clone()));
         }
         let (ca_pem, ca_key_pem) = Authority::generate(fleet, now).map_err(KeysError::Make)?;
-        let at_order = |source| KeysError::Order { path: self.folder.clone(), source };
+        let at_order = |source| KeysError::Order {
+            path: self.folder.clone(),
+            source,
+        };
         let (order_secret, order_public) = OrderKey::generate().to_pem().map_err(at_order)?;
-        let description = serde_json::to_string_pretty(&FleetFile { fleet_id: fleet, names })
-            .map_err(|source| KeysError::Description { path: self.folder.clone(), source })?;
+        let description = serde_json::to_string_pretty(&FleetFile {
+            fleet_id: fleet,
+            names,
+        })
+        .map_err(|source| KeysError::Description {
+            path: self.folder.clone(),
+            source,
+        })?;
         let partial = self.folder.with_extension("partial");
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -141,7 +152,10 @@ impl KeysLayout {
         if partial.exists() {
             fs::remove_dir_all(&partial).map_err(failed(&partial))?;
         }
-        DirBuilder::new().mode(0o700).create(&partial).map_err(failed(&partial))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&partial)
+            .map_err(failed(&partial))?;
         for (name, text) in [
             ("fleet.json", description),
             ("ca.pem", ca_pem),
@@ -154,7 +168,10 @@ impl KeysLayout {
         }
         sync_dir(&partial).map_err(failed(&partial))?;
         fs::rename(&partial, &self.folder).map_err(failed(&self.folder))?;
-        self.folder.parent().map_or(Ok(()), sync_dir).map_err(failed(&self.folder))
+        self.folder
+            .parent()
+            .map_or(Ok(()), sync_dir)
+            .map_err(failed(&self.folder))
     }
 
     /// Reads everything.
@@ -166,8 +183,8 @@ impl KeysLayout {
             return Err(KeysError::Missing(self.folder.clone()));
         }
         let path = self.folder.join("fleet.json");
-        let description: FleetFile = serde_json::from_str(&read(&path)?)
-            .map_err(|source| KeysError::Description { path, source })?;
+        let description: FleetFile =
+            serde_json::from_str(&read(&path)?).map_err(|source| KeysError::Description { path, source })?;
         let fleet = description.fleet_id;
         let ca_pem = read(&self.folder.join("ca.pem"))?;
         let ca_key_pem = read_secret(&self.folder.join("ca.key.pem"))?;
@@ -176,7 +193,12 @@ impl KeysLayout {
             .map_err(|source| KeysError::Authority { path: at(), source })?;
         let order = OrderKey::from_pem(&read_secret(&self.folder.join("order.key.pem"))?)
             .map_err(|source| KeysError::Order { path: at(), source })?;
-        Ok(FleetKeys { fleet, names: description.names, authority, order })
+        Ok(FleetKeys {
+            fleet,
+            names: description.names,
+            authority,
+            order,
+        })
     }
 }
 
@@ -185,19 +207,32 @@ impl KeysLayout {
 /// # Errors
 /// When others can read it, or it cannot be read at all.
 pub(crate) fn read_secret(path: &Path) -> Result<String, KeysError> {
-    let meta = fs::metadata(path).map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
+    let meta = fs::metadata(path).map_err(|source| KeysError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     if meta.mode() & OTHERS != 0 {
-        return Err(KeysError::Open { path: path.to_owned(), mode: meta.mode() & 0o7777 });
+        return Err(KeysError::Open {
+            path: path.to_owned(),
+            mode: meta.mode() & 0o7777,
+        });
     }
     read(path)
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, KeysError> {
-    fs::read_to_string(path).map_err(|source| KeysError::Read { path: path.to_owned(), source })
+    fs::read_to_string(path).map_err(|source| KeysError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -218,7 +253,9 @@ mod tests {
     fn made() -> (tempfile::TempDir, KeysLayout) {
         let dir = tempfile::tempdir().unwrap();
         let layout = KeysLayout::of(dir.path());
-        layout.create(FLEET.parse().unwrap(), vec!["fleet.example:7718".into()], NOW).unwrap();
+        layout
+            .create(FLEET.parse().unwrap(), vec!["fleet.example:7718".into()], NOW)
+            .unwrap();
         (dir, layout)
     }
 

@@ -32,7 +32,9 @@ pub enum OrderKeyError {
 
 impl fmt::Debug for OrderKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OrderKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("OrderKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,7 +56,9 @@ impl OrderKey {
     /// # Errors
     /// When the text is none.
     pub fn from_pem(pem: &str) -> Result<Self, OrderKeyError> {
-        SigningKey::from_pkcs8_pem(pem).map(Self::new).map_err(OrderKeyError::Read)
+        SigningKey::from_pkcs8_pem(pem)
+            .map(Self::new)
+            .map_err(OrderKeyError::Read)
     }
 
     /// The secret and the public half as text.
@@ -62,7 +66,10 @@ impl OrderKey {
     /// # Errors
     /// When they cannot be encoded.
     pub fn to_pem(&self) -> Result<(String, String), OrderKeyError> {
-        let secret = self.key.to_pkcs8_pem(Default::default()).map_err(OrderKeyError::Encode)?;
+        let secret = self
+            .key
+            .to_pkcs8_pem(Default::default())
+            .map_err(OrderKeyError::Encode)?;
         let public = self
             .key
             .verifying_key()

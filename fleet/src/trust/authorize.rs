@@ -170,14 +170,23 @@ fn node(own: NodeId, action: Action<'_>) -> Result<(), Denied> {
     match action {
         Action::SpeakFor { node } if node == own => Ok(()),
         Action::SpeakFor { .. } => Err(Denied::OtherNode),
-        _ => Err(Denied::Node { what: action.phrase() }),
+        _ => Err(Denied::Node {
+            what: action.phrase(),
+        }),
     }
 }
 
 fn person(name: &str, role: Role, action: Action<'_>) -> Result<(), Denied> {
     let what = action.phrase();
     let allow = |allowed: bool| {
-        if allowed { Ok(()) } else { Err(Denied::Role { role: role.word(), what }) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(Denied::Role {
+                role: role.word(),
+                what,
+            })
+        }
     };
     let operator = matches!(role, Role::Admin | Role::Operator);
     match action {
@@ -189,7 +198,10 @@ fn person(name: &str, role: Role, action: Action<'_>) -> Result<(), Denied> {
             if operator || owner == name {
                 Ok(())
             } else {
-                Err(Denied::NotOwner { owner: owner.to_owned(), what })
+                Err(Denied::NotOwner {
+                    owner: owner.to_owned(),
+                    what,
+                })
             }
         }
         Action::OperateNode | Action::ManageNodeTokens => allow(operator),
@@ -220,8 +232,18 @@ mod tests {
             ("operate node", Action::OperateNode),
             ("node tokens", Action::ManageNodeTokens),
             ("people", Action::ManagePeople),
-            ("speak for itself", Action::SpeakFor { node: NODE.parse().unwrap() }),
-            ("speak for other", Action::SpeakFor { node: OTHER.parse().unwrap() }),
+            (
+                "speak for itself",
+                Action::SpeakFor {
+                    node: NODE.parse().unwrap(),
+                },
+            ),
+            (
+                "speak for other",
+                Action::SpeakFor {
+                    node: OTHER.parse().unwrap(),
+                },
+            ),
         ]
     }
 
@@ -246,8 +268,13 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        let mut actors: Vec<Actor> =
-            Role::ALL.into_iter().map(|role| Actor::Person { name: "ada".into(), role }).collect();
+        let mut actors: Vec<Actor> = Role::ALL
+            .into_iter()
+            .map(|role| Actor::Person {
+                name: "ada".into(),
+                role,
+            })
+            .collect();
         actors.push(Actor::Node(NODE.parse().unwrap()));
         let actions = actions();
         assert_eq!(actions.len(), TABLE.len());
@@ -261,7 +288,10 @@ mod tests {
 
     #[test]
     fn refusals_say_who_may() {
-        let ada = Actor::Person { name: "ada".into(), role: Role::User };
+        let ada = Actor::Person {
+            name: "ada".into(),
+            role: Role::User,
+        };
         let denied = authorize(&ada, Action::CancelJob { owner: "bob" }).unwrap_err();
         assert_eq!(denied.to_string(), "only bob and operators may cancel this job");
         let denied = authorize(&ada, Action::ManagePeople).unwrap_err();

@@ -66,12 +66,17 @@ impl Directory {
     /// When it is banned or unknown.
     pub fn actor(&self, identity: &Identity) -> Result<Actor, Refusal> {
         match identity {
-            Identity::Node(node) if self.banned_nodes.contains(node) => Err(Refusal::Banned(node.to_string())),
+            Identity::Node(node) if self.banned_nodes.contains(node) => {
+                Err(Refusal::Banned(node.to_string()))
+            }
             Identity::Node(node) => Ok(Actor::Node(*node)),
             Identity::Person(name) => match self.people.get(name) {
                 None => Err(Refusal::Unknown(name.clone())),
                 Some(person) if person.banned => Err(Refusal::Banned(name.clone())),
-                Some(person) => Ok(Actor::Person { name: name.clone(), role: person.role }),
+                Some(person) => Ok(Actor::Person {
+                    name: name.clone(),
+                    role: person.role,
+                }),
             },
             Identity::Fleetd => Err(Refusal::Server),
         }

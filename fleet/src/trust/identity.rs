@@ -94,7 +94,9 @@ impl PeerCertificate {
     /// When it is unreadable or names nobody of this fleet.
     pub fn read(fleet: FleetId, der: &[u8]) -> Result<Self, IdentityProblem> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityProblem::Unreadable)?;
-        let names = certificate.subject_alternative_name().map_err(|_| IdentityProblem::Unreadable)?;
+        let names = certificate
+            .subject_alternative_name()
+            .map_err(|_| IdentityProblem::Unreadable)?;
         let uris: Vec<&str> = names
             .iter()
             .flat_map(|extension| &extension.value.general_names)
@@ -108,7 +110,10 @@ impl PeerCertificate {
         };
         let identity = Identity::from_uri(fleet, uri)?;
         let expires = certificate.validity().not_after.timestamp();
-        Ok(Self { identity, expires: WallTime(expires.saturating_mul(1_000_000)) })
+        Ok(Self {
+            identity,
+            expires: WallTime(expires.saturating_mul(1_000_000)),
+        })
     }
 }
 
@@ -122,9 +127,11 @@ mod tests {
     #[test]
     fn uris_round_trip() {
         let fleet: FleetId = FLEET.parse().unwrap();
-        for identity in
-            [Identity::Node(NODE.parse().unwrap()), Identity::Person("ada".into()), Identity::Fleetd]
-        {
+        for identity in [
+            Identity::Node(NODE.parse().unwrap()),
+            Identity::Person("ada".into()),
+            Identity::Fleetd,
+        ] {
             let uri = spiffe_uri(fleet, &identity);
             assert_eq!(Identity::from_uri(fleet, &uri), Ok(identity));
         }
@@ -134,8 +141,20 @@ mod tests {
     fn strangers_and_malformed_names_are_refused() {
         let fleet: FleetId = FLEET.parse().unwrap();
         let other = format!("spiffe://{NODE}/node/{NODE}");
-        assert!(matches!(Identity::from_uri(fleet, &other), Err(IdentityProblem::OtherFleet(_))));
-        for path in ["", "node", "node/x", "person/", "person/Ada", "person/a/b", "person/../x", "admin/ada"] {
+        assert!(matches!(
+            Identity::from_uri(fleet, &other),
+            Err(IdentityProblem::OtherFleet(_))
+        ));
+        for path in [
+            "",
+            "node",
+            "node/x",
+            "person/",
+            "person/Ada",
+            "person/a/b",
+            "person/../x",
+            "admin/ada",
+        ] {
             let uri = format!("spiffe://{FLEET}/{path}");
             assert!(Identity::from_uri(fleet, &uri).is_err(), "{uri}");
         }

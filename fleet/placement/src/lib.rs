@@ -1,1 +1,34 @@
-//! (to be written)
+//! Where jobs go and why others wait.
+//!
+//! Problem: many jobs want workers on many nodes; every node lends amounts below two lines, and its owner says to
+//! whom. Approach: [`plan`] takes values and returns values, `(snapshot, queue, policy, now) → (plan, report)`; the
+//! caller keeps the snapshot, commits the plan and shows the report. [`explain`] answers for one job without
+//! placing anything. Terms: *held* is what workers already assigned to a node were promised, whether or not
+//! they use it; *block* is one reason why one worker cannot go to one node.
+//!
+//! Properties, each stated again independently in [`check`]:
+//! - no node gets work beyond its line, or that its state, owner or the job itself keeps away;
+//! - no worker is placed twice; the same input gives the same plan;
+//! - a reason in the report is true: with all blocks of one node repaired, the worker fits there.
+//!
+//! Amounts only: the node picks CPU numbers and may refuse (design §2). Deliberately absent for now: gangs of
+//! fixed jobs, reservations for large jobs, quotas, fair share, preemption.
+#![cfg_attr(not(test), no_std)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod blocks;
+mod change;
+pub mod check;
+mod planner;
+mod queue;
+mod report;
+mod snapshot;
+mod why;
+
+pub use change::{Change, Less};
+pub use planner::{Assignment, Plan, Policy, explain, plan};
+pub use queue::{Avoided, QueueEntry, Start, Wanted};
+pub use report::{Reason, ReasonCode, Report, Waiting, Why};
+pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot};

@@ -1,0 +1,156 @@
+//! What keeps one worker from one node: every filter, asked in one place.
+//!
+//! A node that the job did not choose, or that is banned, has this one block: whether it would also be full is
+//! nobody's concern. Of all other nodes every block is told, so that repairing them all makes the worker fit.
+
+use loadline_model::{Amounts, CpuRequest, MilliCpu, Tier, WallTime};
+
+use crate::queue::QueueEntry;
+use crate::report::ReasonCode;
+use crate::snapshot::{HeldByTier, Node, NodeState};
+
+/// A set of reason codes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Blocks(u32);
+
+impl Blocks {
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn contains(self, code: ReasonCode) -> bool {
+        self.0 & (1 << code as u32) != 0
+    }
+
+    pub(crate) const fn with(self, code: ReasonCode) -> Self {
+        Self(self.0 | (1 << code as u32))
+    }
+
+    pub(crate) const fn without(self, code: ReasonCode) -> Self {
+        Self(self.0 & !(1 << code as u32))
+    }
+
+    const fn when(self, holds: bool, code: ReasonCode) -> Self {
+        if holds { self.with(code) } else { self }
+    }
+
+    /// True if every block passes by itself.
+    pub(crate) fn all_pass(self) -> bool {
+        ReasonCode::ALL
+            .iter()
+            .all(|code| !self.contains(*code) || code.passes())
+    }
+}
+
+/// Everything that keeps one worker of `entry` from `node`.
+pub(crate) fn blocks(node: &Node, held: &HeldByTier, entry: &QueueEntry, now: WallTime) -> Blocks {
+    if !entry.nodes.is_empty() && !entry.nodes.contains(&node.name) {
+        return Blocks::NONE.with(ReasonCode::NodeNotSelected);
+    }
+    if node.state == NodeState::Banned {
+        return Blocks::NONE.with(ReasonCode::NodeBanned);
+    }
+    let avoided = |node| {
+        entry
+            .avoided
+            .iter()
+            .any(|avoided| avoided.node == node && now < avoided.until)
+    };
+    let stranger = !node.allow_teams.is_empty() && !node.allow_teams.contains(&entry.team);
+    by_state(node.state)
+        .when(!node.lending, ReasonCode::NodeLendsNothing)
+        .when(entry.excluded.contains(&node.id), ReasonCode::NodeRefused)
+        .when(avoided(node.id), ReasonCode::NodeRefusedForNow)
+        .when(stranger, ReasonCode::TeamNotAllowed)
+        .when(
+            wants_exclusive(entry) && !node.exclusive_cpus,
+            ReasonCode::ExclusiveCpusUnsupported,
+        )
+        .union(by_amount(node, held, entry))
+}
+
+impl Blocks {
+    const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+const fn by_state(state: NodeState) -> Blocks {
+    let code = match state {
+        NodeState::Ready => return Blocks::NONE,
+        NodeState::Suspect => ReasonCode::NodeSilent,
+        NodeState::Lost => ReasonCode::NodeLost,
+        NodeState::Draining => ReasonCode::NodeDraining,
+        NodeState::NeverSeen => ReasonCode::NodeNeverSeen,
+        NodeState::Banned => ReasonCode::NodeBanned,
+    };
+    Blocks::NONE.with(code)
+}
+
+/// What the node could give to one worker if nothing were held.
+///
+/// For burst the higher line: what production uses at this moment passes, like other people's work.
+pub(crate) fn room_empty(node: &Node, entry: &QueueEntry) -> Amounts {
+    let amounts = match entry.tier {
+        Tier::Standard => node.line.firm,
+        Tier::Burst => node.line.higher(),
+    };
+    usable(node, &HeldByTier::default(), entry, amounts)
+}
+
+/// What the node can give to one worker now.
+pub(crate) fn room(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> Amounts {
+    usable(node, held, entry, node.line.free(entry.tier, held))
+}
+
+/// Of the CPU only what the request can use: whole CPUs for an exclusive request.
+fn usable(node: &Node, held: &HeldByTier, entry: &QueueEntry, mut amounts: Amounts) -> Amounts {
+    if wants_exclusive(entry) && node.exclusive_cpus {
+        amounts.cpu = MilliCpu::from_cpus(node.line.free_whole_cpus(amounts.cpu, held));
+    }
+    amounts
+}
+
+/// True if the job wants CPUs of its own; burst never gets any.
+pub(crate) fn wants_exclusive(entry: &QueueEntry) -> bool {
+    matches!(
+        (entry.tier, entry.request.cpus),
+        (Tier::Standard, CpuRequest::Exclusive(_))
+    )
+}
+
+fn by_amount(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> Blocks {
+    let wants = Amounts::from(entry.request);
+    let (empty, now) = (room_empty(node, entry), room(node, held, entry));
+    let judge = |found: Blocks, fits_empty: bool, fits_now: bool, beyond, busy| {
+        found
+            .when(!fits_empty, beyond)
+            .when(fits_empty && !fits_now, busy)
+    };
+    let (beyond, busy) = (ReasonCode::CpusBeyondLine, ReasonCode::CpusBusy);
+    let found = judge(
+        Blocks::NONE,
+        wants.cpu <= empty.cpu,
+        wants.cpu <= now.cpu,
+        beyond,
+        busy,
+    );
+    let (beyond, busy) = (ReasonCode::MemoryBeyondLine, ReasonCode::MemoryBusy);
+    let found = judge(
+        found,
+        wants.memory <= empty.memory,
+        wants.memory <= now.memory,
+        beyond,
+        busy,
+    );
+    let (beyond, busy) = (ReasonCode::GpusBeyondLine, ReasonCode::GpusBusy);
+    judge(
+        found,
+        wants.gpus <= empty.gpus,
+        wants.gpus <= now.gpus,
+        beyond,
+        busy,
+    )
+}

@@ -1,0 +1,282 @@
+//! The cheapest change that would start a waiting job.
+//!
+//! Approach: propose changes in the order of what they cost the person (nothing lost first, an operator's doing
+//! last), try each on a copy of the books, name the first that works. So what is proposed is true by trial.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier, WorkerRequest};
+
+use crate::blocks::{blocks, room};
+use crate::planner::Books;
+use crate::queue::QueueEntry;
+use crate::report::ReasonCode;
+use crate::snapshot::Node;
+
+/// A job that gets less than a quarter of what it asked for would hardly do its work.
+const REDUCTION_MAX: u64 = 4;
+
+/// One change, and the node where the job would then start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Let it run on one more node.
+    AllowNode {
+        /// Which.
+        node: String,
+    },
+    /// Ask for a share of CPU instead of whole CPUs.
+    ShareCpus {
+        /// How much.
+        cpus: MilliCpu,
+        /// Where.
+        node: String,
+    },
+    /// Ask for less per worker.
+    AskForLess {
+        /// What would fit.
+        request: WorkerRequest,
+        /// Which of it is less than before.
+        less: Less,
+        /// Where.
+        node: String,
+    },
+    /// Start with fewer workers.
+    FewerWorkers {
+        /// How many fit at once.
+        min: u32,
+    },
+    /// Use the other tier.
+    UseTier {
+        /// Which.
+        tier: Tier,
+    },
+    /// An operator ends the drain of a node.
+    ResumeNode {
+        /// Which.
+        node: String,
+    },
+}
+
+/// Which parts of a request were lowered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Less {
+    /// CPU.
+    pub cpus: bool,
+    /// Memory.
+    pub memory: bool,
+    /// GPUs.
+    pub gpus: bool,
+}
+
+impl fmt::Display for Change {
+    /// In the imperative, for the person who submitted, with the flags to type.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllowNode { node } => write!(f, "also allow node {node} (--node {node})"),
+            Self::ShareCpus { cpus, node } => {
+                write!(
+                    f,
+                    "ask for a share of CPU (--cpus {}m), which fits on {node}",
+                    cpus.0
+                )
+            }
+            Self::AskForLess { request, less, node } => {
+                f.write_str("ask for at most")?;
+                let mut separator = "";
+                if less.cpus {
+                    write!(f, " --cpus {}", request.cpus)?;
+                    separator = " and";
+                }
+                if less.memory {
+                    write!(f, "{separator} --memory {}MiB", request.memory.0 >> 20)?;
+                    separator = " and";
+                }
+                if less.gpus {
+                    write!(f, "{separator} {} GPUs", request.gpus)?;
+                }
+                write!(f, " per worker, which fits on {node}")
+            }
+            Self::FewerWorkers { min } => write!(f, "start with fewer workers (a minimum of {min})"),
+            Self::UseTier { tier } => write!(f, "use the {} tier (--tier {})", tier.word(), tier.word()),
+            Self::ResumeNode { node } => {
+                write!(
+                    f,
+                    "ask an operator to end the drain of {node} (fleet node resume {node})"
+                )
+            }
+        }
+    }
+}
+
+impl Books<'_> {
+    /// The cheapest change that makes `together` workers of the job start now.
+    pub(crate) fn cheapest_change(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        self.allow_node(entry, together)
+            .or_else(|| self.share_cpus(entry, together))
+            .or_else(|| self.fewer_workers(entry, together))
+            .or_else(|| self.ask_for_less(entry, together))
+            .or_else(|| self.use_tier(entry, together))
+            .or_else(|| self.resume_node(entry, together))
+    }
+
+    fn by_name(&self) -> Vec<(&Node, usize)> {
+        let mut nodes: Vec<_> = self.nodes.iter().zip(0..).collect();
+        nodes.sort_by(|(a, _), (b, _)| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        nodes
+    }
+
+    fn allow_node(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let selected = |node: &Node| entry.nodes.is_empty() || entry.nodes.contains(&node.name);
+        let candidates = self.by_name();
+        let mut others = candidates.into_iter().filter(|(node, _)| !selected(node));
+        others.find_map(|(node, index)| {
+            let mut wider = entry.clone();
+            wider.nodes.push(node.name.clone());
+            let fits = blocks(node, &self.held[index], &wider, self.now).is_empty();
+            (fits && self.would_start(&wider, together)).then(|| Change::AllowNode {
+                node: node.name.clone(),
+            })
+        })
+    }
+
+    fn share_cpus(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let (Tier::Standard, CpuRequest::Exclusive(cpus)) = (entry.tier, entry.request.cpus) else {
+            return None;
+        };
+        // A share may not be a whole number of CPUs, so it is a little less than what was asked for.
+        let share = MilliCpu::from_cpus(cpus).minus(MilliCpu(100));
+        let mut shared = entry.clone();
+        shared.request.cpus = CpuRequest::Shared(share);
+        let node = self.first_fit(&shared)?;
+        self.would_start(&shared, together).then(|| Change::ShareCpus {
+            cpus: share,
+            node: node.name.clone(),
+        })
+    }
+
+    fn fewer_workers(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let min = (1..together)
+            .rev()
+            .find(|workers| self.would_start(entry, *workers))?;
+        Some(Change::FewerWorkers { min })
+    }
+
+    fn ask_for_less(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let mut best: Option<(u64, Change)> = None;
+        for (node, index) in self.by_name() {
+            let Some((lost, less, request)) = reduced(entry, node, self, index) else {
+                continue;
+            };
+            if best.as_ref().is_some_and(|(least, _)| *least <= lost) {
+                continue;
+            }
+            let smaller = QueueEntry {
+                request,
+                ..entry.clone()
+            };
+            // One worker fits by the construction of the request; only a group has to be tried.
+            if together == 1 || self.would_start(&smaller, together) {
+                let node = node.name.clone();
+                best = Some((lost, Change::AskForLess { request, less, node }));
+            }
+        }
+        best.map(|(_, change)| change)
+    }
+
+    fn use_tier(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let tier = match entry.tier {
+            Tier::Standard => Tier::Burst,
+            Tier::Burst => Tier::Standard,
+        };
+        let other = QueueEntry {
+            tier,
+            ..entry.clone()
+        };
+        self.would_start(&other, together)
+            .then_some(Change::UseTier { tier })
+    }
+
+    fn resume_node(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        if together > 1 {
+            return None;
+        }
+        self.by_name().into_iter().find_map(|(node, index)| {
+            let found = blocks(node, &self.held[index], entry, self.now);
+            let only_drain = found.contains(ReasonCode::NodeDraining)
+                && found.without(ReasonCode::NodeDraining).is_empty();
+            only_drain.then(|| Change::ResumeNode {
+                node: node.name.clone(),
+            })
+        })
+    }
+
+    fn first_fit(&self, entry: &QueueEntry) -> Option<&Node> {
+        let fits =
+            |(node, index): &(&Node, usize)| blocks(node, &self.held[*index], entry, self.now).is_empty();
+        self.by_name().into_iter().find(fits).map(|(node, _)| node)
+    }
+}
+
+/// What would fit on a node whose only fault is too little room, and how much is lost, in thousandths.
+fn reduced(
+    entry: &QueueEntry,
+    node: &Node,
+    books: &Books<'_>,
+    index: usize,
+) -> Option<(u64, Less, WorkerRequest)> {
+    let held = &books.held[index];
+    let free = room(node, held, entry);
+    let wants = entry.request;
+    let cpus = match wants.cpus {
+        CpuRequest::Exclusive(cpus) => {
+            CpuRequest::Exclusive(cpus.min(u32::try_from(free.cpu.whole_cpus()).unwrap_or(u32::MAX)))
+        }
+        CpuRequest::Shared(share) => CpuRequest::Shared(writable_share(share.min(free.cpu))),
+    };
+    let memory = if wants.memory <= free.memory {
+        wants.memory
+    } else {
+        Bytes::from_mib(free.memory.0 >> 20)
+    };
+    let request = WorkerRequest {
+        cpus,
+        memory,
+        gpus: wants.gpus.min(free.gpus),
+    };
+    let parts = [
+        (request.cpus.amount().0, wants.cpus.amount().0),
+        (request.memory.0, wants.memory.0),
+        (request.gpus.into(), wants.gpus.into()),
+    ];
+    let enough = |(now, before): &(u64, u64)| now.saturating_mul(REDUCTION_MAX) >= *before;
+    let smaller = QueueEntry {
+        request,
+        ..entry.clone()
+    };
+    if request == wants || !parts.iter().all(enough) || !blocks(node, held, &smaller, books.now).is_empty() {
+        return None;
+    }
+    let lost = |(now, before): &(u64, u64)| {
+        (before - now)
+            .saturating_mul(1000)
+            .checked_div(*before)
+            .unwrap_or(0)
+    };
+    let less = Less {
+        cpus: request.cpus != wants.cpus,
+        memory: request.memory != wants.memory,
+        gpus: request.gpus != wants.gpus,
+    };
+    Some((parts.iter().map(lost).sum(), less, request))
+}
+
+/// The largest share not above `amount` that may be written: not a whole number of CPUs.
+fn writable_share(amount: MilliCpu) -> MilliCpu {
+    if amount.0.is_multiple_of(1000) {
+        amount.minus(MilliCpu(1))
+    } else {
+        amount
+    }
+}

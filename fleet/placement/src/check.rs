@@ -1,0 +1,200 @@
+//! The invariants of a plan, stated again without the planner: tests run this after every plan, fleetd before
+//! every commit in debug builds.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use loadline_model::{Amounts, CpuRequest, JobId, NodeId, Tier, WallTime};
+
+use crate::planner::{Assignment, Plan};
+use crate::queue::{QueueEntry, Start};
+use crate::snapshot::{Node, NodeState, Snapshot};
+
+/// A plan that must not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// The job is not in the queue.
+    #[error("job {job} is not in the queue")]
+    UnknownJob {
+        /// Which.
+        job: JobId,
+    },
+    /// The node is not in the snapshot.
+    #[error("node {node} is not in the snapshot")]
+    UnknownNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// The worker needs no attempt.
+    #[error("worker {worker} of job {job} is not missing")]
+    NotMissing {
+        /// The job.
+        job: JobId,
+        /// The worker.
+        worker: u32,
+    },
+    /// The same worker goes to two nodes.
+    #[error("worker {worker} of job {job} is assigned twice")]
+    Twice {
+        /// The job.
+        job: JobId,
+        /// The worker.
+        worker: u32,
+    },
+    /// A node gets work that it must not get.
+    #[error("job {job} may not run on {node}: {why}")]
+    NotEligible {
+        /// The job.
+        job: JobId,
+        /// The node's name.
+        node: String,
+        /// Which rule is broken.
+        why: &'static str,
+    },
+    /// A node would hold more than it lends.
+    #[error("{node} would hold more than it lends: {what}")]
+    OverTheLine {
+        /// The node's name.
+        node: String,
+        /// Of what.
+        what: &'static str,
+    },
+    /// Only a part of the workers that start together.
+    #[error("job {job} gets {got} of the {needed} workers that start together")]
+    TornApart {
+        /// The job.
+        job: JobId,
+        /// How many it gets.
+        got: usize,
+        /// How many it needs.
+        needed: u32,
+    },
+}
+
+/// Every invariant that the plan breaks; empty: it may be carried out.
+pub fn violations(snapshot: &Snapshot, queue: &[QueueEntry], plan: &Plan, now: WallTime) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for assignment in &plan.assignments {
+        if !seen.insert((assignment.job, assignment.worker)) {
+            let Assignment { job, worker, node: _ } = *assignment;
+            found.push(Violation::Twice { job, worker });
+        }
+        one(snapshot, queue, assignment, now, &mut found);
+    }
+    for entry in queue {
+        let got = plan
+            .assignments
+            .iter()
+            .filter(|assignment| assignment.job == entry.job)
+            .count();
+        let needed = entry.wanted.needed;
+        let torn = got > 0 && u32::try_from(got).is_ok_and(|got| got < needed);
+        if torn && entry.wanted.start == Start::Together {
+            found.push(Violation::TornApart {
+                job: entry.job,
+                got,
+                needed,
+            });
+        }
+    }
+    for node in &snapshot.nodes {
+        lines(node, queue, plan, &mut found);
+    }
+    found
+}
+
+fn one(
+    snapshot: &Snapshot,
+    queue: &[QueueEntry],
+    given: &Assignment,
+    now: WallTime,
+    found: &mut Vec<Violation>,
+) {
+    let Assignment { job, worker, node } = *given;
+    let Some(entry) = queue.iter().find(|entry| entry.job == job) else {
+        found.push(Violation::UnknownJob { job });
+        return;
+    };
+    let Some(node) = snapshot.nodes.iter().find(|candidate| candidate.id == node) else {
+        found.push(Violation::UnknownNode { node });
+        return;
+    };
+    if !entry.wanted.missing.contains(&worker) {
+        found.push(Violation::NotMissing { job, worker });
+    }
+    let exclusive = entry.tier == Tier::Standard && matches!(entry.request.cpus, CpuRequest::Exclusive(_));
+    let rules = [
+        (node.state == NodeState::Ready, "the node takes no new work"),
+        (node.lending, "the node lends nothing"),
+        (
+            entry.nodes.is_empty() || entry.nodes.contains(&node.name),
+            "the job names other nodes",
+        ),
+        (!entry.excluded.contains(&node.id), "the node refused it for good"),
+        (
+            entry
+                .avoided
+                .iter()
+                .filter(|avoided| avoided.node == node.id)
+                .all(|avoided| avoided.until <= now),
+            "the node refused it for now",
+        ),
+        (
+            node.allow_teams.is_empty() || node.allow_teams.contains(&entry.team),
+            "the node does not lend to the team",
+        ),
+        (
+            !exclusive || node.exclusive_cpus,
+            "the node gives no CPUs for exclusive use",
+        ),
+    ];
+    for (_, why) in rules.into_iter().filter(|(holds, _)| !holds) {
+        let node = node.name.clone();
+        found.push(Violation::NotEligible { job, node, why });
+    }
+}
+
+/// Sums up what a node would hold and compares it with its lines, if it gets anything of that tier at all: a line
+/// may have sunk below what was placed earlier.
+fn lines(node: &Node, queue: &[QueueEntry], plan: &Plan, found: &mut Vec<Violation>) {
+    let new = |tier: Tier| {
+        let mine = plan
+            .assignments
+            .iter()
+            .filter(|assignment| assignment.node == node.id);
+        mine.filter_map(|assignment| queue.iter().find(|entry| entry.job == assignment.job))
+            .filter(move |entry| entry.tier == tier)
+    };
+    let sum = |tier| new(tier).fold(Amounts::default(), |sum, entry| sum.plus(entry.request.into()));
+    let standard = node.held.standard.amounts.plus(sum(Tier::Standard));
+    let burst = node.held.burst.amounts.plus(sum(Tier::Burst));
+    let highest = Amounts {
+        cpu: node.line.firm.cpu.max(node.line.now.cpu),
+        memory: node.line.firm.memory.max(node.line.now.memory),
+        gpus: node.line.firm.gpus.max(node.line.now.gpus),
+    };
+    let mut judge = |holds: bool, what| {
+        if !holds {
+            let node = node.name.clone();
+            found.push(Violation::OverTheLine { node, what });
+        }
+    };
+    if new(Tier::Standard).next().is_some() {
+        let whole = new(Tier::Standard).fold(node.held.standard.whole_cpus, |sum, entry| {
+            match entry.request.cpus {
+                CpuRequest::Exclusive(cpus) => sum.saturating_add(cpus),
+                CpuRequest::Shared(_) => sum,
+            }
+        });
+        let exclusive =
+            new(Tier::Standard).any(|entry| matches!(entry.request.cpus, CpuRequest::Exclusive(_)));
+        judge(!exclusive || whole <= node.line.whole_cpus, "whole CPUs");
+        judge(standard.fits_in(&node.line.firm), "the firm line");
+        judge(standard.plus(burst).fits_in(&highest), "the higher line");
+    }
+    if new(Tier::Burst).next().is_some() {
+        judge(standard.plus(burst).fits_in(&node.line.now), "the line of now");
+    }
+}

@@ -1,0 +1,81 @@
+//! What waits: jobs with workers that have no attempt.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use loadline_model::{JobId, NodeId, Tier, WallTime, WorkerRequest, Workers};
+use serde::{Deserialize, Serialize};
+
+/// How the workers a job needs have to start. Gangs of fixed jobs will be a third way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Each as soon as there is room for it.
+    OneByOne,
+    /// All that are needed, or none.
+    Together,
+}
+
+/// The workers of a job that have no attempt now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Their numbers, ascending.
+    pub missing: Vec<u32>,
+    /// So many of them the job needs to run at all; the others are welcome.
+    pub needed: u32,
+    /// How the needed ones start.
+    pub start: Start,
+}
+
+impl Wanted {
+    /// What follows from the shape of the job, with `present` workers running or already done.
+    pub fn new(workers: Workers, present: u32, missing: Vec<u32>) -> Self {
+        let all = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+        match workers {
+            Workers::Fixed(_) => Self {
+                missing,
+                needed: all,
+                start: Start::OneByOne,
+            },
+            Workers::Elastic(elastic) => Self {
+                missing,
+                needed: elastic.min.saturating_sub(present).min(all),
+                start: Start::Together,
+            },
+        }
+    }
+}
+
+/// A node that should be left alone for a while, because it refused for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Avoided {
+    /// Which.
+    pub node: NodeId,
+    /// Until when; from then on it is tried again.
+    pub until: WallTime,
+}
+
+/// A job that wants workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueEntry {
+    /// Which job.
+    pub job: JobId,
+    /// Its tier; standard goes before burst.
+    pub tier: Tier,
+    /// Among equals the earlier goes first.
+    pub submitted_at: WallTime,
+    /// What each worker asks for.
+    pub request: WorkerRequest,
+    /// Which workers.
+    pub wanted: Wanted,
+    /// Who submitted it.
+    pub user: String,
+    /// The submitter's team.
+    pub team: String,
+    /// The nodes it may run on, by name; empty: all.
+    pub nodes: Vec<String>,
+    /// Nodes that refused it for good.
+    pub excluded: Vec<NodeId>,
+    /// Nodes that refused it for now.
+    pub avoided: Vec<Avoided>,
+}

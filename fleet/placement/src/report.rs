@@ -1,0 +1,205 @@
+//! Why jobs wait, as data: the command line, the API and the golden tests all render these values.
+//!
+//! Reasons are computed per *shape* (equal request, tier, team, nodes) and shared by all jobs of the shape, so a
+//! long queue of equal jobs costs one scan of the nodes.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use loadline_model::JobId;
+
+use crate::change::Change;
+
+/// Why one worker cannot go to one node, or to any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ReasonCode {
+    /// The fleet has no node.
+    NoNodes,
+    /// The job names a node that the fleet does not have.
+    NodeUnknown,
+    /// The job names other nodes.
+    NodeNotSelected,
+    /// The node is shut out.
+    NodeBanned,
+    /// The node refused this job for good.
+    NodeRefused,
+    /// The node refused this job for now.
+    NodeRefusedForNow,
+    /// An operator wants the node empty.
+    NodeDraining,
+    /// The node has been silent for a while.
+    NodeSilent,
+    /// The node has been silent for long.
+    NodeLost,
+    /// The node joined and has not connected yet.
+    NodeNeverSeen,
+    /// The node's owner lends nothing at present.
+    NodeLendsNothing,
+    /// The node's owner does not lend to this team.
+    TeamNotAllowed,
+    /// The node gives no CPUs for exclusive use.
+    ExclusiveCpusUnsupported,
+    /// More CPU than the node lends even when empty.
+    CpusBeyondLine,
+    /// The CPU is lent to others.
+    CpusBusy,
+    /// More memory than the node lends even when empty.
+    MemoryBeyondLine,
+    /// The memory is lent to others.
+    MemoryBusy,
+    /// More GPUs than the node lends even when empty.
+    GpusBeyondLine,
+    /// The GPUs are lent to others.
+    GpusBusy,
+    /// There is room for some of the workers that must start together, not for all.
+    NotAllTogether,
+}
+
+impl ReasonCode {
+    /// Every code, in the order in which reasons are told.
+    pub const ALL: [Self; 20] = [
+        Self::NoNodes,
+        Self::NodeUnknown,
+        Self::CpusBeyondLine,
+        Self::MemoryBeyondLine,
+        Self::GpusBeyondLine,
+        Self::ExclusiveCpusUnsupported,
+        Self::CpusBusy,
+        Self::MemoryBusy,
+        Self::GpusBusy,
+        Self::NotAllTogether,
+        Self::TeamNotAllowed,
+        Self::NodeRefused,
+        Self::NodeRefusedForNow,
+        Self::NodeDraining,
+        Self::NodeSilent,
+        Self::NodeLost,
+        Self::NodeNeverSeen,
+        Self::NodeLendsNothing,
+        Self::NodeBanned,
+        Self::NodeNotSelected,
+    ];
+
+    /// The stable word used in JSON, tests and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NoNodes => "no_nodes",
+            Self::NodeUnknown => "node_unknown",
+            Self::NodeNotSelected => "node_not_selected",
+            Self::NodeBanned => "node_banned",
+            Self::NodeRefused => "node_refused",
+            Self::NodeRefusedForNow => "node_refused_for_now",
+            Self::NodeDraining => "node_draining",
+            Self::NodeSilent => "node_silent",
+            Self::NodeLost => "node_lost",
+            Self::NodeNeverSeen => "node_never_seen",
+            Self::NodeLendsNothing => "node_lends_nothing",
+            Self::TeamNotAllowed => "team_not_allowed",
+            Self::ExclusiveCpusUnsupported => "exclusive_cpus_unsupported",
+            Self::CpusBeyondLine => "cpus_beyond_line",
+            Self::CpusBusy => "cpus_busy",
+            Self::MemoryBeyondLine => "memory_beyond_line",
+            Self::MemoryBusy => "memory_busy",
+            Self::GpusBeyondLine => "gpus_beyond_line",
+            Self::GpusBusy => "gpus_busy",
+            Self::NotAllTogether => "not_all_together",
+        }
+    }
+
+    /// True if it passes by itself: work ends, nodes come back.
+    pub const fn passes(self) -> bool {
+        matches!(
+            self,
+            Self::CpusBusy
+                | Self::MemoryBusy
+                | Self::GpusBusy
+                | Self::NodeSilent
+                | Self::NodeNeverSeen
+                | Self::NodeRefusedForNow
+                | Self::NotAllTogether
+        )
+    }
+}
+
+/// One reason and the nodes it keeps away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Which.
+    pub code: ReasonCode,
+    /// For people: what is so, with the amounts.
+    pub sentence: String,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Up to three of them, by name.
+    pub examples: Vec<String>,
+}
+
+/// Why jobs of one shape wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// Every reason with the nodes it holds for; empty: it fits and is next in line.
+    pub reasons: Vec<Reason>,
+    /// The cheapest change that starts it now, if one change can.
+    pub change: Option<Change>,
+    /// True if it starts without any change once work ends or nodes come back.
+    pub passes: bool,
+    /// How many nodes were looked at: all but banned ones that the job does not name.
+    pub considered: u32,
+}
+
+/// A job with workers that were not placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which job.
+    pub job: JobId,
+    /// How many of its workers wait.
+    pub workers: u32,
+    /// Why.
+    pub why: Arc<Why>,
+}
+
+/// What the plan leaves waiting, and why. In the order of the queue as it was planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The jobs.
+    pub waiting: Vec<Waiting>,
+}
+
+impl Report {
+    /// What is said about one job.
+    pub fn of(&self, job: JobId) -> Option<&Waiting> {
+        self.waiting.iter().find(|waiting| waiting.job == job)
+    }
+}
+
+impl Why {
+    /// One phrase for tables: the reason that keeps most nodes away.
+    pub fn phrase(&self) -> String {
+        let own = |reason: &&Reason| reason.code != ReasonCode::NodeNotSelected;
+        // The first of the most frequent, in the order of ALL.
+        let most = self.reasons.iter().filter(own).map(|reason| reason.nodes).max();
+        let first = self
+            .reasons
+            .iter()
+            .filter(own)
+            .find(|reason| Some(reason.nodes) == most)
+            .or_else(|| self.reasons.first());
+        first.map_or_else(|| "next in line".into(), |reason| reason.sentence.clone())
+    }
+
+    /// What to do, in one or two sentences.
+    pub fn advice(&self) -> String {
+        match (&self.change, self.passes || self.reasons.is_empty()) {
+            (None, true) => "It starts by itself as soon as there is room.".into(),
+            (Some(change), true) => {
+                alloc::format!("It starts by itself as soon as there is room; to start it now, {change}.")
+            }
+            (Some(change), false) => alloc::format!("It cannot start as it is; {change}."),
+            (None, false) => {
+                "It cannot start as it is, and no single change would start it now: see each reason.".into()
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The nodes as placement sees them: what each lends, what is promised already, whether it takes new work.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use loadline_model::{Amounts, CpuRequest, MilliCpu, NodeId, Tier, WorkerRequest};
+use serde::{Deserialize, Serialize};
+
+/// Whether a node takes new work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It does.
+    Ready,
+    /// Silent for a while: nothing new until it is heard again.
+    Suspect,
+    /// Silent for so long that its workers may be replaced.
+    Lost,
+    /// An operator wants it empty.
+    Draining,
+    /// Joined, and never heard of since.
+    NeverSeen,
+    /// Shut out: its certificate is refused.
+    Banned,
+}
+
+/// How much a node lends: amounts of shared use, and how many whole CPUs of it can be given exclusively.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// For the standard tier.
+    pub firm: Amounts,
+    /// At this moment; for the burst tier.
+    pub now: Amounts,
+    /// Hardware threads that can be given for exclusive use.
+    pub whole_cpus: u32,
+}
+
+/// What the workers of one tier on a node were promised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// All amounts, whole CPUs included.
+    pub amounts: Amounts,
+    /// Of which whole CPUs for exclusive use.
+    pub whole_cpus: u32,
+}
+
+/// What all workers on a node were promised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldByTier {
+    /// By standard workers.
+    pub standard: Held,
+    /// By burst workers.
+    pub burst: Held,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name, unique among nodes that are not banned.
+    pub name: String,
+    /// The pool it belongs to.
+    pub pool: String,
+    /// Whether it takes new work.
+    pub state: NodeState,
+    /// False while its owner lends nothing: mode off or shadow.
+    pub lending: bool,
+    /// Its lines.
+    pub line: Line,
+    /// False: it shares CPUs by weight only and refuses exclusive requests for good.
+    pub exclusive_cpus: bool,
+    /// The teams it lends to; empty: all.
+    pub allow_teams: Vec<String>,
+    /// What is promised already: everything assigned and not ended, also on silent nodes.
+    pub held: HeldByTier,
+}
+
+/// All nodes that are not forgotten, at one moment. The order does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// How many whole CPUs a request takes: only the standard tier gets CPUs of its own, burst shares what is left.
+pub(crate) fn whole_cpus(tier: Tier, request: &WorkerRequest) -> u32 {
+    match (tier, request.cpus) {
+        (Tier::Standard, CpuRequest::Exclusive(cpus)) => cpus,
+        (Tier::Standard | Tier::Burst, _) => 0,
+    }
+}
+
+impl HeldByTier {
+    fn tier(&mut self, tier: Tier) -> &mut Held {
+        match tier {
+            Tier::Standard => &mut self.standard,
+            Tier::Burst => &mut self.burst,
+        }
+    }
+
+    /// Accounts one more worker.
+    pub fn add(&mut self, tier: Tier, request: &WorkerRequest) {
+        let held = self.tier(tier);
+        held.amounts = held.amounts.plus((*request).into());
+        held.whole_cpus = held.whole_cpus.saturating_add(whole_cpus(tier, request));
+    }
+
+    /// Accounts one worker less.
+    pub fn remove(&mut self, tier: Tier, request: &WorkerRequest) {
+        let held = self.tier(tier);
+        held.amounts = held.amounts.minus((*request).into());
+        held.whole_cpus = held.whole_cpus.saturating_sub(whole_cpus(tier, request));
+    }
+
+    /// Both tiers together.
+    pub const fn total(&self) -> Amounts {
+        self.standard.amounts.plus(self.burst.amounts)
+    }
+}
+
+impl Line {
+    /// The higher of the two lines, per resource.
+    pub fn higher(&self) -> Amounts {
+        most(self.firm, self.now)
+    }
+
+    /// What one tier may still get.
+    ///
+    /// Standard counts against the firm line and burst, together with standard, against the line of now. Both
+    /// together never exceed the higher of the two: nothing makes burst give way to a new standard worker yet.
+    pub fn free(&self, tier: Tier, held: &HeldByTier) -> Amounts {
+        match tier {
+            Tier::Burst => self.now.minus(held.total()),
+            Tier::Standard => least(
+                self.firm.minus(held.standard.amounts),
+                self.higher().minus(held.total()),
+            ),
+        }
+    }
+
+    /// The whole CPUs that may still be given for exclusive use, within the free amount.
+    pub fn free_whole_cpus(&self, free_cpu: MilliCpu, held: &HeldByTier) -> u32 {
+        let given = held.standard.whole_cpus.saturating_add(held.burst.whole_cpus);
+        let by_amount = u32::try_from(free_cpu.whole_cpus()).unwrap_or(u32::MAX);
+        self.whole_cpus.saturating_sub(given).min(by_amount)
+    }
+}
+
+fn least(a: Amounts, b: Amounts) -> Amounts {
+    Amounts {
+        cpu: a.cpu.min(b.cpu),
+        memory: a.memory.min(b.memory),
+        gpus: a.gpus.min(b.gpus),
+    }
+}
+
+fn most(a: Amounts, b: Amounts) -> Amounts {
+    Amounts {
+        cpu: a.cpu.max(b.cpu),
+        memory: a.memory.max(b.memory),
+        gpus: a.gpus.max(b.gpus),
+    }
+}

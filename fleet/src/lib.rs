@@ -1,5 +1,15 @@
 //! Loadline's fleet manager.
+//!
+//! One writer: [`state`] is a state machine, values in and values out; [`store`] keeps what it decided;
+//! [`writer`] is the one thread that owns both, commits in groups and only then acts or answers. Everything
+//! else (sessions, API, certificate authority, HTTP) talks to it through the handle [`Fleet`].
 #![warn(missing_docs)]
+
 pub mod ca;
 pub mod clock;
+pub mod state;
+pub mod store;
 pub mod trust;
+pub mod writer;
+
+pub use writer::Fleet;

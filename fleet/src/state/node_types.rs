@@ -1,0 +1,160 @@
+//! What a node says of itself and of what happened on it, in the state machine's own words.
+
+use loadline_model::{
+    Amounts, AttemptId, AttemptPhase, CpuSet, Ended, Generation, Gpu, JobId, LedgerId, NodeId, Sequence,
+    Topology, WallTime,
+};
+
+/// What the node's owner lets Loadline do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LendMode {
+    /// Nothing.
+    Off,
+    /// Decide and record, touch nothing.
+    Shadow,
+    /// Lend.
+    Enforce,
+}
+
+impl LendMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Shadow, Self::Enforce];
+
+    /// The word used in files and on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Shadow => "shadow",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// The mode behind a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word)
+    }
+}
+
+/// What a node is and what its owner lends of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// Its hardware threads and memory; none if the node could not read them.
+    pub topology: Option<Topology>,
+    /// Its GPUs.
+    pub gpus: Vec<Gpu>,
+    /// The kernel's release.
+    pub kernel: String,
+    /// systemd's version.
+    pub systemd: String,
+    /// The distribution.
+    pub os: String,
+    /// What the owner lets Loadline do.
+    pub mode: LendMode,
+    /// False: weights only, exclusive requests are refused for good.
+    pub exclusive_cpus: bool,
+    /// Requirements that are not met, one sentence each.
+    pub missed: Vec<String>,
+    /// The firm line.
+    pub line: Amounts,
+    /// How many threads can be given for exclusive use.
+    pub line_whole_cpus: u32,
+    /// The teams it lends to; empty: all.
+    pub allow_teams: Vec<String>,
+}
+
+/// Where on its node an attempt runs; known from `running` on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Its CPUs.
+    pub cpus: CpuSet,
+    /// Its NUMA nodes.
+    pub numa_nodes: CpuSet,
+    /// Whether the CPUs are its own.
+    pub exclusive: bool,
+    /// The main process.
+    pub main_pid: u32,
+    /// The unit.
+    pub unit: String,
+    /// The Unix account.
+    pub user: String,
+}
+
+/// An attempt as its node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Which.
+    pub attempt: AttemptId,
+    /// Of which job; none for an orphan without a ledger record.
+    pub job: Option<JobId>,
+    /// Where it stands.
+    pub phase: AttemptPhase,
+    /// Where it runs.
+    pub site: Option<Site>,
+    /// How it ended, with the phase `Ended`.
+    pub ended: Option<Ended>,
+    /// It runs without a ledger record.
+    pub orphan: bool,
+}
+
+/// A receipt as a node sends it. The action is a word: a newer node may know more of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// When, by the node's wall clock.
+    pub at: WallTime,
+    /// What was done.
+    pub action: String,
+    /// To which attempt; none: to the node.
+    pub attempt: Option<AttemptId>,
+    /// For the node: which slice or file.
+    pub subject: String,
+    /// One sentence.
+    pub sentence: String,
+}
+
+/// Something that happened on a node. (ledger, sequence) names it for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The incarnation of the node's ledger.
+    pub ledger: LedgerId,
+    /// The number within it.
+    pub sequence: Sequence,
+    /// The node's boot.
+    pub boot_id: String,
+    /// When, by the node's wall clock.
+    pub at: WallTime,
+    /// What.
+    pub what: Happening,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// An attempt changed.
+    Attempt(Box<Reported>),
+    /// A receipt was written.
+    Receipt(Receipt),
+    /// The event could not be understood. It is counted and named all the same: otherwise one bad record would
+    /// block every later one of its node.
+    Unreadable(String),
+}
+
+/// A node's first words in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// From its certificate.
+    pub node: NodeId,
+    /// The agent's version.
+    pub version: String,
+    /// The machine's boot.
+    pub boot_id: String,
+    /// The incarnation of its ledger.
+    pub ledger: LedgerId,
+    /// Every order up to here is in the ledger.
+    pub applied: Generation,
+    /// The newest event of the ledger.
+    pub last_sequence: Sequence,
+    /// What it is and lends; none if the agent has not heard from its warden yet.
+    pub inventory: Option<Inventory>,
+    /// All attempts that are not ended.
+    pub attempts: Vec<Reported>,
+}

@@ -1,0 +1,70 @@
+//! Orders to nodes, before they are encoded and signed.
+
+use std::sync::Arc;
+
+use loadline_model::{AttemptId, Generation, JobId, JobSpec, NodeId, Span, WallTime};
+
+/// One order. The session signs its encoding; the same order encodes the same each time it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// To which node.
+    pub node: NodeId,
+    /// The leader's term in which it was made.
+    pub epoch: u64,
+    /// Ascending per node.
+    pub generation: Generation,
+    /// When it was made.
+    pub issued_at: WallTime,
+    /// About which attempt.
+    pub attempt: AttemptId,
+    /// What to do.
+    pub what: OrderKind,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderKind {
+    /// Start it.
+    Start(Box<Start>),
+    /// Stop it.
+    Stop(Stop),
+}
+
+/// What a node needs to know to start a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Of which job.
+    pub job: JobId,
+    /// The job's short number.
+    pub job_number: u64,
+    /// Which worker.
+    pub worker: u32,
+    /// 1 for the worker's first attempt.
+    pub attempt_number: u32,
+    /// The submitter's name in the fleet.
+    pub user: String,
+    /// The Unix account it runs as.
+    pub unix_account: String,
+    /// The submitter's team.
+    pub team: String,
+    /// What to run.
+    pub spec: Arc<JobSpec>,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// Why.
+    pub why: StopReason,
+    /// How long it may take.
+    pub grace: Span,
+}
+
+/// Why a worker is stopped by the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StopReason {
+    /// The job was cancelled, or another of its workers failed it.
+    Cancelled,
+    /// It was given up with its node, and the node is back.
+    NodeLost,
+}

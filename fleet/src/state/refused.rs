@@ -1,0 +1,131 @@
+//! Why a command changed nothing. Each refusal knows its stable reason, its class on the wire and the next step.
+
+use loadline_model::JobId;
+
+/// The classes of refusals; the edge maps them to gRPC codes, the command line to exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The request is wrong as it stands.
+    InvalidArgument,
+    /// What it names does not exist.
+    NotFound,
+    /// It exists already, and differently.
+    AlreadyExists,
+    /// Right, but not now.
+    FailedPrecondition,
+    /// Whoever asks may not.
+    PermissionDenied,
+    /// No room, no durable answer possible.
+    ResourceExhausted,
+    /// fleetd is stopping or broken.
+    Unavailable,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The same job id came with another specification or from someone else.
+    #[error("job {0} was already submitted with another specification")]
+    JobConflict(JobId),
+    /// No such job.
+    #[error("there is no job {0}")]
+    JobUnknown(String),
+    /// No such node.
+    #[error("there is no node {0}")]
+    NodeUnknown(String),
+    /// No such person.
+    #[error("there is no user {0}")]
+    UserUnknown(String),
+    /// The name is taken.
+    #[error("there is already a user {0}")]
+    UserExists(String),
+    /// The person is banned.
+    #[error("user {0} is banned")]
+    UserBanned(String),
+    /// No such token, by id.
+    #[error("there is no token {0}")]
+    TokenUnknown(String),
+    /// The secret opens nothing, or nothing any more. One answer for all cases, so that guessing teaches nothing.
+    #[error("the token is unknown, used, expired, revoked or for another name")]
+    TokenInvalid,
+    /// Token lives are bounded.
+    #[error("a token for a node lives at most {0} minutes")]
+    TokenLife(u64),
+    /// The last administrator cannot be banned.
+    #[error("{0} is the last administrator")]
+    LastAdmin(String),
+    /// The node is banned.
+    #[error("node {0} is banned")]
+    NodeBanned(String),
+    /// Only a silent node can be given up.
+    #[error("node {0} is connected")]
+    NodeConnected(String),
+    /// A newer session of the same node took over.
+    #[error("a newer session of this node has taken over")]
+    SessionReplaced,
+    /// The store did not take it; nothing changed.
+    #[error("the change could not be made durable: {0}")]
+    StoreFull(String),
+    /// The store is broken or fleetd is stopping.
+    #[error("the fleet manager is stopping")]
+    Stopped,
+}
+
+impl Refused {
+    /// The class.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::JobConflict(_) | Self::UserExists(_) => Code::AlreadyExists,
+            Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::UserUnknown(_) | Self::TokenUnknown(_) => {
+                Code::NotFound
+            }
+            Self::UserBanned(_) | Self::TokenInvalid | Self::NodeBanned(_) => Code::PermissionDenied,
+            Self::TokenLife(_) => Code::InvalidArgument,
+            Self::LastAdmin(_) | Self::NodeConnected(_) | Self::SessionReplaced => Code::FailedPrecondition,
+            Self::StoreFull(_) => Code::ResourceExhausted,
+            Self::Stopped => Code::Unavailable,
+        }
+    }
+
+    /// UPPER_SNAKE, stable.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::JobConflict(_) => "JOB_CONFLICT",
+            Self::JobUnknown(_) => "JOB_UNKNOWN",
+            Self::NodeUnknown(_) => "NODE_UNKNOWN",
+            Self::UserUnknown(_) => "USER_UNKNOWN",
+            Self::UserExists(_) => "USER_EXISTS",
+            Self::UserBanned(_) => "USER_BANNED",
+            Self::TokenUnknown(_) => "TOKEN_UNKNOWN",
+            Self::TokenInvalid => "TOKEN_INVALID",
+            Self::TokenLife(_) => "TOKEN_LIFE",
+            Self::LastAdmin(_) => "LAST_ADMIN",
+            Self::NodeBanned(_) => "NODE_BANNED",
+            Self::NodeConnected(_) => "NODE_CONNECTED",
+            Self::SessionReplaced => "SESSION_REPLACED",
+            Self::StoreFull(_) => "STORE_FULL",
+            Self::Stopped => "STOPPED",
+        }
+    }
+
+    /// What to do about it.
+    pub const fn next_step(&self) -> &'static str {
+        match self {
+            Self::JobConflict(_) => "submit it under a new id",
+            Self::JobUnknown(_) => "list jobs with `fleet jobs --all`",
+            Self::NodeUnknown(_) => "list nodes with `fleet nodes`",
+            Self::UserUnknown(_) => "list people with `fleet user list`, add one with `fleet user add`",
+            Self::UserExists(_) => "choose another name",
+            Self::UserBanned(_) => "ask an administrator",
+            Self::TokenUnknown(_) => "list tokens with `fleet token list`",
+            Self::TokenInvalid => "ask for a new token: each works once, for a short time, for one name",
+            Self::TokenLife(_) => "ask for a shorter life",
+            Self::LastAdmin(_) => "make another administrator first",
+            Self::NodeBanned(_) => "join it under a new identity if it is to come back",
+            Self::NodeConnected(_) => "use `fleet node drain` for a node that answers",
+            Self::SessionReplaced => "close this stream",
+            Self::StoreFull(_) => "make room on the disk of the store; nothing was changed",
+            Self::Stopped => "try again in a moment",
+        }
+    }
+}

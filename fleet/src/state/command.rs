@@ -6,8 +6,8 @@
 use loadline_model::{Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, Sequence, Span, WallTime};
 
 use super::node_types::{Event, Hello, Inventory};
-use crate::trust::Role;
 use super::view::{JobSummary, NodeSummary, TokenView, UserView};
+use crate::trust::Role;
 
 /// The SHA-256 of a token's secret. The secret itself never reaches the state.
 pub type Sha256 = [u8; 32];

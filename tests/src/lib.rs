@@ -7,3 +7,4 @@ pub mod clock;
 pub mod load;
 pub mod scenarios;
 pub mod testbed;
+pub mod tidy;

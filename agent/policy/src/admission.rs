@@ -1,0 +1,233 @@
+//! May this order run here? Local policy is final: a validly signed order that goes beyond it is refused
+//! (design §4), for now or for good, with one sentence that says what would change that.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use loadline_model::{Amounts, LineAmounts, Tier};
+
+use crate::allocation::{Allocation, CpuRefusal, Machine, wants_exclusive};
+use crate::attempt::{Event, WorkOrder};
+use crate::node_policy::{LocalTimes, Mode, NodePolicy, UID_FLOOR};
+use crate::settings::Pinning;
+
+/// Why an order is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refusal {
+    /// True: never on this node as it is. False: try again later, or elsewhere.
+    pub for_good: bool,
+    /// One sentence with the next step.
+    pub sentence: String,
+}
+
+impl Refusal {
+    fn for_now(sentence: impl Into<String>) -> Self {
+        Self {
+            for_good: false,
+            sentence: sentence.into(),
+        }
+    }
+
+    fn for_good(sentence: impl Into<String>) -> Self {
+        Self {
+            for_good: true,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+impl From<CpuRefusal> for Refusal {
+    fn from(refusal: CpuRefusal) -> Self {
+        Self {
+            for_good: refusal.for_good(),
+            sentence: refusal.to_string(),
+        }
+    }
+}
+
+impl From<Refusal> for Event {
+    fn from(Refusal { for_good, sentence }: Refusal) -> Self {
+        Self::Refused { for_good, sentence }
+    }
+}
+
+/// The account as this node knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// It exists.
+    Known {
+        /// Its uid.
+        uid: u32,
+        /// The names of all groups it is in.
+        groups: BTreeSet<String>,
+    },
+    /// It does not.
+    Missing,
+}
+
+/// Whether anything may run now, leaving aside whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lending {
+    /// Yes.
+    Open,
+    /// Nothing new; what runs may go on (`shadow`: touch nothing).
+    Closed(String),
+    /// Nothing at all: what runs is evicted.
+    Withdrawn(String),
+}
+
+/// Whether anything may run at this moment.
+pub fn lending(policy: &NodePolicy, local: &LocalTimes) -> Lending {
+    let windows = &policy.lend.windows;
+    match policy.lend.mode {
+        Mode::Off => Lending::Withdrawn("this node lends nothing: its mode is `off`".into()),
+        Mode::Shadow => Lending::Closed("this node only watches: its mode is `shadow`".into()),
+        Mode::Enforce if !windows.is_empty() && !windows.iter().any(|window| window.is_open(local)) => {
+            Lending::Withdrawn("this node lends only in its windows, and none is open now".into())
+        }
+        Mode::Enforce => Lending::Open,
+    }
+}
+
+/// Everything an order is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission<'a> {
+    /// The owner's policy.
+    pub policy: &'a NodePolicy,
+    /// The moment by the clocks that the windows go by.
+    pub local: &'a LocalTimes,
+    /// The machine.
+    pub machine: Machine<'a>,
+    /// What others hold.
+    pub allocation: &'a Allocation,
+    /// GPUs that others hold.
+    pub gpus_held: u32,
+}
+
+impl Admission<'_> {
+    /// Checks one order. The CPUs themselves are granted after, by [`Allocation::grant`].
+    ///
+    /// # Errors
+    /// The first reason against it; reasons for good come before reasons for now.
+    pub fn check(&self, order: &WorkOrder, account: &Account) -> Result<(), Refusal> {
+        self.check_person(order, account)?;
+        self.check_ever_fits(order)?;
+        match lending(self.policy, self.local) {
+            Lending::Open => self.check_fits_now(order),
+            Lending::Closed(why) | Lending::Withdrawn(why) => Err(Refusal::for_now(why)),
+        }
+    }
+
+    fn check_person(&self, order: &WorkOrder, account: &Account) -> Result<(), Refusal> {
+        let (lend, user) = (&self.policy.lend, &order.user);
+        let Account::Known { uid, groups } = account else {
+            return Err(Refusal::for_good(format!(
+                "the account `{user}` does not exist on this node"
+            )));
+        };
+        if *uid < UID_FLOOR {
+            return Err(Refusal::for_good(format!(
+                "`{user}` is root, and root is never lent to"
+            )));
+        }
+        if *uid < lend.uid_min {
+            return Err(Refusal::for_good(format!(
+                "`{user}` has uid {uid}, below the {} that this node's policy asks for (lend.uid_min)",
+                lend.uid_min
+            )));
+        }
+        if let Some(group) = groups.intersection(&lend.deny_groups).next() {
+            return Err(Refusal::for_good(format!(
+                "`{user}` is in the group `{group}`, which this node's policy refuses (lend.deny_groups)"
+            )));
+        }
+        if !lend.allow_teams.is_empty() && !lend.allow_teams.contains(&order.team) {
+            let team = if order.team.is_empty() {
+                "no team".into()
+            } else {
+                format!("the team `{}`", order.team)
+            };
+            return Err(Refusal::for_good(format!(
+                "`{user}` is in {team}, and this node lends only to some teams (lend.allow_teams)"
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_ever_fits(&self, order: &WorkOrder) -> Result<(), Refusal> {
+        let spec = &order.spec;
+        let line = self.machine.line;
+        if let Some(asked) = wants_exclusive(spec.tier, spec.worker.cpus) {
+            if let Pinning::WeightsOnly { why } = self.machine.pinning {
+                return Err(CpuRefusal::NoCpuset { why: why.clone() }.into());
+            }
+            let whole_cpus = line.whole_cpus();
+            if asked > whole_cpus {
+                return Err(CpuRefusal::MoreThanLine { asked, whole_cpus }.into());
+            }
+        }
+        let most = match spec.tier {
+            Tier::Standard => line.firm(),
+            Tier::Burst => line.most(),
+        };
+        exceeds(Amounts::from(spec.worker), most)
+            .map_or(Ok(()), |what| Err(Refusal::for_good(format!("{what} at most"))))
+    }
+
+    fn check_fits_now(&self, order: &WorkOrder) -> Result<(), Refusal> {
+        let spec = &order.spec;
+        let (limit, name) = match spec.tier {
+            Tier::Standard => (self.machine.line.firm(), "firm line"),
+            Tier::Burst => (self.machine.line.now(), "line of now"),
+        };
+        let (cpu, memory) = self.allocation.accounted();
+        let held = Amounts {
+            cpu,
+            memory,
+            gpus: self.gpus_held,
+        };
+        let all = Amounts {
+            cpu: limit.cpu,
+            memory: limit.memory,
+            gpus: limit.gpus,
+        };
+        let free = all.minus(held);
+        let free = LineAmounts {
+            cpu: free.cpu,
+            memory: free.memory,
+            gpus: free.gpus,
+        };
+        exceeds(Amounts::from(spec.worker), free).map_or(Ok(()), |what| {
+            Err(Refusal::for_now(format!(
+                "{what} now (the free part of its {name})"
+            )))
+        })
+    }
+}
+
+/// The first resource that does not fit, as the beginning of a sentence.
+fn exceeds(asked: Amounts, limit: LineAmounts) -> Option<String> {
+    if asked.cpu > limit.cpu {
+        Some(format!(
+            "it asks for {} CPUs and this node lends {}",
+            asked.cpu, limit.cpu
+        ))
+    } else if asked.memory > limit.memory {
+        Some(format!(
+            "it asks for {} of memory and this node lends {}",
+            asked.memory, limit.memory
+        ))
+    } else if asked.gpus > limit.gpus {
+        Some(format!(
+            "it asks for {} GPUs and this node lends {}",
+            asked.gpus, limit.gpus
+        ))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

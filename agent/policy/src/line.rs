@@ -1,0 +1,192 @@
+//! The line: how much of a machine may be lent (design §1), per resource, now and firm.
+//!
+//! *now* = capacity − max(reserve, production's use) − headroom; *firm* takes production's week instead of its
+//! moment. The line never exceeds what the lendable CPUs can do, because a reserve in CPUs is counted in the
+//! CPUs that are really set apart for it.
+
+use alloc::collections::BTreeMap;
+
+use loadline_model::{Bytes, CpuSet, LineAmounts, MilliCpu, PerMille, Topology};
+
+use crate::node_policy::{NodePolicy, ReserveCpus, ReserveMemory};
+
+/// What production uses, measured; zero where it is not known yet, which leaves the reserve to speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProductionUse {
+    /// CPU at this moment.
+    pub cpu: MilliCpu,
+    /// Memory at this moment.
+    pub memory: Bytes,
+    /// The 99th percentile of its CPU over the last 7 days, once known.
+    pub cpu_week: Option<MilliCpu>,
+    /// The 99th percentile of its memory over the last 7 days, once known.
+    pub memory_week: Option<Bytes>,
+}
+
+/// One resource: all there is, what is kept, and both lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResourceLine<Q> {
+    /// All there is.
+    pub capacity: Q,
+    /// Never lent.
+    pub reserve: Q,
+    /// What production uses now.
+    pub production: Q,
+    /// Kept idle on top.
+    pub headroom: Q,
+    /// May be lent at this moment.
+    pub now: Q,
+    /// May be lent to the standard tier.
+    pub firm: Q,
+}
+
+/// How much of a machine may be lent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// CPU.
+    pub cpu: ResourceLine<MilliCpu>,
+    /// Memory.
+    pub memory: ResourceLine<Bytes>,
+    /// Whole GPUs, the same now and firm.
+    pub gpus: u32,
+    /// CPUs that no worker ever gets.
+    pub reserved: CpuSet,
+    /// The others.
+    pub lendable: CpuSet,
+}
+
+/// 15 % on top of the week's 99th percentile: the next week is not the last one (design §1).
+const WEEK_MARGIN: PerMille = PerMille(150);
+
+impl Line {
+    /// The line of a machine under a policy.
+    pub fn new(topology: &Topology, gpus: u32, policy: &NodePolicy, production: &ProductionUse) -> Self {
+        let all = topology.cpus();
+        let reserved = reserved_cpus(topology, &policy.reserve.cpus);
+        let capacity = MilliCpu::from_cpus(all.len());
+        let cpu = Lines {
+            capacity: capacity.0,
+            reserve: MilliCpu::from_cpus(reserved.len()).0,
+            headroom: capacity.share(policy.headroom.cpu).0,
+            production: production.cpu.0,
+            week: production
+                .cpu_week
+                .map(|week| week.plus(week.share(WEEK_MARGIN)).0),
+        };
+        let capacity = topology.memory();
+        let reserve = match policy.reserve.memory {
+            ReserveMemory::Amount(amount) => Bytes(amount.0.min(capacity.0)),
+            ReserveMemory::Share(share) => capacity.share(share),
+        };
+        let memory = Lines {
+            capacity: capacity.0,
+            reserve: reserve.0,
+            headroom: capacity.share(policy.headroom.memory).0,
+            production: production.memory.0,
+            week: production
+                .memory_week
+                .map(|week| week.plus(week.share(WEEK_MARGIN)).0),
+        };
+        Self {
+            cpu: cpu.line(MilliCpu),
+            memory: memory.line(Bytes),
+            gpus: gpus.saturating_sub(policy.reserve.gpus),
+            lendable: all.difference(&reserved),
+            reserved,
+        }
+    }
+
+    /// The part that holds with nothing measured: what the reserve and the headroom alone leave.
+    pub fn fixed(topology: &Topology, gpus: u32, policy: &NodePolicy) -> Self {
+        Self::new(topology, gpus, policy, &ProductionUse::default())
+    }
+
+    /// The line of now, as amounts.
+    pub const fn now(&self) -> LineAmounts {
+        LineAmounts {
+            cpu: self.cpu.now,
+            memory: self.memory.now,
+            gpus: self.gpus,
+        }
+    }
+
+    /// The firm line, as amounts.
+    pub const fn firm(&self) -> LineAmounts {
+        LineAmounts {
+            cpu: self.cpu.firm,
+            memory: self.memory.firm,
+            gpus: self.gpus,
+        }
+    }
+
+    /// What could ever be lent: with production using no more than its reserve.
+    pub const fn most(&self) -> LineAmounts {
+        let cpu = self.cpu.capacity.minus(self.cpu.reserve).minus(self.cpu.headroom);
+        let memory = self
+            .memory
+            .capacity
+            .minus(self.memory.reserve)
+            .minus(self.memory.headroom);
+        LineAmounts {
+            cpu,
+            memory,
+            gpus: self.gpus,
+        }
+    }
+
+    /// How many threads can be given for exclusive use at most.
+    pub fn whole_cpus(&self) -> u32 {
+        let by_amount = u32::try_from(self.cpu.firm.whole_cpus()).unwrap_or(u32::MAX);
+        by_amount.min(self.lendable.len())
+    }
+}
+
+struct Lines {
+    capacity: u64,
+    reserve: u64,
+    headroom: u64,
+    production: u64,
+    week: Option<u64>,
+}
+
+impl Lines {
+    fn line<Q>(&self, unit: fn(u64) -> Q) -> ResourceLine<Q> {
+        let left = |used: u64| {
+            let kept = self.reserve.max(used).saturating_add(self.headroom);
+            unit(self.capacity.saturating_sub(kept))
+        };
+        ResourceLine {
+            capacity: unit(self.capacity),
+            reserve: unit(self.reserve),
+            production: unit(self.production),
+            headroom: unit(self.headroom),
+            now: left(self.production),
+            firm: left(self.week.unwrap_or(0)),
+        }
+    }
+}
+
+/// The CPUs set apart. A number is rounded up to whole physical cores, since two threads of a core slow each
+/// other down: lowest socket, then lowest NUMA node, then lowest CPU number first, so CPU 0 comes first.
+fn reserved_cpus(topology: &Topology, reserve: &ReserveCpus) -> CpuSet {
+    let count = match reserve {
+        ReserveCpus::List(list) => return list.intersection(&topology.cpus()),
+        ReserveCpus::Count(count) => *count,
+    };
+    let mut cores: BTreeMap<(u32, u32, u32), CpuSet> = BTreeMap::new();
+    for thread in topology.threads() {
+        let key = (thread.socket, thread.numa, thread.core);
+        cores.entry(key).or_default().insert(thread.cpu);
+    }
+    let mut reserved = CpuSet::new();
+    for core in cores.values() {
+        if reserved.len() >= count {
+            break;
+        }
+        reserved = reserved.union(core);
+    }
+    reserved
+}
+
+#[cfg(test)]
+mod tests;

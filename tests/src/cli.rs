@@ -84,6 +84,8 @@ enum What {
         #[arg(long)]
         fleet: Option<String>,
     },
+    /// Boot a fleet, install Loadline, run real jobs, measure production's latency with and without them
+    Demo(crate::demo::Demo),
     /// Run the guest tests
     Test {
         /// Part of the names of those to run; all when left out
@@ -165,6 +167,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 state == Switch::On,
             )?;
         }
+        What::Demo(demo) => crate::demo::run(&cache, &demo)?,
         What::Test { filter, list } => return crate::scenarios::run(&cache, filter.as_deref(), list),
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,8 @@
 
 pub mod cli;
 pub mod clock;
+pub mod demo;
+pub mod deploy;
 pub mod load;
 pub mod scenarios;
 pub mod testbed;

@@ -1,0 +1,179 @@
+//! Loadline on a fleet of guests, installed the way IT would: packages, one command for the first admin, one token
+//! a node.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::testbed::{Fleet, Guest};
+
+/// `apt-get` in an emulated guest unpacks a few MB a second, on a busy host less.
+const INSTALL_LIMIT: Duration = Duration::from_secs(240);
+/// Two round trips, two services started, one session.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+
+/// The packages under test.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    folder: PathBuf,
+}
+
+impl Packages {
+    /// The packages of a folder.
+    ///
+    /// # Errors
+    /// When one of the three is missing; the error says how to build them.
+    pub fn of(folder: &Path) -> Result<Self> {
+        let packages = Self {
+            folder: folder.to_owned(),
+        };
+        for name in ["loadline-node", "loadline-fleet", "loadline-cli"] {
+            packages.file(name)?;
+        }
+        Ok(packages)
+    }
+
+    /// The newest file of a package.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        let list = std::fs::read_dir(&self.folder).with_context(|| {
+            format!(
+                "read {}: `make packages` builds the packages",
+                self.folder.display()
+            )
+        })?;
+        let begin = format!("{name}_");
+        let mut found: Vec<PathBuf> = list
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|end| end == "deb"))
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|file| file.to_string_lossy().starts_with(begin.as_str()))
+            })
+            .collect();
+        found.sort();
+        found.pop().with_context(|| {
+            format!(
+                "no {name}_*.deb in {}: `make packages` builds it",
+                self.folder.display()
+            )
+        })
+    }
+
+    /// Installs packages in a guest with apt, in one call.
+    ///
+    /// # Errors
+    /// When apt refuses.
+    pub fn install(&self, guest: &Guest, names: &[&str]) -> Result<()> {
+        let mut files = String::new();
+        for name in names {
+            let target = format!("/var/tmp/{name}.deb");
+            guest.put(&self.file(name)?, &target)?;
+            files.push_str(&target);
+            files.push(' ');
+        }
+        let command = format!("DEBIAN_FRONTEND=noninteractive apt-get install -q -y --reinstall {files}");
+        guest.ok_within(&command, INSTALL_LIMIT).map(drop)
+    }
+}
+
+/// The guest that runs fleetd and where operators sit.
+pub const FLEET_GUEST: &str = "fleet";
+
+/// Installs and starts fleetd on the guest `fleet` and makes root there the first admin, with exactly the command
+/// that `fleetd init` prints.
+///
+/// # Errors
+/// When a step fails.
+pub fn start_fleetd(fleet: &Fleet, packages: &Packages) -> Result<()> {
+    let guest = fleet.guest(FLEET_GUEST)?;
+    packages.install(guest, &["loadline-fleet", "loadline-cli"])?;
+    let printed = guest.ok("fleetd init --name fleet")?;
+    let login = printed
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("fleet login "))
+        .with_context(|| format!("`fleetd init` named no `fleet login` command:\n{printed}"))?
+        .to_owned();
+    guest.ok("systemctl enable --now fleetd")?;
+    guest.wait_ok("fleetd is up", "systemctl is-active fleetd", READY_LIMIT)?;
+    guest.ok(&login).map(drop)
+}
+
+/// Installs the node package on every other guest at once and joins each with a token of its own.
+///
+/// # Errors
+/// When a step fails.
+pub fn join_nodes(fleet: &Fleet, packages: &Packages) -> Result<()> {
+    fleet.each(|guest| {
+        if guest.name() == FLEET_GUEST {
+            return Ok(());
+        }
+        packages.install(guest, &["loadline-node"])
+    })?;
+    let admin = fleet.guest(FLEET_GUEST)?;
+    for guest in fleet.guests().iter().filter(|guest| guest.name() != FLEET_GUEST) {
+        join(admin, guest)?;
+    }
+    for guest in fleet.guests().iter().filter(|guest| guest.name() != FLEET_GUEST) {
+        await_ready(admin, guest.name())?;
+    }
+    Ok(())
+}
+
+/// Joins one node with a fresh token.
+///
+/// # Errors
+/// When the token cannot be made or the node is refused.
+pub fn join(admin: &Guest, node: &Guest) -> Result<()> {
+    let token = token(admin, &format!("fleet token node {}", node.name()))?;
+    node.ok(&format!("loadline-agent join {token}")).map(drop)
+}
+
+/// Makes a token with the given command and gives its text.
+///
+/// # Errors
+/// When there is none in the answer.
+pub fn token(admin: &Guest, command: &str) -> Result<String> {
+    let answer = admin.ok(&format!("{command} -o json"))?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&answer).with_context(|| format!("`{command} -o json` printed {answer}"))?;
+    let token = answer["token"]
+        .as_str()
+        .with_context(|| format!("no token in {answer}"))?;
+    ensure!(token.starts_with("LL"), "an odd token: {token}");
+    Ok(token.to_owned())
+}
+
+/// Waits until the fleet calls a node ready.
+///
+/// # Errors
+/// On time-out; the error shows what the fleet said last.
+pub fn await_ready(admin: &Guest, node: &str) -> Result<()> {
+    let look = format!("fleet nodes | tee /dev/stderr | grep -E '^{node} +.*ready'");
+    admin
+        .wait_ok(&format!("node {node} is ready"), &look, READY_LIMIT)
+        .map(drop)
+}
+
+/// Makes a person of the fleet out of a Unix account of the fleet guest, logged in there.
+///
+/// # Errors
+/// When a step fails.
+pub fn add_person(fleet: &Fleet, account: &str, role: &str) -> Result<()> {
+    let admin = fleet.guest(FLEET_GUEST)?;
+    admin.ok(&format!("fleet user add {account} --role {role}"))?;
+    let token = token(admin, &format!("fleet token login {account}"))?;
+    admin
+        .ok(&as_person(account, &format!("fleet login {token}")))
+        .map(drop)
+}
+
+/// A command as an account of the guest, in its home.
+#[must_use]
+pub fn as_person(account: &str, command: &str) -> String {
+    format!("su - {account} -c '{}'", command.replace('\'', r"'\''"))
+}

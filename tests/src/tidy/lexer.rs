@@ -15,8 +15,7 @@ enum Kind {
 }
 
 /// The source with comments and the contents of string literals blanked out; lines stay where they are.
-#[must_use]
-pub fn code(source: &str) -> String {
+pub(super) fn code(source: &str) -> String {
     let kinds = classify(source);
     source
         .chars()
@@ -26,8 +25,7 @@ pub fn code(source: &str) -> String {
 }
 
 /// All string literals.
-#[must_use]
-pub fn literals(source: &str) -> Vec<Literal> {
+pub(super) fn literals(source: &str) -> Vec<Literal> {
     let mut found: Vec<Literal> = Vec::new();
     let (mut line, mut inside) = (1, false);
     for (c, kind) in source.chars().zip(classify(source)) {

@@ -2,147 +2,172 @@
 
 use super::*;
 
-/// Rule, path, bad text, good text.
-fn samples() -> Vec<(&'static str, &'static str, String, String)> {
-    let doc = "//! Why.\n";
-    let lines = |count: usize| format!("{doc}{}", "let a = 1;\n".repeat(count - 1));
+/// A rule, a file that breaks it, and the same file mended.
+struct Sample {
+    rule: &'static str,
+    path: &'static str,
+    bad: String,
+    good: String,
+}
+
+fn sample(rule: &'static str, path: &'static str, bad: &str, good: &str) -> Sample {
+    Sample {
+        rule,
+        path,
+        bad: bad.into(),
+        good: good.into(),
+    }
+}
+
+/// Rust code, with the doc that every file needs.
+fn rust(rule: &'static str, path: &'static str, bad: &str, good: &str) -> Sample {
+    let with_doc = |code: &str| format!("//! Why.\n{code}\n");
+    sample(rule, path, &with_doc(bad), &with_doc(good))
+}
+
+fn lengths() -> Vec<Sample> {
+    let lines = |count: usize| format!("//! Why.\n{}", "let a = 1;\n".repeat(count - 1));
     let inline = |count: usize| {
         format!(
-            "{doc}#[cfg(test)]\nmod tests {{\n{}}}\n",
+            "//! Why.\n#[cfg(test)]\nmod tests {{\n{}}}\n",
             "    // a\n".repeat(count - 3)
         )
     };
-    let both = |bad: &str, good: &str| (format!("{doc}{bad}\n"), format!("{doc}{good}\n"));
-    let plain = |bad: &str, good: &str| (bad.to_owned(), good.to_owned());
-    let pure = "//! Why.\n#![cfg_attr(not(test), no_std)]\n#![warn(missing_docs)]\n";
-    let mark = concat!("// FIX", "ME later");
-    let all: Vec<(&str, &str, (String, String))> = vec![
-        ("production-size", "agent/src/a.rs", (lines(501), lines(500))),
-        ("production-size", "python/a.py", (lines(501), lines(500))),
-        (
-            "production-size",
-            "tests/src/testbed/a.rs",
-            (lines(501), lines(500)),
-        ),
-        ("inline-test-size", "agent/src/a.rs", (inline(201), inline(200))),
-        ("test-file-size", "agent/tests/a.rs", (lines(1001), lines(1000))),
-        (
-            "test-file-size",
-            "fleet/src/store/tests.rs",
-            (lines(1001), lines(501)),
-        ),
-        ("main-size", "fleet/src/main.rs", (lines(101), lines(100))),
-        ("main-size", "agent/src/bin/warden.rs", (lines(101), lines(100))),
-        (
-            "module-doc",
-            "agent/src/a.rs",
-            plain("fn a() {}\n", "//! Why.\nfn a() {}\n"),
-        ),
-        ("unfinished", "README.md", plain(mark, "done")),
-        (
+    let by = |rule, path, bad, good| sample(rule, path, &lines(bad), &lines(good));
+    vec![
+        by("production-size", "agent/src/a.rs", 501, 500),
+        by("production-size", "python/a.py", 501, 500),
+        by("production-size", "tests/src/testbed/a.rs", 501, 500),
+        sample("inline-test-size", "agent/src/a.rs", &inline(201), &inline(200)),
+        by("test-file-size", "agent/tests/a.rs", 1001, 1000),
+        by("test-file-size", "fleet/src/store/tests.rs", 1001, 501),
+        by("main-size", "fleet/src/main.rs", 101, 100),
+        by("main-size", "agent/src/bin/warden.rs", 101, 100),
+    ]
+}
+
+fn words() -> Vec<Sample> {
+    let file = "agent/src/a.rs";
+    vec![
+        sample("module-doc", file, "fn a() {}\n", "//! Why.\nfn a() {}\n"),
+        sample("unfinished", "README.md", concat!("FIX", "ME later"), "done"),
+        rust(
             "unfinished",
-            "agent/src/a.rs",
-            both(concat!("fn a() { to", "do!() }"), "// to do: nothing"),
+            file,
+            concat!("fn a() { to", "do!() }"),
+            "// to do: nothing",
         ),
-        (
+        rust(
             "unfinished",
-            "agent/src/a.rs",
-            both(concat!("fn a() { db", "g!(1) }"), "fn a() { debug(1) }"),
+            file,
+            concat!("fn a() { db", "g!(1) }"),
+            "fn a() { debug(1) }",
         ),
-        (
+        rust(
             "catch-all-error",
-            "fleet/src/a.rs",
-            both("impl From<String> for AnError {", "impl From<Id> for AnError {"),
+            file,
+            "impl From<String> for AnError {",
+            "impl From<Id> for AnError {",
         ),
-        (
+    ]
+}
+
+fn borders() -> Vec<Sample> {
+    let plan = "use loadline_policy::Plan;";
+    let place = "use loadline_placement::Plan;";
+    let id = "use loadline_model::Id;";
+    vec![
+        rust(
             "proto-border",
             "agent/src/a.rs",
-            both("use loadline_proto::node::v1::Hello;", "use crate::wire::Hello;"),
+            "use loadline_proto::v1::Hello;",
+            "use crate::wire::Hello;",
         ),
-        (
+        rust(
             "proto-border",
             "fleet/cli/src/a.rs",
-            both("fn a(x: loadline_proto::J) {}", "// loadline_proto::J"),
+            "fn a(x: loadline_proto::J) {}",
+            "// loadline_proto::J",
         ),
-        (
+        rust(
             "sql-border",
-            "fleet/src/tasks.rs",
-            both(r#"f("SELECT a FROM b");"#, r#"f("SELECT one of them");"#),
+            "fleet/src/a.rs",
+            r#"f("SELECT a FROM b");"#,
+            r#"f("SELECT one of them");"#,
         ),
-        (
+        rust(
             "sql-border",
-            "fleet/src/tasks.rs",
-            both(r#"f("UPDATE job SET a = 1");"#, r#"f("UPDATE");"#),
+            "fleet/src/a.rs",
+            r#"f("UPDATE job SET a = 1");"#,
+            r#"f("UPDATE");"#,
         ),
-        (
+        rust(
             "sql-border",
             "agent/src/agent.rs",
-            both("use rusqlite::Connection;", "use crate::spool::Spool;"),
+            "use rusqlite::Connection;",
+            "use crate::spool::Spool;",
         ),
-        (
+        rust(
             "kernel-path-border",
             "agent/src/warden.rs",
-            both(r#"read("/proc/stat")"#, r#"read("/etc/loadline")"#),
+            r#"f("/proc/stat")"#,
+            r#"f("/etc/loadline")"#,
         ),
-        (
+        rust(
             "kernel-path-border",
             "agent/policy/src/a.rs",
-            both(r#"f("cpu.max")"#, r#"f("cpu.max was lowered")"#),
+            r#"f("cpu.max")"#,
+            r#"f("cpu.max is low")"#,
         ),
-        (
+        rust(
             "os-crate-border",
             "agent/src/warden.rs",
-            both("use zbus::Connection;", "use crate::host::Systemd;"),
+            "use zbus::Connection;",
+            "use crate::host::Systemd;",
         ),
-        (
-            "module-direction",
-            "agent/src/host/cpu.rs",
-            both("use loadline_policy::Plan;", "use loadline_model::Id;"),
-        ),
-        (
-            "module-direction",
-            "fleet/src/store.rs",
-            both("use loadline_placement::Plan;", "use loadline_model::Id;"),
-        ),
-        (
-            "crate-direction",
+        rust("module-direction", "agent/src/host/cpu.rs", plan, id),
+        rust("module-direction", "fleet/src/store.rs", place, id),
+    ]
+}
+
+fn manifests() -> Vec<Sample> {
+    let direction = |path, bad, good| sample("crate-direction", path, bad, good);
+    let pure = |path, bad, good| sample("pure-crate", path, bad, good);
+    vec![
+        direction(
             "agent/Cargo.toml",
-            plain(
-                "[dependencies]\nloadline-fleet.workspace = true\n",
-                "[dependencies]\n",
-            ),
+            "[dependencies]\nloadline-fleet.workspace = true\n",
+            "[dependencies]\n",
         ),
-        (
-            "crate-direction",
+        direction(
             "fleet/Cargo.toml",
-            plain(
-                "[dev-dependencies]\nloadline-node = { path = \"../agent\" }\n",
-                "[dependencies]\nloadline-proto.workspace = true\n",
-            ),
+            "[dev-dependencies]\nloadline-node = { path = \"../agent\" }\n",
+            "[dependencies]\nloadline-proto.workspace = true\n",
         ),
-        ("crate-direction", "extra/Cargo.toml", plain("[package]\n", "")),
-        (
-            "pure-crate",
+        direction("extra/Cargo.toml", "[package]\n", ""),
+        pure(
             "proto/model/Cargo.toml",
-            plain("[dependencies]\ntokio = \"1\"\n", "[dependencies]\n"),
+            "[dependencies]\ntokio = \"1\"\n",
+            "[dependencies]\n",
         ),
-        (
-            "pure-crate",
+        pure(
             "agent/policy/Cargo.toml",
-            plain(
-                "[dependencies]\nserde = \"1\"\n",
-                "[dependencies]\nserde = { version = \"1\", default-features = false }\n",
-            ),
+            "[dependencies]\nserde = \"1\"\n",
+            "[dependencies]\nserde = { version = \"1\", default-features = false }\n",
         ),
-        (
-            "pure-crate",
+        pure(
             "fleet/placement/src/lib.rs",
-            plain("//! Why.\n", pure),
+            "//! Why.\n",
+            "//! Why.\n#![cfg_attr(not(test), no_std)]\n#![warn(missing_docs)]\n",
         ),
-        ("one-clippy-toml", "agent/clippy.toml", plain("", "")),
-    ];
-    all.into_iter()
-        .map(|(rule, path, (bad, good))| (rule, path, bad, good))
+        sample("one-clippy-toml", "agent/clippy.toml", "", ""),
+    ]
+}
+
+fn samples() -> Vec<Sample> {
+    [lengths(), words(), borders(), manifests()]
+        .into_iter()
+        .flatten()
         .collect()
 }
 
@@ -155,7 +180,13 @@ fn found(path: &str, text: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_rule_fires_on_a_bad_sample_and_only_that_one() {
-    for (rule, path, bad, good) in samples() {
+    for Sample {
+        rule,
+        path,
+        bad,
+        good,
+    } in samples()
+    {
         let rules = found(path, &bad);
         assert!(rules.contains(&rule), "{rule} is silent on {path}:\n{bad}");
         assert!(
@@ -172,7 +203,7 @@ fn every_rule_fires_on_a_bad_sample_and_only_that_one() {
 fn no_rule_is_without_a_sample() {
     let sampled: Vec<&str> = samples()
         .iter()
-        .map(|sample| sample.0)
+        .map(|sample| sample.rule)
         .chain(["banned-name"])
         .collect();
     for rule in RULES {

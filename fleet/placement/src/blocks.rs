@@ -36,6 +36,12 @@ impl Blocks {
         if holds { self.with(code) } else { self }
     }
 
+    /// How far the node is from taking the worker: first those where all passes by itself, then fewer blocks.
+    pub(crate) fn distance(self) -> (bool, bool, u32) {
+        let not_asked = self.contains(ReasonCode::NodeNotSelected) || self.contains(ReasonCode::NodeBanned);
+        (not_asked, !self.all_pass(), self.0.count_ones())
+    }
+
     /// True if every block passes by itself.
     pub(crate) fn all_pass(self) -> bool {
         ReasonCode::ALL
@@ -52,17 +58,16 @@ pub(crate) fn blocks(node: &Node, held: &HeldByTier, entry: &QueueEntry, now: Wa
     if node.state == NodeState::Banned {
         return Blocks::NONE.with(ReasonCode::NodeBanned);
     }
-    let avoided = |node| {
-        entry
-            .avoided
-            .iter()
-            .any(|avoided| avoided.node == node && now < avoided.until)
+    let refused = |for_good: bool| {
+        entry.refusals.iter().any(|refusal| {
+            refusal.node == node.id && refusal.until.is_none() == for_good && refusal.holds(now)
+        })
     };
     let stranger = !node.allow_teams.is_empty() && !node.allow_teams.contains(&entry.team);
     by_state(node.state)
         .when(!node.lending, ReasonCode::NodeLendsNothing)
-        .when(entry.excluded.contains(&node.id), ReasonCode::NodeRefused)
-        .when(avoided(node.id), ReasonCode::NodeRefusedForNow)
+        .when(refused(true), ReasonCode::NodeRefused)
+        .when(refused(false), ReasonCode::NodeRefusedForNow)
         .when(stranger, ReasonCode::TeamNotAllowed)
         .when(
             wants_exclusive(entry) && !node.exclusive_cpus,

@@ -9,13 +9,14 @@ use core::fmt;
 
 use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier, WorkerRequest};
 
-use crate::blocks::{blocks, room};
+use crate::blocks::{blocks, room, room_empty};
 use crate::planner::Books;
 use crate::queue::QueueEntry;
 use crate::report::ReasonCode;
 use crate::snapshot::Node;
 
-/// A job that gets less than a quarter of what it asked for would hardly do its work.
+/// A job that gets less than a quarter of what it asked for would hardly do its work; it is told so only where
+/// even an empty node has no more.
 const REDUCTION_MAX: u64 = 4;
 
 /// One change, and the node where the job would then start.
@@ -94,7 +95,7 @@ impl fmt::Display for Change {
                     separator = " and";
                 }
                 if less.gpus {
-                    write!(f, "{separator} {} GPUs", request.gpus)?;
+                    write!(f, "{separator} --gpus {}", request.gpus)?;
                 }
                 write!(f, " per worker, which fits on {node}")
             }
@@ -245,12 +246,15 @@ fn reduced(
         memory,
         gpus: wants.gpus.min(free.gpus),
     };
+    let empty = room_empty(node, entry);
     let parts = [
-        (request.cpus.amount().0, wants.cpus.amount().0),
-        (request.memory.0, wants.memory.0),
-        (request.gpus.into(), wants.gpus.into()),
+        (request.cpus.amount().0, wants.cpus.amount().0, empty.cpu.0),
+        (request.memory.0, wants.memory.0, empty.memory.0 >> 20 << 20),
+        (request.gpus.into(), wants.gpus.into(), empty.gpus.into()),
     ];
-    let enough = |(now, before): &(u64, u64)| now.saturating_mul(REDUCTION_MAX) >= *before;
+    let enough = |(now, before, empty): &(u64, u64, u64)| {
+        now.saturating_mul(REDUCTION_MAX) >= *before || (*now > 0 && now >= empty)
+    };
     let smaller = QueueEntry {
         request,
         ..entry.clone()
@@ -258,7 +262,7 @@ fn reduced(
     if request == wants || !parts.iter().all(enough) || !blocks(node, held, &smaller, books.now).is_empty() {
         return None;
     }
-    let lost = |(now, before): &(u64, u64)| {
+    let lost = |(now, before, _): &(u64, u64, u64)| {
         (before - now)
             .saturating_mul(1000)
             .checked_div(*before)

@@ -132,13 +132,18 @@ fn one(
             entry.nodes.is_empty() || entry.nodes.contains(&node.name),
             "the job names other nodes",
         ),
-        (!entry.excluded.contains(&node.id), "the node refused it for good"),
         (
-            entry
-                .avoided
+            !entry
+                .refusals
                 .iter()
-                .filter(|avoided| avoided.node == node.id)
-                .all(|avoided| avoided.until <= now),
+                .any(|it| it.node == node.id && it.until.is_none()),
+            "the node refused it for good",
+        ),
+        (
+            !entry
+                .refusals
+                .iter()
+                .any(|it| it.node == node.id && it.until.is_some_and(|until| until > now)),
             "the node refused it for now",
         ),
         (
@@ -181,6 +186,12 @@ fn lines(node: &Node, queue: &[QueueEntry], plan: &Plan, found: &mut Vec<Violati
             found.push(Violation::OverTheLine { node, what });
         }
     };
+    // A resource of which nothing is given may be over its line already.
+    let within = |held: Amounts, line: Amounts, given: Amounts| {
+        (given.cpu.is_zero() || held.cpu <= line.cpu)
+            && (given.memory.is_zero() || held.memory <= line.memory)
+            && (given.gpus == 0 || held.gpus <= line.gpus)
+    };
     if new(Tier::Standard).next().is_some() {
         let whole = new(Tier::Standard).fold(node.held.standard.whole_cpus, |sum, entry| {
             match entry.request.cpus {
@@ -190,11 +201,14 @@ fn lines(node: &Node, queue: &[QueueEntry], plan: &Plan, found: &mut Vec<Violati
         });
         let exclusive =
             new(Tier::Standard).any(|entry| matches!(entry.request.cpus, CpuRequest::Exclusive(_)));
+        let given = sum(Tier::Standard);
         judge(!exclusive || whole <= node.line.whole_cpus, "whole CPUs");
-        judge(standard.fits_in(&node.line.firm), "the firm line");
-        judge(standard.plus(burst).fits_in(&highest), "the higher line");
+        judge(within(standard, node.line.firm, given), "the firm line");
+        judge(within(standard.plus(burst), highest, given), "the higher line");
     }
-    if new(Tier::Burst).next().is_some() {
-        judge(standard.plus(burst).fits_in(&node.line.now), "the line of now");
-    }
+    let given = sum(Tier::Burst);
+    judge(
+        within(standard.plus(burst), node.line.now, given),
+        "the line of now",
+    );
 }

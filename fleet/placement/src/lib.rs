@@ -29,6 +29,6 @@ mod why;
 
 pub use change::{Change, Less};
 pub use planner::{Assignment, Plan, Policy, explain, plan};
-pub use queue::{Avoided, QueueEntry, Start, Wanted};
+pub use queue::{QueueEntry, Refusal, Start, Wanted};
 pub use report::{Reason, ReasonCode, Report, Waiting, Why};
 pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot};

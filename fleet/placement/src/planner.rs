@@ -14,7 +14,7 @@ use loadline_model::{Amounts, JobId, NodeId, Tier, WallTime, WorkerRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::{blocks, room};
-use crate::queue::{Avoided, QueueEntry, Start};
+use crate::queue::{QueueEntry, Refusal, Start};
 use crate::report::{Report, Waiting, Why};
 use crate::snapshot::{HeldByTier, Node, Snapshot};
 
@@ -114,8 +114,7 @@ struct Shape<'a> {
     request: WorkerRequest,
     team: &'a str,
     nodes: &'a [String],
-    excluded: &'a [NodeId],
-    avoided: &'a [Avoided],
+    refusals: &'a [Refusal],
     /// How many must start at once.
     together: u32,
 }
@@ -131,16 +130,14 @@ impl<'a> Shape<'a> {
             user: _,
             team,
             nodes,
-            excluded,
-            avoided,
+            refusals,
         } = entry;
         Self {
             tier: *tier,
             request: *request,
             team,
             nodes,
-            excluded,
-            avoided,
+            refusals,
             together: together(entry, done),
         }
     }

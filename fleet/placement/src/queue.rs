@@ -46,13 +46,22 @@ impl Wanted {
     }
 }
 
-/// A node that should be left alone for a while, because it refused for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Avoided {
+/// A node that refused this job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refusal {
     /// Which.
     pub node: NodeId,
-    /// Until when; from then on it is tried again.
-    pub until: WallTime,
+    /// From then on it is tried again; none: it refused for good.
+    pub until: Option<WallTime>,
+    /// The node's own words.
+    pub why: String,
+}
+
+impl Refusal {
+    /// True if it still holds.
+    pub fn holds(&self, now: WallTime) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// A job that wants workers.
@@ -74,8 +83,6 @@ pub struct QueueEntry {
     pub team: String,
     /// The nodes it may run on, by name; empty: all.
     pub nodes: Vec<String>,
-    /// Nodes that refused it for good.
-    pub excluded: Vec<NodeId>,
-    /// Nodes that refused it for now.
-    pub avoided: Vec<Avoided>,
+    /// Nodes that refused it, for good or for now.
+    pub refusals: Vec<Refusal>,
 }

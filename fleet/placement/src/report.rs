@@ -116,6 +116,7 @@ impl ReasonCode {
                 | Self::MemoryBusy
                 | Self::GpusBusy
                 | Self::NodeSilent
+                | Self::NodeLost
                 | Self::NodeNeverSeen
                 | Self::NodeRefusedForNow
                 | Self::NotAllTogether
@@ -139,7 +140,8 @@ pub struct Reason {
 /// Why jobs of one shape wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
-    /// Every reason with the nodes it holds for; empty: it fits and is next in line.
+    /// Every reason with the nodes it holds for, those of the node that is nearest to taking a worker first;
+    /// empty: it fits and is next in line.
     pub reasons: Vec<Reason>,
     /// The cheapest change that starts it now, if one change can.
     pub change: Option<Change>,
@@ -175,31 +177,26 @@ impl Report {
 }
 
 impl Why {
-    /// One phrase for tables: the reason that keeps most nodes away.
+    /// One phrase for tables: the first reason.
     pub fn phrase(&self) -> String {
-        let own = |reason: &&Reason| reason.code != ReasonCode::NodeNotSelected;
-        // The first of the most frequent, in the order of ALL.
-        let most = self.reasons.iter().filter(own).map(|reason| reason.nodes).max();
-        let first = self
-            .reasons
-            .iter()
-            .filter(own)
-            .find(|reason| Some(reason.nodes) == most)
-            .or_else(|| self.reasons.first());
-        first.map_or_else(|| "next in line".into(), |reason| reason.sentence.clone())
+        self.reasons
+            .first()
+            .map_or_else(|| "next in line".into(), |reason| reason.sentence.clone())
     }
 
     /// What to do, in one or two sentences.
     pub fn advice(&self) -> String {
+        const BY_ITSELF: &str = "It starts by itself as soon as a node has room for it";
+        let none = self
+            .reasons
+            .iter()
+            .any(|reason| reason.code == ReasonCode::NoNodes);
         match (&self.change, self.passes || self.reasons.is_empty()) {
-            (None, true) => "It starts by itself as soon as there is room.".into(),
-            (Some(change), true) => {
-                alloc::format!("It starts by itself as soon as there is room; to start it now, {change}.")
-            }
-            (Some(change), false) => alloc::format!("It cannot start as it is; {change}."),
-            (None, false) => {
-                "It cannot start as it is, and no single change would start it now: see each reason.".into()
-            }
+            (None, _) if none => "Let a node join first: an operator types `fleet token node NAME`.".into(),
+            (None, true) => alloc::format!("{BY_ITSELF}."),
+            (Some(change), true) => alloc::format!("{BY_ITSELF}. To start it now: {change}."),
+            (Some(change), false) => alloc::format!("It cannot start as it is. To start it now: {change}."),
+            (None, false) => "It cannot start as it is, and no single change would start it now.".into(),
         }
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use loadline_model::{Amounts, Bytes, CpuRequest, MilliCpu};
 
-use crate::blocks::{blocks, room, room_empty, wants_exclusive};
+use crate::blocks::{Blocks, blocks, room, room_empty, wants_exclusive};
 use crate::planner::Books;
 use crate::queue::QueueEntry;
 use crate::report::{Reason, ReasonCode, Why};
@@ -22,7 +22,8 @@ impl Books<'_> {
     /// Why `together` workers of the job do not start now.
     pub(crate) fn why(&self, entry: &QueueEntry, together: u32) -> Why {
         let mut kept: Kept<'_> = BTreeMap::new();
-        let (mut considered, mut fitting, mut passes) = (0u32, 0u32, false);
+        let (mut considered, mut fitting) = (0u32, 0u32);
+        let mut nearest: Option<(&Node, Blocks)> = None;
         for (node, held) in self.iter() {
             let found = blocks(node, held, entry, self.now);
             if found.contains(ReasonCode::NodeBanned) && entry.nodes.is_empty() {
@@ -32,24 +33,38 @@ impl Books<'_> {
             if found.is_empty() {
                 fitting = fitting.saturating_add(1);
             }
-            passes |= found.all_pass();
             for code in ReasonCode::ALL.into_iter().filter(|code| found.contains(*code)) {
                 kept.entry(code).or_default().push((node, held));
+            }
+            if nearest
+                .is_none_or(|(best, blocks)| (found.distance(), &node.name) < (blocks.distance(), &best.name))
+            {
+                nearest = Some((node, found));
             }
         }
         if fitting > 0 {
             return self.fits_somewhere(entry, together, considered, fitting);
         }
-        let mut reasons: Vec<Reason> = ReasonCode::ALL
-            .into_iter()
-            .filter_map(|code| Some(reason(code, kept.get_mut(&code)?, entry, considered)))
-            .collect();
-        reasons.splice(0..0, self.missing_nodes(entry, considered));
-        let change = self.cheapest_change(entry, together);
+        let nearest = nearest.map_or(Blocks::NONE, |(_, blocks)| blocks);
+        let mut reasons: Vec<Reason> = self.missing_nodes(entry, considered).into_iter().collect();
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for code in ReasonCode::ALL {
+            let list = if nearest.contains(code) {
+                &mut first
+            } else {
+                &mut rest
+            };
+            list.extend(
+                kept.get_mut(&code)
+                    .map(|nodes| reason(code, nodes, entry, considered)),
+            );
+        }
+        reasons.append(&mut first);
+        reasons.append(&mut rest);
         Why {
             reasons,
-            change,
-            passes,
+            change: self.cheapest_change(entry, together),
+            passes: !nearest.is_empty() && nearest.all_pass(),
             considered,
         }
     }
@@ -155,8 +170,8 @@ fn sentence(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry,
             "are not among those the job names",
         ),
         C::NodeBanned => subject(kept, "is banned", "are banned"),
-        C::NodeRefused => subject(kept, "refused this job for good", "refused this job for good"),
-        C::NodeRefusedForNow => subject(kept, "refused this job for now", "refused this job for now"),
+        C::NodeRefused => refused(kept, entry, "for good"),
+        C::NodeRefusedForNow => refused(kept, entry, "for now"),
         C::NodeDraining => subject(kept, "is being drained", "are being drained"),
         C::NodeSilent => subject(
             kept,
@@ -248,16 +263,42 @@ fn most<'a>(kept: &[(&'a Node, &HeldByTier)], value: impl Fn(&Node, &HeldByTier)
     best
 }
 
+fn refused(kept: &[(&Node, &HeldByTier)], entry: &QueueEntry, how: &str) -> String {
+    let said = |node: &Node| {
+        let mine = entry.refusals.iter().filter(|refusal| refusal.node == node.id);
+        let wanted = mine.filter(|refusal| refusal.until.is_none() == (how == "for good"));
+        wanted
+            .map(|refusal| refusal.why.as_str())
+            .next_back()
+            .unwrap_or("")
+    };
+    match kept {
+        [] => String::new(),
+        [(node, _)] => format!("{} refused this job {how}: {}", node.name, said(node)),
+        [(first, _), ..] => {
+            format!(
+                "{} nodes refused this job {how}, {} because: {}",
+                kept.len(),
+                first.name,
+                said(first)
+            )
+        }
+    }
+}
+
 fn beyond(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry, all: bool) -> String {
     let amount = amount(code, entry);
     let (name, largest) = most(kept, |node, _| (amount.of)(&room_empty(node, entry)));
     let wanted = &amount.wanted;
-    let largest = (amount.unit)(largest, wants_exclusive(entry));
+    let shown = (amount.unit)(largest, wants_exclusive(entry));
     match kept {
-        [_] if !all => format!("{name} lends at most {largest}, and a worker wants {wanted}"),
-        _ if all => format!("a worker wants {wanted}, and the largest node, {name}, lends {largest}"),
+        _ if all && largest == 0 => format!("a worker wants {wanted}, and no node lends any"),
+        _ if all => format!("a worker wants {wanted}, and the largest node, {name}, lends {shown}"),
+        [_] if largest == 0 => format!("{name} lends none of what a worker wants, {wanted}"),
+        [_] => format!("{name} lends at most {shown}, and a worker wants {wanted}"),
+        _ if largest == 0 => format!("{} nodes lend none of what a worker wants, {wanted}", kept.len()),
         _ => format!(
-            "{} nodes lend less than {wanted} (the largest of them, {name}, {largest})",
+            "{} nodes lend less than {wanted} (the largest of them, {name}, {shown})",
             kept.len()
         ),
     }
@@ -267,12 +308,19 @@ fn busy(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry) -> 
     let amount = amount(code, entry);
     let (name, free) = most(kept, |node, held| (amount.of)(&room(node, held, entry)));
     let wanted = &amount.wanted;
-    let free = (amount.unit)(free, wants_exclusive(entry));
+    let shown = (amount.unit)(free, wants_exclusive(entry));
     match kept {
-        [_] => format!("a worker wants {wanted}, and {name} has {free} left to lend"),
-        _ => format!(
-            "a worker wants {wanted}, and on {} nodes that is taken (most left: {free} on {name})",
+        [_] if free == 0 => format!("a worker wants {wanted}, and {name} has none left to lend"),
+        [_] => format!("a worker wants {wanted}, and {name} has {shown} left to lend"),
+        _ if free == 0 => format!(
+            "a worker wants {wanted}, and {} nodes have none left to lend",
             kept.len()
         ),
+        _ => {
+            let nodes = kept.len();
+            format!(
+                "a worker wants {wanted}, and {nodes} nodes have less left to lend (at most {shown}, on {name})"
+            )
+        }
     }
 }

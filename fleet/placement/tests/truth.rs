@@ -1,0 +1,437 @@
+//! Property tests with an oracle of their own: whether a worker fits on a node is decided here a second time, from
+//! the words of the design and without the crate's filters.
+
+use loadline_model::{
+    Amounts, Bytes, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Tier, WallTime, WorkerRequest, Workers,
+};
+use loadline_placement::{
+    Change, HeldByTier, Line, Node, NodeState, Plan, Policy, QueueEntry, ReasonCode, Refusal, Report,
+    Snapshot, Start, Wanted, Why, check, plan,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::strategy::ValueTree;
+
+const NOW: WallTime = WallTime(1_000);
+const NAMES: [&str; 3] = ["n0", "n1", "n2"];
+
+fn node_id(index: usize) -> NodeId {
+    NodeId::from_slice(&[u8::try_from(index).unwrap(); 16]).unwrap()
+}
+
+fn gib(count: u64) -> Bytes {
+    Bytes::from_gib(count)
+}
+
+prop_compose! {
+    fn amounts(cpus: u64)(cpu in 0..=cpus * 2, memory in 0u64..=8, gpus in 0u32..=2) -> Amounts {
+        Amounts { cpu: MilliCpu(cpu * 500), memory: gib(memory), gpus }
+    }
+}
+
+fn request() -> impl Strategy<Value = WorkerRequest> {
+    let cpus = prop_oneof![
+        (1u32..6).prop_map(CpuRequest::Exclusive),
+        select(vec![300u64, 500, 1500, 2500]).prop_map(|share| CpuRequest::Shared(MilliCpu(share))),
+    ];
+    (cpus, 1u64..6, 0u32..2).prop_map(|(cpus, memory, gpus)| WorkerRequest {
+        cpus,
+        memory: gib(memory),
+        gpus,
+    })
+}
+
+fn tier() -> impl Strategy<Value = Tier> {
+    select(vec![Tier::Standard, Tier::Burst])
+}
+
+fn node(index: usize) -> impl Strategy<Value = Node> {
+    use NodeState as S;
+    let states = vec![
+        S::Ready,
+        S::Ready,
+        S::Ready,
+        S::Suspect,
+        S::Lost,
+        S::Draining,
+        S::NeverSeen,
+        S::Banned,
+    ];
+    let who = (
+        select(states),
+        prop::bool::weighted(0.9),
+        prop::bool::weighted(0.8),
+    );
+    let teams = prop_oneof![3 => Just(vec![]), 1 => Just(vec!["vision".to_string()])];
+    let held = vec((tier(), request()), 0..3);
+    (who, amounts(6), amounts(6), 0u32..6, teams, held).prop_map(
+        move |((state, lending, exclusive_cpus), firm, now, whole_cpus, allow_teams, held)| Node {
+            id: node_id(index),
+            name: NAMES[index].into(),
+            pool: "default".into(),
+            state,
+            lending,
+            line: Line {
+                firm,
+                now,
+                whole_cpus,
+            },
+            exclusive_cpus,
+            allow_teams,
+            held: held
+                .iter()
+                .fold(HeldByTier::default(), |mut sum, (tier, request)| {
+                    sum.add(*tier, request);
+                    sum
+                }),
+        },
+    )
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    (node(0), node(1), node(2), 0usize..=3).prop_map(|(a, b, c, count)| Snapshot {
+        nodes: [a, b, c].into_iter().take(count).collect(),
+    })
+}
+
+prop_compose! {
+    fn refusal()(index in 0usize..3, until in prop::option::of(900i64..1100)) -> Refusal {
+        Refusal { node: node_id(index), until: until.map(WallTime), why: "no".into() }
+    }
+}
+
+fn entry(number: u8) -> impl Strategy<Value = QueueEntry> {
+    let workers = prop_oneof![
+        (1u32..4).prop_map(Workers::Fixed),
+        (1u32..4, 0u32..3).prop_map(|(min, more)| Workers::Elastic(Elastic { min, max: min + more })),
+    ];
+    let place = (
+        subsequence(NAMES.to_vec(), 0..=2),
+        prop::bool::weighted(0.3),
+        vec(refusal(), 0..2),
+        prop::bool::ANY,
+    );
+    (tier(), 0i64..4, request(), workers, place).prop_map(
+        move |(tier, at, request, workers, (names, named, refusals, team))| QueueEntry {
+            job: JobId::from_slice(&[number; 16]).unwrap(),
+            tier,
+            submitted_at: WallTime(at),
+            request,
+            wanted: Wanted::new(workers, 0, (0..workers.max()).collect()),
+            user: "ada".into(),
+            team: if team { "vision".into() } else { String::new() },
+            nodes: if named {
+                names.iter().map(|name| (*name).to_string()).collect()
+            } else {
+                vec![]
+            },
+            refusals,
+        },
+    )
+}
+
+fn queue() -> impl Strategy<Value = Vec<QueueEntry>> {
+    (entry(1), entry(2), entry(3), entry(4), 0usize..=4)
+        .prop_map(|(a, b, c, d, count)| [a, b, c, d].into_iter().take(count).collect())
+}
+
+/// The oracle: may one more worker go there?
+fn fits(node: &Node, entry: &QueueEntry) -> bool {
+    let line = &node.line;
+    let (standard, burst) = (node.held.standard, node.held.burst);
+    let new = Amounts::from(entry.request);
+    let all = standard.amounts.plus(burst.amounts).plus(new);
+    // A resource that the worker does not ask for cannot keep it away.
+    let within = |held: Amounts, line: Amounts| {
+        held.cpu <= line.cpu && held.memory <= line.memory && (new.gpus == 0 || held.gpus <= line.gpus)
+    };
+    let higher = Amounts {
+        cpu: line.firm.cpu.max(line.now.cpu),
+        memory: line.firm.memory.max(line.now.memory),
+        gpus: line.firm.gpus.max(line.now.gpus),
+    };
+    let standard_fits = within(standard.amounts.plus(new), line.firm) && within(all, higher);
+    let room = match (entry.tier, entry.request.cpus) {
+        (Tier::Burst, _) => within(all, line.now),
+        (Tier::Standard, CpuRequest::Shared(_)) => standard_fits,
+        (Tier::Standard, CpuRequest::Exclusive(cpus)) => {
+            let whole = standard.whole_cpus + burst.whole_cpus + cpus;
+            node.exclusive_cpus && whole <= line.whole_cpus && standard_fits
+        }
+    };
+    let refused = entry
+        .refusals
+        .iter()
+        .any(|refusal| refusal.node == node.id && refusal.until.is_none_or(|until| until > NOW));
+    room && node.state == NodeState::Ready
+        && node.lending
+        && !refused
+        && (entry.nodes.is_empty() || entry.nodes.contains(&node.name))
+        && (node.allow_teams.is_empty() || node.allow_teams.contains(&entry.team))
+}
+
+/// How many workers of a job fit at once: equal workers never compete between nodes, so nodes add up.
+fn capacity(nodes: &[Node], entry: &QueueEntry) -> u32 {
+    let on = |node: &Node| {
+        let mut node = node.clone();
+        let mut count = 0;
+        while count < 20 && fits(&node, entry) {
+            node.held.add(entry.tier, &entry.request);
+            count += 1;
+        }
+        count
+    };
+    nodes.iter().map(on).sum()
+}
+
+fn carried_out(snapshot: &Snapshot, queue: &[QueueEntry], plan: &Plan) -> (Snapshot, Vec<QueueEntry>) {
+    let (mut snapshot, mut queue) = (snapshot.clone(), queue.to_vec());
+    for assignment in &plan.assignments {
+        let entry = queue
+            .iter_mut()
+            .find(|entry| entry.job == assignment.job)
+            .unwrap();
+        let node = snapshot
+            .nodes
+            .iter_mut()
+            .find(|node| node.id == assignment.node)
+            .unwrap();
+        assert!(fits(node, entry), "{assignment:?} does not fit");
+        node.held.add(entry.tier, &entry.request);
+        entry.wanted.missing.retain(|worker| *worker != assignment.worker);
+        entry.wanted.needed = entry.wanted.needed.saturating_sub(1);
+    }
+    (snapshot, queue)
+}
+
+fn decide(snapshot: &Snapshot, queue: &[QueueEntry]) -> (Plan, Report) {
+    plan(snapshot, queue, &Policy::default(), NOW)
+}
+
+fn must_start(entry: &QueueEntry) -> u32 {
+    match entry.wanted.start {
+        Start::Together => entry.wanted.needed.max(1),
+        Start::OneByOne => 1,
+    }
+}
+
+/// Takes one reason away, from the node or from the job.
+fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
+    use ReasonCode as C;
+    let more = |line: &mut Line, extra: Amounts| {
+        line.firm = line.firm.plus(extra);
+        line.now = line.now.plus(extra);
+    };
+    let none = Amounts::default();
+    let for_good = |refusal: &Refusal| refusal.until.is_none();
+    match code {
+        C::NodeSilent | C::NodeLost | C::NodeDraining | C::NodeNeverSeen | C::NodeBanned => {
+            node.state = NodeState::Ready;
+        }
+        C::NodeLendsNothing => node.lending = true,
+        C::NodeNotSelected => entry.nodes.push(node.name.clone()),
+        C::NodeRefused => entry.refusals.retain(|it| it.node != node.id || !for_good(it)),
+        C::NodeRefusedForNow => entry.refusals.retain(|it| it.node != node.id || for_good(it)),
+        C::TeamNotAllowed => node.allow_teams.push(entry.team.clone()),
+        C::ExclusiveCpusUnsupported => {
+            node.exclusive_cpus = true;
+            node.line.whole_cpus += 100;
+        }
+        C::CpusBeyondLine | C::CpusBusy => {
+            more(
+                &mut node.line,
+                Amounts {
+                    cpu: MilliCpu(100_000),
+                    ..none
+                },
+            );
+            node.line.whole_cpus += 100;
+        }
+        C::MemoryBeyondLine | C::MemoryBusy => more(
+            &mut node.line,
+            Amounts {
+                memory: gib(100),
+                ..none
+            },
+        ),
+        C::GpusBeyondLine | C::GpusBusy => more(&mut node.line, Amounts { gpus: 100, ..none }),
+        C::NoNodes | C::NodeUnknown | C::NotAllTogether => panic!("{code:?} is not about a node"),
+    }
+}
+
+fn codes_of(why: &Why, node: &Node) -> Vec<ReasonCode> {
+    let named = why
+        .reasons
+        .iter()
+        .filter(|reason| reason.examples.contains(&node.name));
+    named.map(|reason| reason.code).collect()
+}
+
+/// All reasons taken away the worker fits, or only now are there others (it was not looked at further); with one
+/// left it does not fit.
+fn judge(node: &Node, entry: &QueueEntry, codes: &[ReasonCode]) {
+    let repaired = |skip: Option<ReasonCode>| {
+        let (mut node, mut entry) = (node.clone(), entry.clone());
+        for code in codes.iter().copied().filter(|code| Some(*code) != skip) {
+            repair(code, &mut node, &mut entry);
+        }
+        (node, entry)
+    };
+    assert!(
+        !fits(node, entry),
+        "{} fits, and yet {codes:?} is named",
+        node.name
+    );
+    for code in codes {
+        let (node, entry) = repaired(Some(*code));
+        assert!(
+            !fits(&node, &entry),
+            "{code:?} is named for {}, and is not needed",
+            node.name
+        );
+    }
+    let (node, entry) = repaired(None);
+    let first_look_only = [ReasonCode::NodeNotSelected, ReasonCode::NodeBanned];
+    if codes.iter().any(|code| first_look_only.contains(code)) {
+        return;
+    }
+    assert!(
+        fits(&node, &entry),
+        "{codes:?} are all that is named for {}",
+        node.name
+    );
+}
+
+fn changed(change: &Change, snapshot: &Snapshot, entry: &QueueEntry) -> (Snapshot, QueueEntry) {
+    let (mut snapshot, mut entry) = (snapshot.clone(), entry.clone());
+    match change {
+        Change::AllowNode { node } => entry.nodes.push(node.clone()),
+        Change::ShareCpus { cpus, .. } => entry.request.cpus = CpuRequest::Shared(*cpus),
+        Change::AskForLess { request, .. } => entry.request = *request,
+        Change::FewerWorkers { min } => entry.wanted.needed = *min,
+        Change::UseTier { tier } => entry.tier = *tier,
+        Change::ResumeNode { node } => {
+            let node = snapshot
+                .nodes
+                .iter_mut()
+                .find(|candidate| candidate.name == *node)
+                .unwrap();
+            assert_eq!(node.state, NodeState::Draining);
+            node.state = NodeState::Ready;
+        }
+    }
+    (snapshot, entry)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_is_placed_that_does_not_fit(snapshot in snapshot(), queue in queue()) {
+        let (plan, _) = decide(&snapshot, &queue);
+        carried_out(&snapshot, &queue, &plan);
+        prop_assert_eq!(check::violations(&snapshot, &queue, &plan, NOW), vec![]);
+    }
+
+    #[test]
+    fn the_order_of_the_lists_does_not_matter(snapshot in snapshot(), queue in queue()) {
+        let turned = Snapshot { nodes: snapshot.nodes.iter().rev().cloned().collect() };
+        let reversed: Vec<QueueEntry> = queue.iter().rev().cloned().collect();
+        prop_assert_eq!(decide(&snapshot, &queue), decide(&turned, &reversed));
+    }
+
+    #[test]
+    fn nothing_waits_that_could_start(snapshot in snapshot(), queue in queue()) {
+        let (plan, report) = decide(&snapshot, &queue);
+        let (after, rest) = carried_out(&snapshot, &queue, &plan);
+        for entry in &rest {
+            let waiting = report.of(entry.job).map_or(0, |waiting| waiting.workers);
+            prop_assert_eq!(usize::try_from(waiting).unwrap(), entry.wanted.missing.len());
+            if waiting > 0 {
+                prop_assert!(capacity(&after.nodes, entry) < must_start(entry), "{:?}", entry);
+            }
+        }
+    }
+
+    #[test]
+    fn every_reason_is_true(snapshot in snapshot(), queue in queue()) {
+        let (plan, report) = decide(&snapshot, &queue);
+        let (after, rest) = carried_out(&snapshot, &queue, &plan);
+        for waiting in &report.waiting {
+            let entry = rest.iter().find(|entry| entry.job == waiting.job).unwrap();
+            prop_assert!(!waiting.why.reasons.is_empty());
+            if waiting.why.reasons.iter().any(|reason| reason.code == ReasonCode::NotAllTogether) {
+                let room = capacity(&after.nodes, entry);
+                prop_assert!(room >= 1 && room < must_start(entry));
+                continue;
+            }
+            for node in &after.nodes {
+                let codes = codes_of(&waiting.why, node);
+                let silent = node.state == NodeState::Banned && entry.nodes.is_empty();
+                prop_assert_eq!(codes.is_empty(), silent, "{} is not told of", &node.name);
+                if !silent {
+                    judge(node, entry, &codes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_change_that_is_named_starts_the_job(snapshot in snapshot(), queue in queue()) {
+        let (plan, report) = decide(&snapshot, &queue);
+        let (after, rest) = carried_out(&snapshot, &queue, &plan);
+        for waiting in &report.waiting {
+            let entry = rest.iter().find(|entry| entry.job == waiting.job).unwrap();
+            let Some(change) = &waiting.why.change else { continue };
+            let (snapshot, entry) = changed(change, &after, entry);
+            let needed = if matches!(change, Change::FewerWorkers { .. }) { entry.wanted.needed } else { must_start(&entry) };
+            prop_assert!(capacity(&snapshot.nodes, &entry) >= needed, "{:?}", change);
+        }
+    }
+}
+
+#[test]
+fn the_checker_finds_what_it_is_for() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3000 {
+        let (snapshot, queue) = (snapshot(), queue()).new_tree(&mut runner).unwrap().current();
+        let (Some(node), Some(entry)) = (snapshot.nodes.first(), queue.first()) else {
+            continue;
+        };
+        // One worker put where the oracle says it does not fit, whatever the reason.
+        if fits(node, entry) || entry.wanted.needed > 1 {
+            continue;
+        }
+        let assignment = loadline_placement::Assignment {
+            job: entry.job,
+            worker: 0,
+            node: node.id,
+        };
+        let bad = Plan {
+            assignments: vec![assignment],
+            more: false,
+        };
+        let found = check::violations(&snapshot, &queue, &bad, NOW);
+        assert!(!found.is_empty(), "not found: {node:?} {entry:?}");
+        seen.extend(found.iter().map(|violation| {
+            let text = format!("{violation:?}");
+            text.split(' ').next().unwrap_or_default().to_string()
+        }));
+        let twice = Plan {
+            assignments: vec![assignment, assignment],
+            more: false,
+        };
+        let found = check::violations(&snapshot, &queue, &twice, NOW);
+        assert!(
+            found
+                .iter()
+                .any(|violation| matches!(violation, check::Violation::Twice { .. }))
+        );
+    }
+    assert_eq!(
+        seen.into_iter().collect::<Vec<_>>(),
+        ["NotEligible", "OverTheLine"]
+    );
+}

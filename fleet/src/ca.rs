@@ -10,4 +10,6 @@ mod order;
 
 pub use issue::{Authority, AuthorityError, IssueError, Issued, Subject, fingerprint};
 pub use keys::{FleetKeys, KeysError, KeysLayout};
+pub(crate) use issue::SERVER_NAME;
+pub(crate) use keys::{read, read_secret};
 pub use order::{OrderKey, OrderKeyError};

@@ -149,7 +149,10 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) => {
                 Ok(Self::default())
             }
-            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -158,8 +161,10 @@ impl Config {
     /// # Errors
     /// Every mistake in it.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let syntax =
-            |source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) };
+        let syntax = |source| ConfigError::Syntax {
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
         let mut table: toml::Table = toml::from_str(text).map_err(syntax)?;
         table.retain(|key, _| !key.starts_with("x-"));
         // Read the text itself where nothing was taken out: its messages point at lines.
@@ -173,25 +178,39 @@ impl Config {
         if mistakes.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError::Mistakes { path: path.to_owned(), mistakes })
+            Err(ConfigError::Mistakes {
+                path: path.to_owned(),
+                mistakes,
+            })
         }
     }
 }
 
 fn check(file: File, mistakes: &mut Vec<Mistake>) -> Config {
     let defaults = Config::default();
-    let mut wrong = |key: &str, problem: String| mistakes.push(Mistake { key: key.to_owned(), problem });
+    let mut wrong = |key: &str, problem: String| {
+        mistakes.push(Mistake {
+            key: key.to_owned(),
+            problem,
+        })
+    };
     if file.version.is_some_and(|version| version != 1) {
         wrong("version", "this fleetd reads version 1".into());
     }
     let state_dir = file.state_dir.unwrap_or(defaults.state_dir);
     if !state_dir.is_absolute() {
-        wrong("state_dir", format!("`{}` is not an absolute path", state_dir.display()));
+        wrong(
+            "state_dir",
+            format!("`{}` is not an absolute path", state_dir.display()),
+        );
     }
     let mut address = |key: &str, text: Option<String>, default: SocketAddr| {
         let Some(text) = text else { return default };
         text.parse().unwrap_or_else(|_| {
-            let problem = format!("`{text}` is not an address with a port, like \"0.0.0.0:{}\"", default.port());
+            let problem = format!(
+                "`{text}` is not an address with a port, like \"0.0.0.0:{}\"",
+                default.port()
+            );
             wrong(key, problem);
             default
         })
@@ -201,7 +220,10 @@ fn check(file: File, mistakes: &mut Vec<Mistake>) -> Config {
     let http = address("listen.http", file.listen.http, defaults.http);
     let both = |a: SocketAddr, b: SocketAddr| a.port() == b.port() && a.port() != 0;
     if both(session, access) || both(session, http) || both(access, http) {
-        wrong("listen", "session, access and http need a port of their own each".into());
+        wrong(
+            "listen",
+            "session, access and http need a port of their own each".into(),
+        );
     }
     let mut names = Vec::new();
     for name in file.names.unwrap_or_default() {
@@ -211,14 +233,29 @@ fn check(file: File, mistakes: &mut Vec<Mistake>) -> Config {
         }
     }
     let pki = check_pki(file.pki, &mut wrong);
-    Config { state_dir, names, session, access, http, pki }
+    Config {
+        state_dir,
+        names,
+        session,
+        access,
+        http,
+        pki,
+    }
 }
 
 fn check_pki(pki: FilePki, wrong: &mut impl FnMut(&str, String)) -> Option<PkiFiles> {
-    let FilePki { ca, ca_key, certificate, key } = pki;
-    for (name, path) in
-        [("pki.ca", &ca), ("pki.ca_key", &ca_key), ("pki.certificate", &certificate), ("pki.key", &key)]
-    {
+    let FilePki {
+        ca,
+        ca_key,
+        certificate,
+        key,
+    } = pki;
+    for (name, path) in [
+        ("pki.ca", &ca),
+        ("pki.ca_key", &ca_key),
+        ("pki.certificate", &certificate),
+        ("pki.key", &key),
+    ] {
         if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
             wrong(name, format!("`{}` is not an absolute path", path.display()));
         }
@@ -235,7 +272,10 @@ fn check_pki(pki: FilePki, wrong: &mut impl FnMut(&str, String)) -> Option<PkiFi
         (Some(ca), Some(ca_key)) => Some(PkiFiles { ca, ca_key, server }),
         (None, None) => {
             if server.is_some() {
-                wrong("pki", "`certificate` needs the `ca` and `ca_key` that nodes and people are signed with".into());
+                wrong(
+                    "pki",
+                    "`certificate` needs the `ca` and `ca_key` that nodes and people are signed with".into(),
+                );
             }
             None
         }
@@ -290,13 +330,22 @@ mod tests {
         assert_eq!(config.state_dir, Path::new("/srv/fleet"));
         let names: Vec<String> = config.names.iter().map(ReachableName::to_string).collect();
         assert_eq!(names, ["fleet.example:7718", "10.0.0.1:9718"]);
-        assert_eq!((config.session.port(), config.access.port(), config.http.port()), (1, 2, 3));
+        assert_eq!(
+            (config.session.port(), config.access.port(), config.http.port()),
+            (1, 2, 3)
+        );
         assert!(config.pki.unwrap().server.is_some());
     }
 
     #[test]
     fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
-        for text in ["stat_dir = \"/x\"", "[listen]\nsesion = \"x\"", "names = 3", "version = \"1\"", "a ="] {
+        for text in [
+            "stat_dir = \"/x\"",
+            "[listen]\nsesion = \"x\"",
+            "names = 3",
+            "version = \"1\"",
+            "a =",
+        ] {
             let error = parse(text).unwrap_err();
             assert!(matches!(error, ConfigError::Syntax { .. }), "{text}");
         }
@@ -318,12 +367,25 @@ mod tests {
         "#;
         assert_eq!(
             mistakes(text),
-            ["version", "state_dir", "listen.session", "listen", "names", "names", "pki.ca", "pki", "pki"]
+            [
+                "version",
+                "state_dir",
+                "listen.session",
+                "listen",
+                "names",
+                "names",
+                "pki.ca",
+                "pki",
+                "pki"
+            ]
         );
     }
 
     #[test]
     fn a_named_file_must_exist() {
-        assert!(matches!(Config::load(Path::new("/nonexistent/f.toml")), Err(ConfigError::Read { .. })));
+        assert!(matches!(
+            Config::load(Path::new("/nonexistent/f.toml")),
+            Err(ConfigError::Read { .. })
+        ));
     }
 }

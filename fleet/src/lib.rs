@@ -5,10 +5,15 @@
 //! else (sessions, API, certificate authority, HTTP) talks to it through the handle [`Fleet`].
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod ca;
 pub mod clock;
+pub mod config;
+pub mod http;
 pub mod state;
 pub mod store;
+pub mod tls;
+pub mod tokens;
 pub mod trust;
 pub mod writer;
 

@@ -108,7 +108,9 @@ impl TokenText {
             .into_iter()
             .find_map(|kind| Some((kind, text.trim().strip_prefix(kind.prefix())?)))
             .ok_or(TokenProblem::Shape)?;
-        let json = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| TokenProblem::Damaged)?;
+        let json = BASE64URL_NOPAD
+            .decode(body.as_bytes())
+            .map_err(|_| TokenProblem::Damaged)?;
         let token = serde_json::from_slice(&json).map_err(|_| TokenProblem::Damaged)?;
         Ok((kind, token))
     }
@@ -130,7 +132,10 @@ mod tests {
         for kind in [TokenKind::Node, TokenKind::Login] {
             let text = token.encode(kind).unwrap();
             assert_eq!(TokenText::decode(&text).unwrap(), (kind, token.clone()));
-            assert!(matches!(TokenText::decode(&text[..text.len() - 3]), Err(TokenProblem::Damaged)));
+            assert!(matches!(
+                TokenText::decode(&text[..text.len() - 3]),
+                Err(TokenProblem::Damaged)
+            ));
         }
         assert!(matches!(TokenText::decode("LLX1.abc"), Err(TokenProblem::Shape)));
         assert_eq!(hash_secret(&secret.text), secret.sha256);

@@ -83,7 +83,10 @@ pub struct Head {
 
 impl Default for Head {
     fn default() -> Self {
-        Self { seq: 0, hash: "0".repeat(64) }
+        Self {
+            seq: 0,
+            hash: "0".repeat(64),
+        }
     }
 }
 
@@ -107,7 +110,10 @@ impl Head {
             hash: String::new(),
         };
         line.hash = line.digest()?;
-        let head = Self { seq: line.seq, hash: line.hash.clone() };
+        let head = Self {
+            seq: line.seq,
+            hash: line.hash.clone(),
+        };
         let mut text = serde_json::to_string(&line)?;
         text.push('\n');
         Ok((text, head))
@@ -120,7 +126,10 @@ impl Line {
     /// # Errors
     /// When the line cannot be encoded.
     pub fn digest(&self) -> Result<String, serde_json::Error> {
-        let bare = Self { hash: String::new(), ..self.clone() };
+        let bare = Self {
+            hash: String::new(),
+            ..self.clone()
+        };
         Ok(HEXLOWER.encode(&Sha256::digest(serde_json::to_string(&bare)?.as_bytes())))
     }
 }

@@ -77,7 +77,10 @@ impl AuditLog {
     /// # Errors
     /// When the file cannot be opened or its last line is damaged.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<(Self, JoinHandle<()>), AuditError> {
-        let failed = |source| AuditError::Open { path: path.to_owned(), source: Arc::new(source) };
+        let failed = |source| AuditError::Open {
+            path: path.to_owned(),
+            source: Arc::new(source),
+        };
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -101,7 +104,14 @@ impl AuditLog {
     pub async fn write(&self, entry: Entry) -> Result<Written, AuditError> {
         let (written, is_written) = oneshot::channel();
         let (durable, is_durable) = oneshot::channel();
-        let sent = self.queue.send(Request { entry, written, durable }).await;
+        let sent = self
+            .queue
+            .send(Request {
+                entry,
+                written,
+                durable,
+            })
+            .await;
         let result = match sent {
             Ok(()) => is_written.await.unwrap_or(Err(AuditError::Closed)),
             Err(_) => Err(AuditError::Closed),
@@ -109,7 +119,10 @@ impl AuditLog {
         if result.is_err() {
             self.metrics.audit_write_failed();
         }
-        result.map(|()| Written { durable: is_durable, metrics: self.metrics.clone() })
+        result.map(|()| Written {
+            durable: is_durable,
+            metrics: self.metrics.clone(),
+        })
     }
 }
 
@@ -159,7 +172,12 @@ impl Writer {
     /// After an error nobody knows what the file holds, so the caller ends the thread.
     fn commit(&mut self, batch: impl Iterator<Item = Request>) -> Result<(), AuditError> {
         let mut waiting = Vec::new();
-        for Request { entry, written, durable } in batch {
+        for Request {
+            entry,
+            written,
+            durable,
+        } in batch
+        {
             match self.append(&entry) {
                 Ok(()) => {
                     // Whoever asked may have hung up; the line stands all the same.
@@ -183,11 +201,17 @@ impl Writer {
         let error = |source| AuditError::Write(Arc::new(source));
         let encode = |source: serde_json::Error| NotWritten::TakenBack(error(source.into()));
         let (text, head) = self.head.append(entry).map_err(encode)?;
-        let end = self.file.metadata().map_err(|source| NotWritten::Unknown(error(source)))?.len();
+        let end = self
+            .file
+            .metadata()
+            .map_err(|source| NotWritten::Unknown(error(source)))?
+            .len();
         if let Err(source) = self.file.write_all(text.as_bytes()) {
             // The disk filled up, perhaps in the middle of the line: with the half taken back the chain is
             // whole, and calls are accepted again once there is room.
-            self.file.set_len(end).map_err(|source| NotWritten::Unknown(error(source)))?;
+            self.file
+                .set_len(end)
+                .map_err(|source| NotWritten::Unknown(error(source)))?;
             return Err(NotWritten::TakenBack(error(source)));
         }
         self.head = head;
@@ -195,7 +219,10 @@ impl Writer {
     }
 
     fn finish(&mut self, waiting: Vec<Answer>) -> Result<(), AuditError> {
-        let result = self.file.sync_data().map_err(|source| AuditError::Write(Arc::new(source)));
+        let result = self
+            .file
+            .sync_data()
+            .map_err(|source| AuditError::Write(Arc::new(source)));
         for durable in waiting {
             durable.send(result.clone()).ok();
         }
@@ -206,7 +233,10 @@ impl Writer {
 /// The newest line. A half line at the end is what a power cut in the middle of a write leaves: nobody was told
 /// that it was recorded, so it is cut off.
 fn newest(file: &File, path: &Path) -> Result<Head, AuditError> {
-    let failed = |source| AuditError::Open { path: path.to_owned(), source: Arc::new(source) };
+    let failed = |source| AuditError::Open {
+        path: path.to_owned(),
+        source: Arc::new(source),
+    };
     let mut reader = BufReader::new(file);
     let length = reader.seek(SeekFrom::End(0)).map_err(failed)?;
     // Lines are a few hundred bytes; the last whole one lies within the last 64 KiB.
@@ -228,10 +258,21 @@ fn newest(file: &File, path: &Path) -> Result<Head, AuditError> {
         last = Some(text.clone());
     }
     let Some(text) = last else {
-        return if at == 0 { Ok(Head::default()) } else { Err(AuditError::Damaged { path: path.to_owned() }) };
+        return if at == 0 {
+            Ok(Head::default())
+        } else {
+            Err(AuditError::Damaged {
+                path: path.to_owned(),
+            })
+        };
     };
-    let line: Line = serde_json::from_slice(&text).map_err(|_| AuditError::Damaged { path: path.to_owned() })?;
-    Ok(Head { seq: line.seq, hash: line.hash })
+    let line: Line = serde_json::from_slice(&text).map_err(|_| AuditError::Damaged {
+        path: path.to_owned(),
+    })?;
+    Ok(Head {
+        seq: line.seq,
+        hash: line.hash,
+    })
 }
 
 #[cfg(test)]

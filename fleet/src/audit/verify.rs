@@ -60,7 +60,10 @@ pub enum VerifyProblem {
 /// # Errors
 /// The first line that is not as it was written.
 pub fn verify_file(path: &Path) -> Result<Head, VerifyProblem> {
-    let failed = |source| VerifyProblem::Read { path: path.to_owned(), source };
+    let failed = |source| VerifyProblem::Read {
+        path: path.to_owned(),
+        source,
+    };
     verify(BufReader::new(File::open(path).map_err(failed)?)).map_err(|problem| match problem {
         VerifyProblem::Read { source, .. } => failed(source),
         other => other,
@@ -74,7 +77,10 @@ pub fn verify_file(path: &Path) -> Result<Head, VerifyProblem> {
 pub fn verify(log: impl BufRead) -> Result<Head, VerifyProblem> {
     let mut head = Head::default();
     for (number, text) in (1u64..).zip(log.lines()) {
-        let text = text.map_err(|source| VerifyProblem::Read { path: PathBuf::new(), source })?;
+        let text = text.map_err(|source| VerifyProblem::Read {
+            path: PathBuf::new(),
+            source,
+        })?;
         head = follow(&head, number, &text)?;
     }
     Ok(head)
@@ -88,7 +94,11 @@ fn follow(head: &Head, number: u64, text: &str) -> Result<Head, VerifyProblem> {
         return Err(VerifyProblem::Changed { line: number, seq });
     }
     if seq != head.seq + 1 {
-        return Err(VerifyProblem::Order { line: number, seq, expected: head.seq + 1 });
+        return Err(VerifyProblem::Order {
+            line: number,
+            seq,
+            expected: head.seq + 1,
+        });
     }
     if line.prev != head.hash {
         return Err(VerifyProblem::Chain { line: number, seq });
@@ -138,7 +148,10 @@ mod tests {
         let mut lines = log(5);
         lines[2] = lines[2].replace("ada", "eve");
         let problem = check(&lines).unwrap_err();
-        assert!(matches!(problem, VerifyProblem::Changed { line: 3, seq: 3 }), "{problem}");
+        assert!(
+            matches!(problem, VerifyProblem::Changed { line: 3, seq: 3 }),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -146,7 +159,17 @@ mod tests {
         let mut lines = log(5);
         lines.remove(1);
         let problem = check(&lines).unwrap_err();
-        assert!(matches!(problem, VerifyProblem::Order { line: 2, seq: 3, expected: 2 }), "{problem}");
+        assert!(
+            matches!(
+                problem,
+                VerifyProblem::Order {
+                    line: 2,
+                    seq: 3,
+                    expected: 2
+                }
+            ),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -154,7 +177,10 @@ mod tests {
         let mut lines = log(5);
         lines.swap(3, 4);
         let problem = check(&lines).unwrap_err();
-        assert!(matches!(problem, VerifyProblem::Order { line: 4, .. }), "{problem}");
+        assert!(
+            matches!(problem, VerifyProblem::Order { line: 4, .. }),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -165,7 +191,10 @@ mod tests {
         forged.hash = forged.digest().unwrap();
         lines[1] = serde_json::to_string(&forged).unwrap() + "\n";
         let problem = check(&lines).unwrap_err();
-        assert!(matches!(problem, VerifyProblem::Chain { line: 3, seq: 3 }), "{problem}");
+        assert!(
+            matches!(problem, VerifyProblem::Chain { line: 3, seq: 3 }),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -173,6 +202,9 @@ mod tests {
         let mut lines = log(2);
         let half = lines[1].len() / 2;
         lines[1].truncate(half);
-        assert!(matches!(check(&lines).unwrap_err(), VerifyProblem::Unreadable { line: 2, .. }));
+        assert!(matches!(
+            check(&lines).unwrap_err(),
+            VerifyProblem::Unreadable { line: 2, .. }
+        ));
     }
 }

@@ -15,7 +15,9 @@ pub struct ReachableName {
 
 /// Why a text is no such name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a host name or address, with or without a port, like \"fleet.example\" or \"10.0.0.1:7718\"")]
+#[error(
+    "`{0}` is not a host name or address, with or without a port, like \"fleet.example\" or \"10.0.0.1:7718\""
+)]
 pub struct NameProblem(pub String);
 
 impl ReachableName {
@@ -49,7 +51,11 @@ impl FromStr for ReachableName {
             Some(rest) => {
                 let (host, after) = rest.split_once(']').ok_or_else(bad)?;
                 host.parse::<Ipv6Addr>().map_err(|_| bad())?;
-                let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(bad)?) };
+                let port = if after.is_empty() {
+                    None
+                } else {
+                    Some(after.strip_prefix(':').ok_or_else(bad)?)
+                };
                 (host, port)
             }
             None if text.parse::<Ipv6Addr>().is_ok() => (text, None),
@@ -65,7 +71,10 @@ impl FromStr for ReachableName {
             None => ACCESS_PORT,
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?,
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -95,7 +104,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ReachableName>().unwrap().to_string(), shown);
         }
-        for bad in ["", "a b", "-a", "a..b", "a:", "a:0", "a:70000", "[fd00::1", "[x]:1", "http://a"] {
+        for bad in [
+            "", "a b", "-a", "a..b", "a:", "a:0", "a:70000", "[fd00::1", "[x]:1", "http://a",
+        ] {
             assert!(bad.parse::<ReachableName>().is_err(), "{bad}");
         }
     }

@@ -33,7 +33,10 @@ impl Metrics {
     pub fn new(version: &str) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let build = IntGaugeVec::new(
-            Opts::new("loadline_manager_build_info", "The running version of fleetd; always 1."),
+            Opts::new(
+                "loadline_manager_build_info",
+                "The running version of fleetd; always 1.",
+            ),
             &["version"],
         )?;
         build.with_label_values(&[version]).set(1);
@@ -61,7 +64,10 @@ impl Metrics {
             "When the certificate that fleetd shows ends.",
         )?;
         let session_messages = IntCounterVec::new(
-            Opts::new("loadline_manager_session_messages_total", "Messages from nodes, by kind."),
+            Opts::new(
+                "loadline_manager_session_messages_total",
+                "Messages from nodes, by kind.",
+            ),
             &["kind"],
         )?;
         let wire_problems = IntCounterVec::new(
@@ -106,7 +112,9 @@ impl Metrics {
 
     /// A call was answered. `method` is one of ours, so the label is bounded.
     pub fn rpc(&self, method: &str, code: &str, took: Duration) {
-        self.rpc_duration.with_label_values(&[method, code]).observe(took.as_secs_f64());
+        self.rpc_duration
+            .with_label_values(&[method, code])
+            .observe(took.as_secs_f64());
     }
 
     /// fleetd shows another certificate now.

@@ -51,10 +51,22 @@ impl Port {
     /// 10,000 nodes come back within a minute (promise P7); people try a login a few times.
     pub const fn accept_limits(self) -> AcceptLimits {
         match self {
-            Self::Session => AcceptLimits { all: Rate { burst: 500, per_second: 500 }, per_peer: None },
+            Self::Session => AcceptLimits {
+                all: Rate {
+                    burst: 500,
+                    per_second: 500,
+                },
+                per_peer: None,
+            },
             Self::Access => AcceptLimits {
-                all: Rate { burst: 100, per_second: 50 },
-                per_peer: Some(Rate { burst: 10, per_second: 1 }),
+                all: Rate {
+                    burst: 100,
+                    per_second: 50,
+                },
+                per_peer: Some(Rate {
+                    burst: 10,
+                    per_second: 1,
+                }),
             },
         }
     }
@@ -101,7 +113,9 @@ impl Listener {
     /// # Errors
     /// When it cannot be bound.
     pub async fn bind(address: SocketAddr) -> Result<TcpListener, AcceptError> {
-        TcpListener::bind(address).await.map_err(|source| AcceptError::Bind { address, source })
+        TcpListener::bind(address)
+            .await
+            .map_err(|source| AcceptError::Bind { address, source })
     }
 
     /// Accepts until shutdown, then returns once every connection has ended.
@@ -200,10 +214,17 @@ impl Handshake {
             debug!(%address, %error, "the connection is gone already");
             return;
         }
-        let tls = match timeout(self.limits.handshake, TlsAcceptor::from(self.config).accept(self.stream)).await {
+        let tls = match timeout(
+            self.limits.handshake,
+            TlsAcceptor::from(self.config).accept(self.stream),
+        )
+        .await
+        {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
-                let tls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                let tls_error = error
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<rustls::Error>());
                 let reason = tls_error.map_or("disconnected", failure_reason);
                 metrics.auth_failure(reason);
                 info!(?port, %address, reason, %error, "connection refused");
@@ -232,17 +253,17 @@ impl Handshake {
             directory: self.directory,
             shutdown: self.shutdown,
         };
-        let identity = connection.certificate.as_ref().map(|certificate| certificate.identity.clone());
+        let identity = connection
+            .certificate
+            .as_ref()
+            .map(|certificate| certificate.identity.clone());
         if connection.serve(tls, service).await == Closed::Banned {
             info!(%address, ?identity, "connection closed: banned");
         }
     }
 }
 
-fn peer_certificate(
-    tls: &TlsStream<TcpStream>,
-    fleet: loadline_model::FleetId,
-) -> Option<PeerCertificate> {
+fn peer_certificate(tls: &TlsStream<TcpStream>, fleet: loadline_model::FleetId) -> Option<PeerCertificate> {
     // The verifier has read the same certificate: this can fail only if it was not asked.
     let der = tls.get_ref().1.peer_certificates()?.first()?;
     PeerCertificate::read(fleet, der).ok()

@@ -33,12 +33,18 @@ pub struct Bucket {
 impl Bucket {
     /// A full bucket.
     pub fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, milli_tokens: u64::from(rate.burst) * TOKEN, filled_at: now }
+        Self {
+            rate,
+            milli_tokens: u64::from(rate.burst) * TOKEN,
+            filled_at: now,
+        }
     }
 
     fn fill(&mut self, now: Instant) {
         let elapsed_ms = now.saturating_duration_since(self.filled_at).as_millis();
-        let gained = u64::try_from(elapsed_ms).unwrap_or(u64::MAX).saturating_mul(self.rate.per_second.into());
+        let gained = u64::try_from(elapsed_ms)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(self.rate.per_second.into());
         if gained > 0 {
             let most = u64::from(self.rate.burst) * TOKEN;
             self.milli_tokens = self.milli_tokens.saturating_add(gained).min(most);
@@ -57,7 +63,9 @@ impl Bucket {
             return Ok(());
         }
         let missing = TOKEN - self.milli_tokens;
-        Err(Duration::from_millis(missing.div_ceil(u64::from(self.rate.per_second.max(1)))))
+        Err(Duration::from_millis(
+            missing.div_ceil(u64::from(self.rate.per_second.max(1))),
+        ))
     }
 }
 
@@ -71,7 +79,10 @@ pub struct PeerBuckets {
 impl PeerBuckets {
     /// No peer yet.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, buckets: HashMap::new() }
+        Self {
+            rate,
+            buckets: HashMap::new(),
+        }
     }
 
     /// Takes one token of this peer's bucket, or says how long until there is one.
@@ -83,7 +94,10 @@ impl PeerBuckets {
             self.forget_full(now);
         }
         let rate = self.rate;
-        self.buckets.entry(peer.to_canonical()).or_insert_with(|| Bucket::new(rate, now)).take(now)
+        self.buckets
+            .entry(peer.to_canonical())
+            .or_insert_with(|| Bucket::new(rate, now))
+            .take(now)
     }
 
     fn forget_full(&mut self, now: Instant) {
@@ -103,7 +117,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RATE: Rate = Rate { burst: 3, per_second: 2 };
+    const RATE: Rate = Rate {
+        burst: 3,
+        per_second: 2,
+    };
 
     fn later(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
@@ -124,7 +141,10 @@ mod tests {
     #[tokio::test]
     async fn peers_do_not_drain_each_other() {
         let start = Instant::now();
-        let mut peers = PeerBuckets::new(Rate { burst: 1, per_second: 1 });
+        let mut peers = PeerBuckets::new(Rate {
+            burst: 1,
+            per_second: 1,
+        });
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         assert!(peers.take(a, start).is_ok());
         assert!(peers.take(a, start).is_err());
@@ -134,7 +154,10 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_addresses_does_not_grow_memory() {
         let start = Instant::now();
-        let mut peers = PeerBuckets::new(Rate { burst: 1, per_second: 1 });
+        let mut peers = PeerBuckets::new(Rate {
+            burst: 1,
+            per_second: 1,
+        });
         for n in 0..30_000u32 {
             peers.take(IpAddr::from(n.to_be_bytes()), start).unwrap();
         }

@@ -84,7 +84,11 @@ impl Connection {
         F: Future<Output = Response<tonic::body::Body>> + Send + 'static,
     {
         let (drain, draining) = watch::channel(false);
-        let peer = Peer { address: self.address, certificate: self.certificate.clone(), drain: draining };
+        let peer = Peer {
+            address: self.address,
+            certificate: self.certificate.clone(),
+            drain: draining,
+        };
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let answer = service(request);
@@ -123,7 +127,9 @@ fn jittered(age: Duration) -> Duration {
 
 async fn banned(directory: &mut DirectorySource, certificate: Option<&PeerCertificate>) {
     if let Some(certificate) = certificate {
-        let found = directory.wait_for(|directory| directory.is_banned(&certificate.identity)).await;
+        let found = directory
+            .wait_for(|directory| directory.is_banned(&certificate.identity))
+            .await;
         if found.is_ok() {
             return;
         }

@@ -110,7 +110,9 @@ struct ClockProvider(Clock);
 impl TimeProvider for ClockProvider {
     fn current_time(&self) -> Option<UnixTime> {
         let micros = u64::try_from(self.0.now().0).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_micros(micros)))
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_micros(
+            micros,
+        )))
     }
 }
 
@@ -152,7 +154,13 @@ impl PkiSource {
         };
         let session = finish(build()?.with_client_cert_verifier(Arc::new(verifier)))?;
         let access = finish(build()?.with_no_client_auth())?;
-        Ok(Pki { authority, session, access, server_expires: server.expires, renew_after: server.renew_after })
+        Ok(Pki {
+            authority,
+            session,
+            access,
+            server_expires: server.expires,
+            renew_after: server.renew_after,
+        })
     }
 
     fn authority(&self) -> Result<Authority, PkiError> {
@@ -161,8 +169,10 @@ impl PkiSource {
         };
         let ca = crate::ca::read(&files.ca)?;
         let key = crate::ca::read_secret(&files.ca_key)?;
-        Authority::read(self.fleet, &ca, &key)
-            .map_err(|source| PkiError::Authority { path: files.ca.clone(), source })
+        Authority::read(self.fleet, &ca, &key).map_err(|source| PkiError::Authority {
+            path: files.ca.clone(),
+            source,
+        })
     }
 
     fn own_server(&self, authority: &Authority) -> Result<ServerIdentity, PkiError> {
@@ -172,10 +182,17 @@ impl PkiSource {
             .issue(Subject::Server { names: &self.names }, &key, now)
             .map_err(PkiError::Sign)?;
         // Leaf and authority: a client that knows only the authority's fingerprint needs both.
-        let chain = std::iter::once(issued.der).chain(authority.certificates().first().cloned()).collect();
+        let chain = std::iter::once(issued.der)
+            .chain(authority.certificates().first().cloned())
+            .collect();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let renew_after = Some(Span(issued.expires.since(now).0 / 2));
-        Ok(ServerIdentity { chain, key, expires: issued.expires, renew_after })
+        Ok(ServerIdentity {
+            chain,
+            key,
+            expires: issued.expires,
+            renew_after,
+        })
     }
 }
 
@@ -195,8 +212,8 @@ fn site_server(chain_path: &PathBuf, key_path: &PathBuf) -> Result<ServerIdentit
     let chain = CertificateDer::pem_slice_iter(crate::ca::read(chain_path)?.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad(chain_path))?;
-    let key = PrivateKeyDer::from_pem_slice(crate::ca::read_secret(key_path)?.as_bytes())
-        .map_err(bad(key_path))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(crate::ca::read_secret(key_path)?.as_bytes()).map_err(bad(key_path))?;
     let missing = || PkiError::ServerName(chain_path.clone());
     let leaf = chain.first().ok_or_else(missing)?;
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| missing())?;
@@ -208,6 +225,17 @@ fn site_server(chain_path: &PathBuf, key_path: &PathBuf) -> Result<ServerIdentit
     if !named {
         return Err(missing());
     }
-    let expires = WallTime(certificate.validity().not_after.timestamp().saturating_mul(1_000_000));
-    Ok(ServerIdentity { chain, key, expires, renew_after: None })
+    let expires = WallTime(
+        certificate
+            .validity()
+            .not_after
+            .timestamp()
+            .saturating_mul(1_000_000),
+    );
+    Ok(ServerIdentity {
+        chain,
+        key,
+        expires,
+        renew_after: None,
+    })
 }

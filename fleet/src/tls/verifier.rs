@@ -31,7 +31,11 @@ impl PeerVerifier {
         directory: DirectorySource,
     ) -> Result<Self, rustls::server::VerifierBuilderError> {
         let chain = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
-        Ok(Self { chain, fleet, directory })
+        Ok(Self {
+            chain,
+            fleet,
+            directory,
+        })
     }
 }
 
@@ -47,7 +51,8 @@ impl ClientCertVerifier for PeerVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        let peer = PeerCertificate::read(self.fleet, end_entity).map_err(|problem| refused(problem.into()))?;
+        let peer =
+            PeerCertificate::read(self.fleet, end_entity).map_err(|problem| refused(problem.into()))?;
         match self.directory.borrow().actor(&peer.identity) {
             Ok(_) => Ok(verified),
             Err(Refusal::Banned(_)) => Err(Error::InvalidCertificate(CertificateError::Revoked)),

@@ -91,9 +91,18 @@ async fn a_disk_that_takes_nothing_refuses_the_call_and_every_later_one() {
     let metrics = metrics();
     let (queue, requests) = mpsc::channel(8);
     let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let thread = std::thread::spawn(move || Writer { file, head: Head::default() }.run(requests));
+    let thread = std::thread::spawn(move || {
+        Writer {
+            file,
+            head: Head::default(),
+        }
+        .run(requests)
+    });
     let log = AuditLog { queue, metrics };
-    assert!(matches!(log.write(entry("job/1")).await, Err(AuditError::Write(_))));
+    assert!(matches!(
+        log.write(entry("job/1")).await,
+        Err(AuditError::Write(_))
+    ));
     assert!(matches!(log.write(entry("job/2")).await, Err(AuditError::Closed)));
     thread.join().unwrap();
     assert!(!path.exists());

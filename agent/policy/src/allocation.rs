@@ -211,12 +211,13 @@ impl Allocation {
         Ok(&self.holdings[&attempt])
     }
 
-    /// Records what a running worker is known to hold: from the ledger after a restart, or of an orphan. Taken
-    /// as it is, since it runs already; an exclusive set that is not free any more becomes a share.
+    /// Records what a running worker is known to hold: from the ledger after a restart, or of an orphan. It runs
+    /// already, so it is not refused; of an exclusive set only what is lendable and free stays its own, and
+    /// one of which nothing stays becomes a share.
     pub fn restore(&mut self, attempt: AttemptId, holding: Holding) {
-        let taken = self.exclusive();
-        let grant = match holding.grant {
-            Grant::Exclusive(cpus) if cpus.is_disjoint(&taken) && !cpus.is_empty() => Grant::Exclusive(cpus),
+        let free = self.lendable.difference(&self.exclusive());
+        let grant = match &holding.grant {
+            Grant::Exclusive(cpus) if !cpus.is_disjoint(&free) => Grant::Exclusive(cpus.intersection(&free)),
             _ => Grant::Shared,
         };
         self.holdings.insert(attempt, Holding { grant, ..holding });

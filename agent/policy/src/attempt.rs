@@ -213,8 +213,9 @@ impl Life {
     }
 }
 
-/// The one function that changes where an attempt stands.
-pub fn step(life: &Life, event: &Event, spec: &JobSpec, now: Moment) -> Outcome {
+/// The one function that changes where an attempt stands. `spec` is none for an orphan, of which only its unit
+/// is known.
+pub fn step(life: &Life, event: &Event, spec: Option<&JobSpec>, now: Moment) -> Outcome {
     match life {
         Life::Ended { .. } => after_the_end(event),
         Life::Accepted => from_accepted(event, now),
@@ -273,7 +274,7 @@ fn from_accepted(event: &Event, now: Moment) -> Outcome {
     }
 }
 
-fn from_starting(event: &Event, spec: &JobSpec, now: Moment) -> Outcome {
+fn from_starting(event: &Event, spec: Option<&JobSpec>, now: Moment) -> Outcome {
     match event {
         Event::Started => {
             let clock = RunClock {
@@ -292,15 +293,22 @@ fn from_starting(event: &Event, spec: &JobSpec, now: Moment) -> Outcome {
     }
 }
 
-fn from_running(clock: RunClock, squeezed: bool, event: &Event, spec: &JobSpec, now: Moment) -> Outcome {
+fn from_running(
+    clock: RunClock,
+    squeezed: bool,
+    event: &Event,
+    spec: Option<&JobSpec>,
+    now: Moment,
+) -> Outcome {
     let clock = count(clock, squeezed, now);
     match event {
-        Event::Tick => match spec.time {
+        // The clock needs no writing: it is counted again from where it was last written down.
+        Event::Tick => match spec.and_then(|spec| spec.time) {
             Some(limit) if clock.spent >= limit => {
                 let detail = format!("it ran for its limit of {limit}; ask for more with `time`");
-                stop(StopWhy::TimeLimit, spec.grace, &detail, spec, now)
+                stop(StopWhy::TimeLimit, grace_of(spec), &detail, spec, now)
             }
-            _ => Outcome::Moved(running(clock, squeezed)),
+            _ => Outcome::Unchanged,
         },
         Event::Squeezed if !squeezed => Outcome::Moved(running(clock, true)),
         Event::Released if squeezed => Outcome::Moved(running(clock, false)),
@@ -359,8 +367,13 @@ fn count(clock: RunClock, squeezed: bool, now: Moment) -> RunClock {
     }
 }
 
-fn stop(why: StopWhy, grace: Span, detail: &str, spec: &JobSpec, now: Moment) -> Outcome {
-    let kill_at = now.boot.plus(grace.min(spec.grace));
+/// An orphan gets what a job gets that does not say.
+fn grace_of(spec: Option<&JobSpec>) -> Span {
+    spec.map_or(Span::from_secs(30), |spec| spec.grace)
+}
+
+fn stop(why: StopWhy, grace: Span, detail: &str, spec: Option<&JobSpec>, now: Moment) -> Outcome {
+    let kill_at = now.boot.plus(grace.min(grace_of(spec)));
     Outcome::Stop(Life::Stopping {
         why,
         detail: detail.into(),
@@ -368,7 +381,13 @@ fn stop(why: StopWhy, grace: Span, detail: &str, spec: &JobSpec, now: Moment) ->
     })
 }
 
-fn unit_ended(end: &UnitEnd, peaks: Peaks, at: WallTime, spec: &JobSpec, had_started: bool) -> Outcome {
+fn unit_ended(
+    end: &UnitEnd,
+    peaks: Peaks,
+    at: WallTime,
+    spec: Option<&JobSpec>,
+    had_started: bool,
+) -> Outcome {
     let (reason, detail) = end_reason(end, &peaks, spec, had_started);
     Outcome::Moved(Life::Ended {
         ended: Ended {

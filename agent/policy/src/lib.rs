@@ -15,4 +15,5 @@ pub mod allocation;
 pub mod attempt;
 pub mod line;
 pub mod node_policy;
+pub mod reconcile;
 pub mod settings;

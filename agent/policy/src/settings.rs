@@ -190,12 +190,18 @@ const SLICE_TASKS_MAX: u64 = 16_384;
 /// A BLAS or OpenMP thread for each of 256 CPUs in 16 processes; a fork bomb ends here.
 const WORKER_TASKS_MAX: u64 = 4_096;
 
-/// The limits of all slices, parents first.
-pub fn slice_settings(line: &Line, pinning: &Pinning, setpoints: &Setpoints) -> [SliceSettings; 3] {
+/// The limits of all slices, parents first. `memory_held` is what workers were promised, also those on their way
+/// out: a slice limited below that would have the kernel kill before anyone could end by itself.
+pub fn slice_settings(
+    line: &Line,
+    pinning: &Pinning,
+    setpoints: &Setpoints,
+    memory_held: Bytes,
+) -> [SliceSettings; 3] {
     let pinned = pinning.is_cpuset() && !line.lendable.is_empty();
     let cpu = line.cpu.firm.min(setpoints.cpu.unwrap_or(line.cpu.firm));
     let cpu = MilliCpu(cpu.0 - cpu.0 % QUOTA_STEP.0).max(QUOTA_FLOOR);
-    let memory_max = line.memory.firm.max(MEMORY_FLOOR);
+    let memory_max = line.memory.firm.max(memory_held).max(MEMORY_FLOOR);
     let memory_high = memory_max.minus(memory_max.share(HIGH_BELOW_MAX));
     let memory_high = memory_high
         .min(setpoints.memory_high.unwrap_or(memory_high))

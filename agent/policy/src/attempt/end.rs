@@ -27,7 +27,7 @@ pub struct UnitEnd {
     pub main: MainEnd,
 }
 
-/// Names as systemd writes them in `MONITOR_EXIT_STATUS`; numbers as on all architectures we run on.
+/// Numbers as on all architectures we run on (x86-64, arm64).
 const SIGNALS: [(&str, u8); 31] = [
     ("HUP", 1),
     ("INT", 2),
@@ -62,42 +62,14 @@ const SIGNALS: [(&str, u8); 31] = [
     ("SYS", 31),
 ];
 
-impl MainEnd {
-    /// From `ExecMainCode` and `ExecMainStatus` as D-Bus has them (`CLD_EXITED` 1, `CLD_KILLED` 2,
-    /// `CLD_DUMPED` 3).
-    pub fn from_dbus(code: i32, status: i32) -> Self {
-        match (code, u8::try_from(status)) {
-            (1, Ok(status)) => Self::Exited(status),
-            (2 | 3, Ok(status)) => Self::Killed(status),
-            _ => Self::Unknown,
-        }
-    }
-
-    /// From `MONITOR_EXIT_CODE` and `MONITOR_EXIT_STATUS`: a number, or a signal's name.
-    pub fn from_environment(code: &str, status: &str) -> Self {
-        let signal = || match status.strip_prefix("RTMIN+") {
-            // The C library keeps two real-time signals for itself.
-            Some(above) => above.parse::<u8>().ok().and_then(|above| above.checked_add(34)),
-            None => SIGNALS
-                .iter()
-                .find(|(name, _)| *name == status)
-                .map(|(_, number)| *number),
-        };
-        match code {
-            "exited" => status.parse().map_or(Self::Unknown, Self::Exited),
-            "killed" | "dumped" => status
-                .parse()
-                .ok()
-                .or_else(signal)
-                .map_or(Self::Unknown, Self::Killed),
-            _ => Self::Unknown,
-        }
-    }
-}
-
 /// Why an attempt ended and what to tell the person. `had_started`: the command itself ran, so that an exit
 /// code in systemd's own range is the command's.
-pub fn end_reason(end: &UnitEnd, peaks: &Peaks, spec: &JobSpec, had_started: bool) -> (EndReason, String) {
+pub fn end_reason(
+    end: &UnitEnd,
+    peaks: &Peaks,
+    spec: Option<&JobSpec>,
+    had_started: bool,
+) -> (EndReason, String) {
     if end.result == "oom-kill" {
         return (EndReason::OutOfMemory, out_of_memory(peaks, spec));
     }
@@ -150,19 +122,20 @@ pub fn end_reason(end: &UnitEnd, peaks: &Peaks, spec: &JobSpec, had_started: boo
     }
 }
 
-fn out_of_memory(peaks: &Peaks, spec: &JobSpec) -> String {
-    let limit = spec.worker.memory;
-    let advice = "ask for more with `worker.memory`, or use less";
-    match peaks.memory {
-        Some(peak) => format!("it reached its memory limit of {limit} (peak {peak}); {advice}"),
-        None => format!("it reached its memory limit of {limit}; {advice}"),
-    }
+fn out_of_memory(peaks: &Peaks, spec: Option<&JobSpec>) -> String {
+    let limit = spec.map_or_else(String::new, |spec| format!(" of {}", spec.worker.memory));
+    let peak = peaks
+        .memory
+        .map_or_else(String::new, |peak| format!(" (peak {peak})"));
+    format!("it reached its memory limit{limit}{peak}; ask for more with `worker.memory`, or use less")
 }
 
 /// What systemd's own exit codes (200 to 243) mean for whoever wrote the job; none for other codes.
-pub fn start_failure(status: u8, spec: &JobSpec) -> Option<String> {
-    let program = spec.command.first().map_or("", String::as_str);
-    let dir = &spec.dir;
+pub fn start_failure(status: u8, spec: Option<&JobSpec>) -> Option<String> {
+    let program = spec
+        .and_then(|spec| spec.command.first())
+        .map_or("?", String::as_str);
+    let dir = spec.map_or("?", |spec| spec.dir.as_str());
     let step = match status {
         200 => {
             return Some(format!(

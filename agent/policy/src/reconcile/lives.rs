@@ -1,0 +1,353 @@
+//! What happened to each attempt since the last pass, and what follows for its life.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use loadline_model::{
+    AttemptId, Bytes, CpuSet, EndReason, MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier,
+};
+
+use super::{Action, LedgerAttempt, ObservedUnit, Planned, Stage, UnitActive, View};
+use crate::admission::{Lending, lending};
+use crate::allocation::{Grant, Holding};
+use crate::attempt::{Event, Life, MainEnd, Outcome, RunClock, StopWhy, step};
+use crate::settings::{CpuWeight, Limit};
+
+/// How long a unit may be missing before its end counts as unrecorded: a start or an end record under
+/// saturation took up to 60 s on an emulated machine (reference/systemd.md 1.2, 1.3).
+const VANISH_WAIT: Span = Span::from_secs(90);
+
+/// All attempts after this pass's news.
+pub(super) struct Lives {
+    pub(super) after: BTreeMap<AttemptId, LedgerAttempt>,
+    pub(super) actions: Vec<Planned>,
+    pub(super) contradictions: Vec<(AttemptId, &'static str)>,
+}
+
+pub(super) fn advance(view: &View<'_>) -> Lives {
+    let evicted = evictions(view);
+    let mut lives = Lives {
+        after: BTreeMap::new(),
+        actions: Vec::new(),
+        contradictions: Vec::new(),
+    };
+    for (attempt, entry) in view.attempts {
+        let event = news(view, *attempt, entry, evicted.get(attempt));
+        let after = live_on(view, *attempt, entry, &event, &mut lives);
+        lives.after.insert(
+            *attempt,
+            LedgerAttempt {
+                life: after,
+                ..entry.clone()
+            },
+        );
+    }
+    adopt_orphans(view, &mut lives);
+    lives
+}
+
+fn live_on(
+    view: &View<'_>,
+    attempt: AttemptId,
+    entry: &LedgerAttempt,
+    event: &Event,
+    lives: &mut Lives,
+) -> Life {
+    let spec = entry.order.as_ref().map(|order| &order.spec);
+    match step(&entry.life, event, spec, view.now) {
+        Outcome::Moved(life) => {
+            let mut planned = Planned::new(Stage::Record, attempt, Action::Record(life.clone()));
+            planned.receipt = receipt_of_end(view, attempt, &life);
+            lives.actions.push(planned);
+            life
+        }
+        Outcome::Stop(life) => {
+            let mut planned = Planned::new(Stage::Stop, attempt, Action::Stop(life.clone()));
+            planned.receipt = receipt_of_stop(view, attempt, &life);
+            lives.actions.push(planned);
+            life
+        }
+        Outcome::Contradiction(what) => {
+            lives.contradictions.push((attempt, what));
+            entry.life.clone()
+        }
+        Outcome::Unchanged => {
+            lives.actions.extend(see_it_stopped(view, attempt, &entry.life));
+            entry.life.clone()
+        }
+    }
+}
+
+/// The most telling news of one attempt. One a pass is enough: the next pass looks again.
+fn news(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt, evicted: Option<&String>) -> Event {
+    let unit = view.units.get(&attempt);
+    let may_have_unit = entry.life.may_have_unit();
+    if let Some(record) = view.records.get(&attempt) {
+        return Event::UnitEnded {
+            end: record.end.clone(),
+            peaks: entry.peaks,
+            at: record.at,
+        };
+    }
+    if entry.boot != *view.boot {
+        return Event::RebootSeen;
+    }
+    if let Some(end) = unit.and_then(told_end) {
+        return Event::UnitEnded {
+            end,
+            peaks: entry.peaks,
+            at: view.now.wall,
+        };
+    }
+    if may_have_unit && view.absences.longer_than(attempt, VANISH_WAIT, view.now) {
+        return Event::UnitVanished;
+    }
+    if matches!(entry.life, Life::Accepted | Life::Starting { .. })
+        && unit.is_some_and(|unit| unit.active == UnitActive::Running)
+    {
+        return Event::Started;
+    }
+    if let Some(why) = evicted
+        && !matches!(entry.life, Life::Stopping { .. })
+    {
+        return Event::StopOrdered {
+            why: StopWhy::Evicted,
+            grace: Span(u64::MAX),
+            detail: why.clone(),
+        };
+    }
+    let tier = entry
+        .order
+        .as_ref()
+        .map_or(Tier::Standard, |order| order.spec.tier);
+    match (&entry.life, view.setpoints.squeezed.holds(tier)) {
+        (Life::Running { .. }, true) => Event::Squeezed,
+        (Life::Squeezed { .. }, false) => Event::Released,
+        _ => Event::Tick,
+    }
+}
+
+/// How systemd says that a unit ended. `success` without an exit is what it says about units it has forgotten.
+fn told_end(unit: &ObservedUnit) -> Option<crate::attempt::UnitEnd> {
+    let end = unit.end.clone().filter(|_| unit.active == UnitActive::Over)?;
+    (end.main != MainEnd::Unknown || end.result != "success").then_some(end)
+}
+
+/// A worker that was asked to end is asked again until systemd is at it, and killed when its grace is over.
+fn see_it_stopped(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<Planned> {
+    let Life::Stopping { kill_at, .. } = life else {
+        return None;
+    };
+    match view.units.get(&attempt)?.active {
+        UnitActive::Over => None,
+        _ if view.now.boot >= *kill_at => Some(Planned::new(Stage::Stop, attempt, Action::Kill)),
+        UnitActive::Stopping => None,
+        UnitActive::Starting | UnitActive::Running => {
+            Some(Planned::new(Stage::Stop, attempt, Action::Stop(life.clone())))
+        }
+    }
+}
+
+fn receipt(view: &View<'_>, attempt: AttemptId, action: ReceiptAction, sentence: &str) -> Receipt {
+    let subject = ReceiptSubject::Attempt(attempt);
+    Receipt {
+        at: view.now.wall,
+        action,
+        subject,
+        sentence: sentence.into(),
+    }
+}
+
+fn receipt_of_end(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<Receipt> {
+    let ended = life.ended()?;
+    let action = match ended.reason {
+        EndReason::OutOfMemory => ReceiptAction::OutOfMemory,
+        EndReason::Refused { .. } => ReceiptAction::Refused,
+        _ => return None,
+    };
+    Some(receipt(view, attempt, action, &ended.detail))
+}
+
+fn receipt_of_stop(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<Receipt> {
+    let Life::Stopping { why, detail, .. } = life else {
+        return None;
+    };
+    let action = match why {
+        StopWhy::Evicted => ReceiptAction::Evicted,
+        StopWhy::TimeLimit => ReceiptAction::TimeLimit,
+        StopWhy::Cancelled | StopWhy::NodeLost => return None,
+    };
+    Some(receipt(view, attempt, action, detail))
+}
+
+pub(super) fn receipt_of_refusal(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<Receipt> {
+    receipt_of_end(view, attempt, life)
+}
+
+/// Who must go because local policy changed, and why. What production uses at the moment evicts nobody here:
+/// that is the headroom loop's.
+fn evictions(view: &View<'_>) -> BTreeMap<AttemptId, String> {
+    let running = view.attempts.iter().filter(|(_, entry)| {
+        matches!(
+            entry.life,
+            Life::Starting { .. } | Life::Running { .. } | Life::Squeezed { .. }
+        )
+    });
+    if let Lending::Withdrawn(why) = lending(view.policy, view.local) {
+        return running
+            .map(|(attempt, _)| (*attempt, format!("evicted: {why}")))
+            .collect();
+    }
+    let mut evicted = BTreeMap::new();
+    let line = view.machine.line;
+    let mut staying = Vec::new();
+    for (attempt, entry) in running {
+        let Some(holding) = &entry.holding else { continue };
+        let taken = match &holding.grant {
+            Grant::Exclusive(cpus) if view.machine.pinning.is_cpuset() => cpus.difference(&line.lendable),
+            _ => CpuSet::new(),
+        };
+        if taken.is_empty() {
+            let tier = entry
+                .order
+                .as_ref()
+                .map_or(Tier::Standard, |order| order.spec.tier);
+            staying.push((tier, *attempt, holding));
+        } else {
+            let why =
+                format!("evicted: CPU {taken} is reserved for production now (production.reserve.cpus)");
+            evicted.insert(*attempt, why);
+        }
+    }
+    // Burst last and newest last: they go first, until the rest fits.
+    staying.sort_by_key(|(tier, attempt, _)| (*tier, *attempt));
+    let most = line.most();
+    let sum = |staying: &[(Tier, AttemptId, &Holding)]| {
+        staying
+            .iter()
+            .fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), (_, _, holding)| {
+                (cpu.plus(holding.amount), memory.plus(holding.memory))
+            })
+    };
+    loop {
+        let (cpu, memory) = sum(&staying);
+        let why = if cpu > most.cpu {
+            format!(
+                "evicted: workers hold {cpu} CPUs and this node now lends {} at most",
+                most.cpu
+            )
+        } else if memory > most.memory {
+            format!(
+                "evicted: workers hold {memory} of memory and this node now lends {} at most",
+                most.memory
+            )
+        } else {
+            return evicted;
+        };
+        let Some((_, attempt, _)) = staying.pop() else {
+            return evicted;
+        };
+        evicted.insert(attempt, why);
+    }
+}
+
+/// Units and end records that nobody knows, and dead units of attempts that ended.
+fn adopt_orphans(view: &View<'_>, lives: &mut Lives) {
+    let known = |attempt: &AttemptId| view.attempts.contains_key(attempt);
+    let ended = |attempt: &AttemptId| view.ended.contains(attempt);
+    for (attempt, unit) in view.units.iter().filter(|(attempt, _)| !known(attempt)) {
+        match (unit.active, ended(attempt)) {
+            (UnitActive::Over, true) => {
+                lives
+                    .actions
+                    .push(Planned::new(Stage::Record, *attempt, Action::Forget));
+            }
+            (_, true) => lives
+                .contradictions
+                .push((*attempt, "an attempt that had ended has a live unit")),
+            (_, false) => adopt(view, *attempt, Some(unit), lives),
+        }
+    }
+    let lost =
+        |attempt: &&AttemptId| !known(attempt) && !ended(attempt) && !view.units.contains_key(*attempt);
+    for attempt in view.records.keys().filter(lost) {
+        adopt(view, *attempt, None, lives);
+    }
+}
+
+fn adopt(view: &View<'_>, attempt: AttemptId, unit: Option<&ObservedUnit>, lives: &mut Lives) {
+    let life = Life::Running {
+        clock: RunClock {
+            spent: Span::ZERO,
+            counted_to: view.now.boot,
+        },
+    };
+    let holding = orphan_holding(view, unit, lives);
+    let mut planned = Planned::new(
+        Stage::Record,
+        attempt,
+        Action::AdoptOrphan {
+            holding: holding.clone(),
+            life: life.clone(),
+        },
+    );
+    let sentence = "its unit was found without a record of it; it goes on until an order names it";
+    planned.receipt = Some(receipt(view, attempt, ReceiptAction::OrphanAdopted, sentence));
+    lives.actions.push(planned);
+    let entry = LedgerAttempt {
+        order: None,
+        account: crate::admission::Account::Missing,
+        boot: view.boot.clone(),
+        life,
+        applied_cpus: None,
+        peaks: loadline_model::Peaks::default(),
+        holding: Some(holding),
+    };
+    lives.after.insert(attempt, entry);
+}
+
+/// As far as its cgroup tells. CPUs that nobody else runs on count as its own, so that nobody else gets them.
+fn orphan_holding(view: &View<'_>, unit: Option<&ObservedUnit>, lives: &Lives) -> Holding {
+    let observed = unit.and_then(|unit| unit.limits.clone()).unwrap_or_default();
+    let lendable = &view.machine.line.lendable;
+    let cpus = observed.cpus_effective.unwrap_or_default().intersection(lendable);
+    let taken = lives
+        .after
+        .values()
+        .filter_map(|entry| entry.holding.as_ref())
+        .any(|other| matches!(&other.grant, Grant::Exclusive(others) if !others.is_disjoint(&cpus)));
+    let alone = view.machine.pinning.is_cpuset() && !cpus.is_empty() && cpus != *lendable && !taken;
+    let weight = match (observed.cpu_idle, observed.cpu_weight) {
+        (Some(false), Some(weight)) => CpuWeight::Weight(u16::try_from(weight).unwrap_or(u16::MAX)),
+        _ => CpuWeight::Idle,
+    };
+    let amount = match weight {
+        _ if alone => MilliCpu::from_cpus(cpus.len()),
+        // The inverse of how workers get their weight.
+        CpuWeight::Weight(weight) => MilliCpu(u64::from(weight) * 10),
+        CpuWeight::Idle => MilliCpu::ZERO,
+    };
+    let memory = match observed.memory_max {
+        Some(Limit::At(memory)) => memory,
+        _ => Bytes::ZERO,
+    };
+    let all = view
+        .machine
+        .topology
+        .numa_nodes()
+        .iter()
+        .map(|node| node.id)
+        .collect();
+    Holding {
+        grant: if alone {
+            Grant::Exclusive(cpus)
+        } else {
+            Grant::Shared
+        },
+        amount,
+        memory,
+        memory_nodes: observed.mems_effective.unwrap_or(all),
+    }
+}

@@ -1,0 +1,146 @@
+//! Accepted orders: started, refused, or waiting for a worker that is on its way out.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use loadline_model::AttemptId;
+
+use super::lives::{Lives, receipt_of_refusal};
+use super::{Action, LedgerAttempt, Planned, Stage, View};
+use crate::admission::{Admission, Refusal};
+use crate::allocation::Allocation;
+use crate::attempt::{Event, Life, Outcome, WorkOrder, step};
+use crate::settings::worker_settings;
+
+pub(super) struct Starts {
+    pub(super) started: Vec<Planned>,
+    pub(super) refused: Vec<Planned>,
+    pub(super) waiting: Vec<(AttemptId, Refusal)>,
+}
+
+/// Grants in the order of attempt ids, which is the order in which they were made.
+pub(super) fn decide(view: &View<'_>, lives: &Lives, allocation: &mut Allocation) -> Starts {
+    let mut starts = Starts {
+        started: Vec::new(),
+        refused: Vec::new(),
+        waiting: Vec::new(),
+    };
+    let mut granted: Vec<(AttemptId, &WorkOrder)> = Vec::new();
+    let accepted = lives
+        .after
+        .iter()
+        .filter(|(_, entry)| entry.life == Life::Accepted);
+    for (attempt, entry) in accepted {
+        let Some(order) = &entry.order else { continue };
+        let gpus_held = gpus_held(&lives.after, &granted);
+        match admit(view, allocation, gpus_held, order, entry) {
+            Ok(()) => granted.push((*attempt, order)),
+            Err(refusal) if would_fit_later(view, lives, allocation, gpus_held, order, entry, &refusal) => {
+                starts.waiting.push((*attempt, refusal));
+            }
+            Err(refusal) => starts.refused.extend(refuse(view, *attempt, order, refusal)),
+        }
+    }
+    // Settings come last: an exclusive grant takes CPUs from the pool of those before it.
+    starts.started = granted
+        .into_iter()
+        .filter_map(|(attempt, order)| start(view, allocation, attempt, order))
+        .collect();
+    starts
+}
+
+fn admit(
+    view: &View<'_>,
+    allocation: &mut Allocation,
+    gpus_held: u32,
+    order: &WorkOrder,
+    entry: &LedgerAttempt,
+) -> Result<(), Refusal> {
+    let tier = order.spec.tier;
+    let admission = Admission {
+        policy: view.policy,
+        local: view.local,
+        machine: view.machine,
+        allocation,
+        gpus_held,
+    };
+    admission.check(order, &entry.account)?;
+    if view.setpoints.squeezed.holds(tier) {
+        // Nothing is started into a starved slice: systemd itself would wait for it.
+        let sentence = "production needs this node now; the slice is squeezed".into();
+        return Err(Refusal {
+            for_good: false,
+            sentence,
+        });
+    }
+    allocation.grant(view.machine, order.attempt, tier, &order.spec.worker)?;
+    Ok(())
+}
+
+/// True if only workers that are already stopping stand in its way.
+fn would_fit_later(
+    view: &View<'_>,
+    lives: &Lives,
+    allocation: &Allocation,
+    gpus_held: u32,
+    order: &WorkOrder,
+    entry: &LedgerAttempt,
+    refusal: &Refusal,
+) -> bool {
+    let stopping = |entry: &LedgerAttempt| matches!(entry.life, Life::Stopping { .. });
+    let mut later = allocation.clone();
+    let mut gpus = gpus_held;
+    let mut anyone = false;
+    for (attempt, leaving) in lives.after.iter().filter(|(_, entry)| stopping(entry)) {
+        anyone = true;
+        later.release(*attempt);
+        gpus = gpus.saturating_sub(gpus_of(leaving));
+    }
+    anyone && !refusal.for_good && admit(view, &mut later, gpus, order, entry).is_ok()
+}
+
+fn gpus_of(entry: &LedgerAttempt) -> u32 {
+    entry.order.as_ref().map_or(0, |order| order.spec.worker.gpus)
+}
+
+fn gpus_held(after: &BTreeMap<AttemptId, LedgerAttempt>, granted: &[(AttemptId, &WorkOrder)]) -> u32 {
+    let running = after
+        .values()
+        .filter(|entry| entry.life.may_have_unit())
+        .map(gpus_of);
+    let granted = granted.iter().map(|(_, order)| order.spec.worker.gpus);
+    running.chain(granted).fold(0, u32::saturating_add)
+}
+
+fn refuse(view: &View<'_>, attempt: AttemptId, order: &WorkOrder, refusal: Refusal) -> Option<Planned> {
+    let event = Event::from(refusal);
+    let Outcome::Moved(life) = step(&Life::Accepted, &event, Some(&order.spec), view.now) else {
+        return None;
+    };
+    let receipt = receipt_of_refusal(view, attempt, &life);
+    Some(Planned {
+        receipt,
+        ..Planned::new(Stage::Record, attempt, Action::Record(life))
+    })
+}
+
+fn start(view: &View<'_>, allocation: &Allocation, attempt: AttemptId, order: &WorkOrder) -> Option<Planned> {
+    let spec = &order.spec;
+    let Outcome::Moved(life) = step(&Life::Accepted, &Event::StartAsked, Some(spec), view.now) else {
+        return None;
+    };
+    let holding = allocation.holdings().get(&attempt)?.clone();
+    let pinned = view.machine.pinning.is_cpuset();
+    let cpus = allocation.cpus_of(attempt).filter(|_| pinned);
+    let memory_nodes = pinned.then(|| holding.memory_nodes.clone());
+    let settings = worker_settings(attempt, spec, cpus, memory_nodes);
+    Some(Planned::new(
+        Stage::Start,
+        attempt,
+        Action::Start {
+            life,
+            holding,
+            settings,
+        },
+    ))
+}

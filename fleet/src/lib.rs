@@ -15,6 +15,7 @@ pub mod store;
 pub mod tls;
 pub mod tokens;
 pub mod trust;
+pub mod wire;
 pub mod writer;
 
 pub use writer::Fleet;

@@ -143,6 +143,8 @@ pub enum Happening {
 pub struct Hello {
     /// From its certificate.
     pub node: NodeId,
+    /// What it calls itself; used only when the store does not know the node.
+    pub name: String,
     /// The agent's version.
     pub version: String,
     /// The machine's boot.

@@ -1,0 +1,59 @@
+# Loadline: everything a person or CI runs. Each target installs what it needs on a fresh Debian machine (as root or
+# with sudo), and says so. Tools, guest images and kernels are cached in LOADLINE_CACHE (/var/cache/loadline).
+# Results lie in target/: packages/, bench/, guests' logs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+testbed := cargo run --locked --quiet -p loadline-tests --bin testbed --
+step := .ci/step
+
+.PHONY: help setup demo test check fmt clippy unit deny packages guests bench clean-cache
+
+help: ## this list
+	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: ## install what building, packing and guests need
+	@sh tests/setup.sh
+	@sh packaging/setup.sh
+
+demo: setup packages ## boot a fleet of guests, install the packages, run real jobs beside production
+	@$(testbed) demo
+
+test: check packages guests ## everything CI runs
+
+check: setup fmt clippy unit deny ## what needs no guest and no root
+
+fmt:
+	@$(step) fmt cargo fmt --all --check
+
+clippy:
+	@$(step) clippy cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+# Unit, property and contract tests and the repository's own rules (tidy); guest tests are `testbed test`.
+unit:
+	@$(step) unit cargo test --locked --quiet --workspace
+
+# Advisories need a database that a machine without a route out cannot fetch: bans, licences and sources are the gate.
+deny: setup
+	@$(step) deny "$$(sh packaging/tools.sh cargo-deny)/cargo-deny" --locked --offline check bans licenses sources
+
+packages: setup ## .deb packages into target/packages
+	@$(step) packages packaging/build.sh
+
+guests: packages
+	@$(step) guests $(testbed) test
+
+bench: packages ## all benchmarks: a table each, and target/bench/NAME.json
+	@$(testbed) bench
+
+bench-%: packages ## one benchmark
+	@$(testbed) bench $*
+
+clean-cache: ## remove cached tools, images and kernels (the next run builds them again)
+	@cache="$${LOADLINE_CACHE:-/var/cache/loadline}"; \
+	if [ -n "$$($(testbed) list 2>/dev/null)" ]; then echo "guests are up: testbed list"; exit 1; fi; \
+	echo "removing $$cache"; rm -rf "$$cache"/*

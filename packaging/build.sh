@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds the release programs once and packs them: packaging/build.sh
+# Result: target/packages/*.deb below the repository, whatever CARGO_TARGET_DIR says. cargo-deb is taken from
+# packaging/tools.sh, pinned, outside the tree.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$(sh packaging/tools.sh cargo-deb)
+target=${CARGO_TARGET_DIR:-$PWD/target}
+out=$PWD/target/packages
+
+# One commit, one package: the time stamps inside are the commit's.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
+export SOURCE_DATE_EPOCH
+
+echo "packages: building the programs"
+cargo build --locked --release --quiet -p loadline-node -p loadline-fleet -p loadline-cli
+
+# The support floor is glibc 2.34 (design: Debian 12/13, RHEL 9, Ubuntu 24.04). The newest symbol decides.
+for program in loadline-warden loadline-agent fleetd fleet; do
+    newest=$(objdump -T "$target/release/$program" | grep -o 'GLIBC_2\.[0-9]*' | sort -uV | tail -1)
+    case "$newest" in
+    GLIBC_2.[0-9] | GLIBC_2.[12][0-9] | GLIBC_2.3[0-4]) ;;
+    *) echo "packages: warning: $program needs $newest, beyond the floor of glibc 2.34" >&2 ;;
+    esac
+done
+
+# What the programs say about themselves.
+extra=$target/release/packaging
+mkdir -p "$extra"
+for shell in bash zsh fish; do
+    "$target/release/fleet" completions "$shell" >"$extra/fleet.$shell"
+done
+
+rm -rf "$out"
+mkdir -p "$out"
+for crate in loadline-node loadline-fleet loadline-cli; do
+    "$tools/cargo-deb" deb --quiet --locked --no-build -p "$crate" --output "$out/"
+done
+(cd "$out" && sha256sum -- *.deb >SHA256SUMS)
+ls -l "$out"

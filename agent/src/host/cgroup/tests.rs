@@ -1,0 +1,97 @@
+//! Each reader against a folder with the kernel's own texts: present, absent, unreadable.
+
+use std::fs;
+
+use loadline_model::{Bytes, Span};
+
+use super::{Bandwidth, Ceiling, CgroupFs, Limits, Usage};
+
+const GROUP: &str = "/loadline.slice/loadline-burst.slice";
+
+fn hierarchy(files: &[(&str, &str)]) -> (tempfile::TempDir, CgroupFs) {
+    let dir = tempfile::tempdir().unwrap();
+    let fs_ = CgroupFs::new(dir.path());
+    fs::create_dir_all(fs_.path(GROUP)).unwrap();
+    for (file, text) in files {
+        fs::write(fs_.path(GROUP).join(file), text).unwrap();
+    }
+    (dir, fs_)
+}
+
+#[test]
+fn limits_are_read_as_the_kernel_writes_them() {
+    let (_dir, cgroups) = hierarchy(&[
+        ("cpuset.cpus.effective", "1-3\n"),
+        ("cpuset.mems.effective", "0\n"),
+        ("cpu.weight", "1\n"),
+        ("cpu.idle", "1\n"),
+        ("cpu.max", "1000 100000\n"),
+        ("memory.high", "max\n"),
+        ("memory.max", "104857600\n"),
+        ("memory.swap.max", "0\n"),
+        ("pids.max", "512\n"),
+    ]);
+    let limits = cgroups.limits(GROUP);
+    assert_eq!(limits.cpus_effective, "1-3".parse().ok());
+    assert_eq!(limits.mems_effective, "0".parse().ok());
+    assert_eq!((limits.cpu_weight, limits.cpu_idle), (Some(1), Some(true)));
+    let quota = Ceiling::At(1000);
+    assert_eq!(
+        limits.cpu_max,
+        Some(Bandwidth {
+            quota,
+            period: 100_000
+        })
+    );
+    assert_eq!(limits.memory_high, Some(Ceiling::Unlimited));
+    assert_eq!(limits.memory_max, Some(Ceiling::At(Bytes::from_mib(100))));
+    assert_eq!(limits.swap_max, Some(Ceiling::At(Bytes(0))));
+    assert_eq!(limits.tasks_max, Some(Ceiling::At(512)));
+}
+
+#[test]
+fn no_bandwidth_limit_and_weight_zero_of_older_kernels_are_values_too() {
+    let (_dir, cgroups) = hierarchy(&[
+        ("cpu.max", "max 100000\n"),
+        ("cpu.weight", "0\n"),
+        ("pids.max", "max\n"),
+    ]);
+    let limits = cgroups.limits(GROUP);
+    assert_eq!(limits.cpu_max.map(|max| max.quota), Some(Ceiling::Unlimited));
+    assert_eq!(limits.cpu_weight, Some(0));
+    assert_eq!(limits.tasks_max, Some(Ceiling::Unlimited));
+}
+
+#[test]
+fn what_is_not_there_is_absent_not_zero() {
+    let (_dir, cgroups) = hierarchy(&[("memory.max", "what\n"), ("cpuset.cpus.effective", "x\n")]);
+    assert_eq!(cgroups.limits(GROUP), Limits::default());
+    assert_eq!(cgroups.usage(GROUP), Usage::default());
+    assert_eq!(cgroups.limits("/gone.slice"), Limits::default());
+    assert!(cgroups.exists(GROUP) && !cgroups.exists("/gone.slice"));
+}
+
+#[test]
+fn usage_is_read_and_events_keep_their_names() {
+    let (_dir, cgroups) = hierarchy(&[
+        ("memory.current", "4096\n"),
+        ("memory.peak", "8192\n"),
+        ("memory.events", "low 0\nhigh 3\nmax 2\noom 1\noom_kill 1\n"),
+        ("cpu.stat", "usage_usec 1500\nuser_usec 1000\nthrottled_usec 7\n"),
+        ("pids.current", "2\n"),
+        ("pids.peak", "5\n"),
+        ("cgroup.procs", "12\n13\n"),
+    ]);
+    let usage = cgroups.usage(GROUP);
+    assert_eq!(
+        (usage.memory, usage.memory_peak),
+        (Some(Bytes(4096)), Some(Bytes(8192)))
+    );
+    assert_eq!(
+        (usage.cpu_time, usage.throttled),
+        (Some(Span(1500)), Some(Span(7)))
+    );
+    assert_eq!((usage.tasks, usage.tasks_peak), (Some(2), Some(5)));
+    assert_eq!(usage.memory_events.get("oom_kill"), Some(&1));
+    assert_eq!(cgroups.processes(GROUP), [12, 13]);
+}

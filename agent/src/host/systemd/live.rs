@@ -1,0 +1,276 @@
+//! The real systemd, over the system bus.
+//!
+//! Its private socket would save a hop, but knows no references to units, and those keep a unit's facts
+//! readable after its end. A lost bus (dbus restarted) is found again by the pump; calls fail meanwhile.
+
+mod names;
+mod pump;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use loadline_model::{Bytes, Span};
+use tokio::sync::mpsc;
+use zbus::Connection;
+use zbus::proxy::CacheProperties;
+use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+
+use super::proxy::ManagerProxy;
+use super::{
+    Active, Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WORKER_PATTERN,
+    WorkerUnit, properties,
+};
+use crate::host::ended::EndFacts;
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE_UNIT: &str = "org.freedesktop.systemd1.Service";
+
+/// During a reload PID 1 answers no one for seconds (2.8–5.3 s seen under emulation).
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// systemd's own limit on a start is 90 s; a starved slice has taken more than 60 s.
+const START_LIMIT: Duration = Duration::from_secs(150);
+/// Signals that the warden has not yet looked at; beyond this it is told to look at everything instead.
+const SIGNALS_QUEUED: usize = 1024;
+
+/// A decided job: which, how, and the unit at that moment.
+type Decided = (OwnedObjectPath, Outcome, Option<UnitState>);
+
+/// What pump and callers share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Who waits for a unit's start job, by unit.
+    waiting: Mutex<HashMap<String, mpsc::UnboundedSender<Decided>>>,
+    /// Workers as last told by signals.
+    units: Mutex<HashMap<String, UnitState>>,
+}
+
+/// systemd over the system bus.
+#[derive(Debug, Clone)]
+pub struct LiveSystemd {
+    connection: Arc<RwLock<Connection>>,
+    shared: Arc<Shared>,
+}
+
+impl LiveSystemd {
+    /// Connects, subscribes, and starts to listen; the signals come out of the receiver.
+    ///
+    /// # Errors
+    /// When there is no system bus or no systemd on it.
+    pub async fn connect() -> Result<(Self, mpsc::Receiver<Signal>), SystemdError> {
+        let shared = Arc::new(Shared::default());
+        let (connection, stream) = pump::connect().await.map_err(|source| SystemdError::Bus {
+            operation: "connect",
+            unit: "systemd".into(),
+            source: Box::new(source),
+        })?;
+        let connection = Arc::new(RwLock::new(connection));
+        let (sender, signals) = mpsc::channel(SIGNALS_QUEUED);
+        tokio::spawn(pump::run(stream, connection.clone(), shared.clone(), sender));
+        Ok((Self { connection, shared }, signals))
+    }
+
+    fn bus(&self) -> Connection {
+        self.connection
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {
+        let bus = self.bus();
+        ManagerProxy::builder(&bus)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+    }
+
+    async fn get(&self, unit: &str, interface: &str, name: &str) -> zbus::Result<OwnedValue> {
+        let bus = self.bus();
+        let (path, arguments) = (names::path_of(unit), (interface, name));
+        let properties = Some("org.freedesktop.DBus.Properties");
+        let reply = bus
+            .call_method(Some(SERVICE), path, properties, "Get", &arguments)
+            .await?;
+        reply.body().deserialize()
+    }
+
+    async fn get_u64(&self, unit: &str, name: &str) -> Option<u64> {
+        let value = self.get(unit, SERVICE_UNIT, name).await.ok()?;
+        // systemd's word for "not known" is the largest number.
+        u64::try_from(value).ok().filter(|number| *number != u64::MAX)
+    }
+
+    async fn read_state(&self, unit: &str) -> zbus::Result<UnitState> {
+        let (active, invocation, pid, result, code, status) = tokio::try_join!(
+            self.get(unit, UNIT, "ActiveState"),
+            self.get(unit, UNIT, "InvocationID"),
+            self.get(unit, SERVICE_UNIT, "MainPID"),
+            self.get(unit, SERVICE_UNIT, "Result"),
+            self.get(unit, SERVICE_UNIT, "ExecMainCode"),
+            self.get(unit, SERVICE_UNIT, "ExecMainStatus"),
+        )?;
+        let text = |value: OwnedValue| String::try_from(value);
+        Ok(UnitState {
+            unit: unit.to_owned(),
+            active: Active::from_word(&text(active)?),
+            invocation: names::hex(&Vec::<u8>::try_from(invocation)?),
+            main_pid: u32::try_from(pid)?,
+            facts: EndFacts::from_properties(&text(result)?, i32::try_from(code)?, i32::try_from(status)?),
+        })
+    }
+
+    /// Waits until the given job is decided.
+    async fn decided(
+        &self,
+        job: &OwnedObjectPath,
+        decisions: &mut mpsc::UnboundedReceiver<Decided>,
+    ) -> Option<Started> {
+        while let Some((path, outcome, state)) = decisions.recv().await {
+            if path == *job {
+                return Some(Started { outcome, state });
+            }
+        }
+        None
+    }
+
+    async fn start_and_wait(&self, unit: &WorkerUnit) -> zbus::Result<Started> {
+        let (sender, mut decisions) = mpsc::unbounded_channel();
+        lock(&self.shared.waiting).insert(unit.name.clone(), sender);
+        let list = properties::of_worker(unit);
+        let job = self
+            .manager()
+            .await?
+            .start_transient_unit(&unit.name, "fail", &list, &[])
+            .await?;
+        let Some(mut started) = self.decided(&job, &mut decisions).await else {
+            return Err(zbus::Error::InputOutput(Arc::new(
+                std::io::ErrorKind::ConnectionReset.into(),
+            )));
+        };
+        if started.state.is_none() {
+            started.state = self.read_state(&unit.name).await.ok();
+        }
+        Ok(started)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts a time limit on a call and says in its error what was asked of which unit.
+async fn call<T>(
+    operation: &'static str,
+    unit: &str,
+    limit: Duration,
+    work: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, SystemdError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(answer) => answer.map_err(|error| names::explain(operation, unit, error)),
+        Err(_) => Err(SystemdError::TimedOut {
+            operation,
+            unit: unit.to_owned(),
+            limit,
+        }),
+    }
+}
+
+impl Systemd for LiveSystemd {
+    async fn start_worker(&self, unit: &WorkerUnit) -> Result<Started, SystemdError> {
+        let started = call("start", &unit.name, START_LIMIT, self.start_and_wait(unit)).await;
+        lock(&self.shared.waiting).remove(&unit.name);
+        started
+    }
+
+    async fn start(&self, unit: &str) -> Result<(), SystemdError> {
+        let work = async { self.manager().await?.start_unit(unit, "replace").await };
+        call("start", unit, CALL_LIMIT, work).await.map(drop)
+    }
+
+    async fn stop(&self, unit: &str) -> Result<(), SystemdError> {
+        let work = async { self.manager().await?.stop_unit(unit, "replace").await };
+        call("stop", unit, CALL_LIMIT, work).await.map(drop)
+    }
+
+    async fn kill(&self, unit: &str, signal: i32) -> Result<(), SystemdError> {
+        let work = async { self.manager().await?.kill_unit(unit, "all", signal).await };
+        call("kill", unit, CALL_LIMIT, work).await
+    }
+
+    async fn set(&self, unit: &str, settings: &[Setting]) -> Result<(), SystemdError> {
+        let list = properties::of_settings(settings);
+        let work = async { self.manager().await?.set_unit_properties(unit, true, &list).await };
+        call("set properties", unit, CALL_LIMIT, work).await
+    }
+
+    async fn workers(&self) -> Result<Vec<String>, SystemdError> {
+        let work = async {
+            self.manager()
+                .await?
+                .list_units_by_patterns(&[], &[WORKER_PATTERN])
+                .await
+        };
+        let rows = call("list", WORKER_PATTERN, CALL_LIMIT, work).await?;
+        // Units that are only named by others are listed as `not-found`; they have no processes.
+        Ok(rows
+            .into_iter()
+            .filter(|row| row.2 == "loaded")
+            .map(|row| row.0)
+            .collect())
+    }
+
+    async fn observe(&self, unit: &str) -> Result<Option<UnitState>, SystemdError> {
+        let work = async {
+            let load = String::try_from(self.get(unit, UNIT, "LoadState").await?)?;
+            if load == "not-found" {
+                return Ok(None);
+            }
+            self.read_state(unit).await.map(Some)
+        };
+        match call("observe", unit, CALL_LIMIT, work).await {
+            Err(SystemdError::NoSuchUnit { .. }) => Ok(None),
+            answer => answer,
+        }
+    }
+
+    async fn usage(&self, unit: &str) -> UnitUsage {
+        let both = async {
+            tokio::join!(
+                self.get_u64(unit, "CPUUsageNSec"),
+                self.get_u64(unit, "MemoryPeak")
+            )
+        };
+        let (cpu, memory) = tokio::time::timeout(CALL_LIMIT, both).await.unwrap_or_default();
+        UnitUsage {
+            cpu_time: cpu.map(|nanos| Span(nanos / 1000)),
+            memory_peak: memory.map(Bytes),
+        }
+    }
+
+    async fn hold(&self, unit: &str) -> Result<(), SystemdError> {
+        let work = async { self.manager().await?.ref_unit(unit).await };
+        call("hold", unit, CALL_LIMIT, work).await
+    }
+
+    async fn release(&self, unit: &str) -> Result<(), SystemdError> {
+        let work = async { self.manager().await?.unref_unit(unit).await };
+        lock(&self.shared.units).remove(unit);
+        match call("release", unit, CALL_LIMIT, work).await {
+            // Gone or never held: what was wanted.
+            Err(SystemdError::NoSuchUnit { .. } | SystemdError::Refused { .. }) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    async fn reload(&self) -> Result<(), SystemdError> {
+        let work = async { self.manager().await?.reload().await };
+        call("reload", "all units", CALL_LIMIT, work).await
+    }
+
+    async fn version(&self) -> Result<String, SystemdError> {
+        let work = async { self.manager().await?.version().await };
+        call("version", "systemd", CALL_LIMIT, work).await
+    }
+}

@@ -1,0 +1,202 @@
+//! Our words into systemd's: property names and D-Bus values, exactly as `org.freedesktop.systemd1(5)` types
+//! them. Pure, so that a test can read every one of them.
+
+use zbus::zvariant::{DynamicType, Value};
+
+use super::sandbox;
+use super::{Setting, Weight, WorkerUnit};
+use crate::host::cgroup::Ceiling;
+
+/// One property of a transient unit.
+pub(super) type Property = (&'static str, Value<'static>);
+
+/// systemd's number for "no limit".
+const UNLIMITED: u64 = u64::MAX;
+/// `CPUWeight=idle` on the bus (`CGROUP_WEIGHT_IDLE`).
+const WEIGHT_IDLE: u64 = 0;
+
+pub(super) fn property<T>(name: &'static str, value: T) -> Property
+where
+    T: Into<Value<'static>> + DynamicType,
+{
+    (name, Value::new(value))
+}
+
+/// All properties of a worker's transient service.
+pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
+    let mut list = vec![
+        property("Description", unit.description.clone()),
+        property("Slice", unit.slice.clone()),
+        property("Type", "exec"),
+        property("User", unit.user.clone()),
+        property("WorkingDirectory", unit.directory.clone()),
+        property("Environment", unit.environment.clone()),
+        property("ExecSearchPath", unit.search_path.clone()),
+        exec_start(unit),
+        property("KillMode", "control-group"),
+        property("TimeoutStopUSec", unit.grace.0),
+        property("OOMPolicy", "kill"),
+        property("CollectMode", "inactive-or-failed"),
+        property("AddRef", true),
+        property("OnSuccess", vec![unit.recorder.clone()]),
+        property("OnFailure", vec![unit.recorder.clone()]),
+        property("LogNamespace", "loadline"),
+        property("SyslogIdentifier", unit.log_identifier.clone()),
+        property("LogExtraFields", bytes(&unit.log_fields)),
+        property("ReadWritePaths", optional(&unit.writable)),
+        property("TemporaryFileSystem", shared_memory(unit)),
+    ];
+    if !unit.devices.is_empty() {
+        let allow = |device: &String| (device.clone(), "rw".to_owned());
+        list.push(property(
+            "DeviceAllow",
+            unit.devices.iter().map(allow).collect::<Vec<_>>(),
+        ));
+    }
+    list.extend(sandbox::properties(unit.devices.is_empty()));
+    list.extend(of_settings(&unit.settings));
+    list
+}
+
+/// The properties of settings, for a new unit or a running one.
+pub(super) fn of_settings(settings: &[Setting]) -> Vec<Property> {
+    settings.iter().map(of_setting).collect()
+}
+
+fn of_setting(setting: &Setting) -> Property {
+    let amount = |ceiling: &Ceiling<loadline_model::Bytes>| match ceiling {
+        Ceiling::Unlimited => UNLIMITED,
+        Ceiling::At(bytes) => bytes.0,
+    };
+    match setting {
+        Setting::AllowedCpus(cpus) => property("AllowedCPUs", cpus.to_le_bytes()),
+        Setting::AllowedMemoryNodes(nodes) => property("AllowedMemoryNodes", nodes.to_le_bytes()),
+        Setting::CpuWeight(Weight::Idle) => property("CPUWeight", WEIGHT_IDLE),
+        Setting::CpuWeight(Weight::Share(share)) => property("CPUWeight", u64::from(*share)),
+        Setting::CpuQuota(Ceiling::Unlimited) => property("CPUQuotaPerSecUSec", UNLIMITED),
+        // A thousandth of a CPU is a thousand microseconds in each second.
+        Setting::CpuQuota(Ceiling::At(cpu)) => property("CPUQuotaPerSecUSec", cpu.0.saturating_mul(1000)),
+        Setting::MemoryHigh(ceiling) => property("MemoryHigh", amount(ceiling)),
+        Setting::MemoryMax(ceiling) => property("MemoryMax", amount(ceiling)),
+        Setting::MemorySwapMax(ceiling) => property("MemorySwapMax", amount(ceiling)),
+        Setting::TasksMax(Ceiling::Unlimited) => property("TasksMax", UNLIMITED),
+        Setting::TasksMax(Ceiling::At(tasks)) => property("TasksMax", *tasks),
+    }
+}
+
+/// With `no-env-expand`, or systemd would put variables in place of every `$` of an argument.
+fn exec_start(unit: &WorkerUnit) -> Property {
+    let flags = vec!["no-env-expand".to_owned()];
+    property(
+        "ExecStartEx",
+        vec![(unit.program.clone(), unit.argv.clone(), flags)],
+    )
+}
+
+/// Shared memory outlives a killed process; its own mount goes with it, and what is in it is charged to it.
+fn shared_memory(unit: &WorkerUnit) -> Vec<(String, String)> {
+    let options = format!("size={},mode=1777,nosuid,nodev", unit.shared_memory.0);
+    vec![("/dev/shm".to_owned(), options)]
+}
+
+fn bytes(fields: &[String]) -> Vec<Vec<u8>> {
+    fields.iter().map(|field| field.clone().into_bytes()).collect()
+}
+
+fn optional(paths: &[String]) -> Vec<String> {
+    paths.iter().map(|path| format!("-{path}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadline_model::{Bytes, MilliCpu, Span};
+
+    fn unit() -> WorkerUnit {
+        WorkerUnit {
+            name: "loadline-w-0192f0c123457abc8def0123456789ab.service".into(),
+            description: "train".into(),
+            slice: "loadline-standard.slice".into(),
+            user: "alice".into(),
+            directory: "/home/alice".into(),
+            program: "python".into(),
+            argv: vec!["python".into(), "$HOME %h".into()],
+            search_path: vec!["/usr/bin".into()],
+            environment: vec!["A=1".into()],
+            settings: vec![Setting::MemoryMax(Ceiling::At(Bytes::from_mib(64)))],
+            grace: Span::from_secs(30),
+            shared_memory: Bytes::from_mib(32),
+            writable: vec!["/home/alice".into()],
+            devices: Vec::new(),
+            log_fields: vec!["LOADLINE_JOB=1".into()],
+            log_identifier: "412.1".into(),
+            recorder: "loadline-ended@0192f0c123457abc8def0123456789ab.service".into(),
+        }
+    }
+
+    fn signature(list: &[Property], name: &str) -> String {
+        let values: Vec<_> = list.iter().filter(|(key, _)| *key == name).collect();
+        assert_eq!(values.len(), 1, "{name}");
+        values[0].1.value_signature().to_string()
+    }
+
+    #[test]
+    fn every_value_has_the_type_that_systemd_documents() {
+        let list = of_worker(&unit());
+        for (name, expected) in [
+            ("ExecStartEx", "a(sasas)"),
+            ("TemporaryFileSystem", "a(ss)"),
+            ("SystemCallFilter", "(bas)"),
+            ("RestrictAddressFamilies", "(bas)"),
+            ("LogExtraFields", "aay"),
+            ("ReadWritePaths", "as"),
+            ("UMask", "u"),
+            ("CapabilityBoundingSet", "t"),
+            ("SystemCallErrorNumber", "i"),
+            ("MemoryMax", "t"),
+            ("TimeoutStopUSec", "t"),
+            ("AddRef", "b"),
+            ("OnSuccess", "as"),
+        ] {
+            assert_eq!(signature(&list, name), expected, "{name}");
+        }
+        let mut names: Vec<_> = list.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), list.len(), "a property was given twice");
+    }
+
+    #[test]
+    fn settings_say_what_was_meant() {
+        for (setting, expected) in [
+            (Setting::CpuWeight(Weight::Idle), ("CPUWeight", Value::new(0u64))),
+            (
+                Setting::CpuWeight(Weight::Share(100)),
+                ("CPUWeight", Value::new(100u64)),
+            ),
+            (
+                Setting::CpuQuota(Ceiling::At(MilliCpu(1500))),
+                ("CPUQuotaPerSecUSec", Value::new(1_500_000u64)),
+            ),
+            (
+                Setting::TasksMax(Ceiling::Unlimited),
+                ("TasksMax", Value::new(u64::MAX)),
+            ),
+            (
+                Setting::AllowedCpus("1,9".parse().unwrap()),
+                ("AllowedCPUs", Value::new(vec![0b10u8, 0b10])),
+            ),
+        ] {
+            assert_eq!(of_setting(&setting), expected);
+        }
+    }
+
+    #[test]
+    fn gpu_workers_keep_their_devices() {
+        let mut gpu = unit();
+        gpu.devices = vec!["/dev/nvidia0".into()];
+        let list = of_worker(&gpu);
+        assert!(list.contains(&property("PrivateDevices", false)));
+        assert_eq!(signature(&list, "DeviceAllow"), "a(ss)");
+    }
+}

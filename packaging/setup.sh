@@ -37,7 +37,7 @@ need flock util-linux
 # 13 has rustup itself.
 if ! command -v cargo >/dev/null; then
     $as_root apt-get -q update >/dev/null
-    if apt-cache show rustup >/dev/null 2>&1; then
+    if apt-cache policy rustup | grep -q 'Candidate: [0-9]'; then
         apt rustup
         say "rustup fetches the toolchain that rust-toolchain.toml names"
     else

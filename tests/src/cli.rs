@@ -94,6 +94,11 @@ enum What {
         #[arg(long)]
         list: bool,
     },
+    /// Run the benchmarks that need guests
+    Bench {
+        /// Which one; all when left out
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -168,6 +173,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             )?;
         }
         What::Demo(demo) => crate::demo::run(&cache, &demo)?,
+        What::Bench { name } => crate::bench::run(&cache, name.as_deref())?,
         What::Test { filter, list } => return crate::scenarios::run(&cache, filter.as_deref(), list),
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 //!
 //! The testbed needs nothing of Loadline itself, so that it also works while Loadline does not build.
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod demo;

@@ -1,15 +1,237 @@
-//! Guest tests: what must hold on real machines.
+//! Guest tests: what must hold on real machines, told as scenarios.
+//!
+//! A suite boots one fleet and runs its scenarios on it one after the other; a scenario leaves the fleet as usable as
+//! it found it. To add one: write a function of `&Fleet` in the suite's file and name it in the suite's table.
 
+mod guests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use crate::clock;
 use crate::testbed::cache::Cache;
+use crate::testbed::{Fleet, GuestSpec};
 
-/// Runs those whose name contains the filter.
+/// All of it takes minutes; past this something hangs, and the guests end with the process.
+const OVERALL_LIMIT: Duration = Duration::from_secs(45 * 60);
+
+/// A scenario: the second half of its full name, and what it does.
+pub type Scenario = (&'static str, fn(&Fleet) -> Result<()>);
+
+/// Scenarios that share one boot.
+#[derive(Debug, Clone, Copy)]
+pub struct Suite {
+    /// First half of a scenario's full name.
+    pub name: &'static str,
+    /// The fleet it needs.
+    pub guests: fn() -> Vec<GuestSpec>,
+    /// What must be done to a fresh fleet before the first scenario.
+    pub prepare: fn(&Fleet) -> Result<()>,
+    /// In the order in which they run.
+    pub scenarios: &'static [Scenario],
+}
+
+/// Every suite.
+pub const SUITES: &[Suite] = &[guests::SUITE];
+
+/// How many passed and failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+/// Runs the scenarios whose full name (`suite::scenario`) contains the filter, or names them.
 ///
 /// # Errors
-/// When none does.
-pub fn run(_cache: &Cache, _filter: Option<&str>, _list: bool) -> Result<ExitCode> {
-    bail!("no guest test yet")
+/// When no scenario matches.
+pub fn run(cache: &Cache, filter: Option<&str>, list: bool) -> Result<ExitCode> {
+    let chosen = select(SUITES, filter.unwrap_or_default());
+    if chosen.is_empty() {
+        bail!(
+            "no guest test matches {:?}; `testbed test --list` names them",
+            filter.unwrap_or_default()
+        );
+    }
+    if list {
+        for (suite, scenario) in chosen
+            .iter()
+            .flat_map(|(suite, names)| names.iter().map(move |n| (suite, n)))
+        {
+            println!("{}::{}", suite.name, scenario.0);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    guard_time();
+    let mut tally = Tally::default();
+    for (suite, scenarios) in chosen {
+        let one = run_suite(cache, suite, &scenarios);
+        tally.passed += one.passed;
+        tally.failed += one.failed;
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The suites with at least one scenario that matches, and those scenarios.
+fn select<'a>(suites: &'a [Suite], filter: &str) -> Vec<(&'a Suite, Vec<Scenario>)> {
+    suites
+        .iter()
+        .map(|suite| {
+            let matches = |scenario: &&Scenario| format!("{}::{}", suite.name, scenario.0).contains(filter);
+            (
+                suite,
+                suite
+                    .scenarios
+                    .iter()
+                    .filter(matches)
+                    .copied()
+                    .collect::<Vec<_>>(),
+            )
+        })
+        .filter(|(_, scenarios)| !scenarios.is_empty())
+        .collect()
+}
+
+/// A suite whose fleet does not come up has failed with all its scenarios: selected but impossible is a failure.
+fn run_suite(cache: &Cache, suite: &Suite, scenarios: &[Scenario]) -> Tally {
+    let start = clock::now();
+    println!("# {}: booting", suite.name);
+    let name = format!("test-{}-{}", suite.name, std::process::id());
+    let ready = Fleet::boot(cache, &name, &(suite.guests)()).and_then(|fleet| {
+        (suite.prepare)(&fleet)
+            .context("prepare the fleet")
+            .map(|()| fleet)
+    });
+    let fleet = match ready {
+        Ok(fleet) => fleet,
+        Err(error) => {
+            println!(
+                "# {}: no fleet after {:.1} s: {error:#}",
+                suite.name,
+                start.elapsed().as_secs_f32()
+            );
+            for (scenario, _) in scenarios {
+                println!("FAIL {}::{scenario}: its fleet did not come up", suite.name);
+            }
+            return Tally {
+                passed: 0,
+                failed: scenarios.len(),
+            };
+        }
+    };
+    println!(
+        "# {}: {} guests up after {:.1} s",
+        suite.name,
+        fleet.guests().len(),
+        start.elapsed().as_secs_f32()
+    );
+    let mut tally = Tally::default();
+    for (scenario, body) in scenarios {
+        let start = clock::now();
+        let outcome = guarded(|| body(&fleet));
+        let seconds = start.elapsed().as_secs_f32();
+        match outcome {
+            Ok(()) => {
+                tally.passed += 1;
+                println!("ok   {}::{scenario} ({seconds:.1} s)", suite.name);
+            }
+            Err(error) => {
+                tally.failed += 1;
+                println!("FAIL {}::{scenario} ({seconds:.1} s): {error:#}", suite.name);
+            }
+        }
+    }
+    tally
+}
+
+/// A scenario that panics has failed, and the next one runs.
+fn guarded(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(anyhow!("panicked: {text}"))
+    })
+}
+
+/// Ends the process, and with it the guests, when everything together takes far too long.
+fn guard_time() {
+    std::thread::spawn(|| {
+        clock::pause(OVERALL_LIMIT);
+        println!(
+            "the guest tests did not end within {} min",
+            OVERALL_LIMIT.as_secs() / 60
+        );
+        println!("0 passed, 1 failed");
+        std::process::exit(1);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: Suite = Suite {
+        name: "sample",
+        guests: Vec::new,
+        prepare: |_| Ok(()),
+        scenarios: &[("one", |_| Ok(())), ("two", |_| Ok(()))],
+    };
+
+    #[test]
+    fn a_filter_chooses_by_full_name() {
+        let names = |filter| -> Vec<&str> {
+            let found = select(&[SAMPLE], filter)
+                .into_iter()
+                .flat_map(|(_, scenarios)| scenarios);
+            found.map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(""), ["one", "two"]);
+        assert_eq!(names("sample::t"), ["two"]);
+        assert!(select(&[SAMPLE], "three").is_empty());
+    }
+
+    #[test]
+    fn names_are_unique_and_no_suite_is_empty() {
+        let mut names: Vec<String> = SUITES
+            .iter()
+            .flat_map(|suite| {
+                suite
+                    .scenarios
+                    .iter()
+                    .map(|(name, _)| format!("{}::{name}", suite.name))
+            })
+            .collect();
+        assert!(SUITES.iter().all(|suite| !suite.scenarios.is_empty()));
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_with_its_message() {
+        let error = guarded(|| panic!("the door is {}", "shut")).unwrap_err();
+        assert_eq!(error.to_string(), "panicked: the door is shut");
+    }
+
+    #[test]
+    fn a_fleet_that_cannot_boot_fails_each_selected_scenario() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = Cache::at(place.path().to_owned()).unwrap();
+        assert_eq!(
+            run_suite(&cache, &SAMPLE, SAMPLE.scenarios),
+            Tally { passed: 0, failed: 2 }
+        );
+    }
 }

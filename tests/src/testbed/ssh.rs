@@ -32,6 +32,7 @@ pub struct Output {
 pub struct Ssh {
     name: String,
     config: PathBuf,
+    control: PathBuf,
     port: u16,
 }
 
@@ -42,18 +43,20 @@ impl Ssh {
     /// When the file cannot be written.
     pub fn prepare(run: &Path, name: &str, port: u16, key: &Path) -> Result<Self> {
         let config = run.join(format!("{name}.ssh"));
+        let control = run.join(format!("{name}.ctl"));
         let text = format!(
             "Host {name}\n HostName 127.0.0.1\n Port {port}\n User root\n IdentityFile {key}\n IdentitiesOnly yes\n \
              StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n LogLevel ERROR\n ConnectTimeout 20\n \
              ServerAliveInterval 15\n ServerAliveCountMax 20\n Compression no\n \
              Ciphers aes128-gcm@openssh.com,chacha20-poly1305@openssh.com\n ControlPath {ctl}\n",
             key = key.display(),
-            ctl = run.join(format!("{name}.ctl")).display(),
+            ctl = control.display(),
         );
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         Ok(Self {
             name: name.into(),
             config,
+            control,
             port,
         })
     }
@@ -73,6 +76,10 @@ impl Ssh {
             return Ok(Look::Pending(state));
         }
         let mut command = process::bound("ssh");
+        // A client that was killed leaves its socket, and the next would not share its connection.
+        if self.control.exists() {
+            fs::remove_file(&self.control).with_context(|| format!("remove {}", self.control.display()))?;
+        }
         command
             .arg("-F")
             .arg(&self.config)

@@ -1,0 +1,59 @@
+//! Benchmarks: figures with a goal, a peer measured in the same run, and how busy the host was.
+//!
+//! A figure that was measured on one machine says little on another, so every bench measures its peer interleaved
+//! with ours ([`abba`]) and goals are best given as a multiple of the peer ([`Goal::TimesPeer`]).
+
+mod figure;
+mod report;
+mod stats;
+mod testbed;
+
+use anyhow::{Result, bail};
+
+pub use figure::{Better, Figure, Goal};
+pub use report::{Bench, BenchReport};
+pub use stats::{Summary, abba};
+
+use crate::testbed::cache::Cache;
+
+/// A benchmark that `testbed bench NAME` runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// As `make bench-NAME` says it.
+    pub name: &'static str,
+    /// What it measures, in a few words.
+    pub about: &'static str,
+    run: fn(&Cache) -> Result<BenchReport>,
+}
+
+/// Every benchmark that needs guests.
+pub const ENTRIES: &[Entry] = &[Entry {
+    name: "testbed",
+    about: "boot and command of a guest, per image",
+    run: testbed::run,
+}];
+
+/// Runs the benchmarks of that name, all without one; prints tables and writes `target/bench/NAME.json`.
+///
+/// # Errors
+/// When there is none of that name, or one cannot be measured.
+pub fn run(cache: &Cache, name: Option<&str>) -> Result<()> {
+    let chosen: Vec<&Entry> = ENTRIES
+        .iter()
+        .filter(|entry| name.is_none_or(|name| name == entry.name))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = ENTRIES.iter().map(|entry| entry.name).collect();
+        bail!(
+            "no benchmark {}; there are {}",
+            name.unwrap_or_default(),
+            names.join(", ")
+        );
+    }
+    for entry in chosen {
+        let report = (entry.run)(cache)?;
+        let path = report.publish()?;
+        println!("{report}\nwritten to {}", path.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! A finished benchmark: the file for machines, the table for people.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::bench::figure::Figure;
+use crate::testbed::host::{HostReport, HostWatch};
+
+/// A benchmark that is being measured.
+#[derive(Debug)]
+pub struct Bench {
+    name: String,
+    watch: HostWatch,
+    figures: Vec<Figure>,
+}
+
+/// What `target/bench/NAME.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchReport {
+    /// Of the benchmark.
+    pub name: String,
+    /// Where it ran and how disturbed it was.
+    pub host: HostReport,
+    /// What was measured.
+    pub figures: Vec<Figure>,
+}
+
+impl Bench {
+    /// Begins, and watches the host from here on.
+    ///
+    /// # Errors
+    /// When the host's counters cannot be read.
+    pub fn start(name: &str) -> Result<Self> {
+        Ok(Self {
+            name: name.into(),
+            watch: HostWatch::start()?,
+            figures: Vec::new(),
+        })
+    }
+
+    /// Adds a figure; one without samples is an error, never a hole in the file.
+    ///
+    /// # Errors
+    /// When the figure has no samples.
+    pub fn add(&mut self, figure: Option<Figure>) -> Result<()> {
+        self.figures
+            .push(figure.with_context(|| format!("{}: a figure without samples", self.name))?);
+        Ok(())
+    }
+
+    /// Ends.
+    ///
+    /// # Errors
+    /// When the host's counters cannot be read.
+    pub fn finish(self) -> Result<BenchReport> {
+        Ok(BenchReport {
+            name: self.name,
+            host: self.watch.report()?,
+            figures: self.figures,
+        })
+    }
+}
+
+impl BenchReport {
+    /// Writes `target/bench/NAME.json` of the repository that holds the working folder.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn publish(&self) -> Result<PathBuf> {
+        let folder = repository()?.join("target/bench");
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let path = folder.join(format!("{}.json", self.name));
+        let text = serde_json::to_string_pretty(self).context("encode the report")?;
+        fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// The folder above the working folder that holds the workspace.
+fn repository() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("find the working folder")?;
+    let workspace = |folder: &&std::path::Path| {
+        fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("[workspace]"))
+    };
+    let root = here.ancestors().find(workspace);
+    root.map(Into::into)
+        .with_context(|| format!("{} lies in no Loadline repository", here.display()))
+}
+
+impl fmt::Display for BenchReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table
+            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(["figure", "median", "spread", "unit", "goal", "peer", ""]);
+        for figure in &self.figures {
+            let sign = if figure.better == super::Better::Lower {
+                "≤"
+            } else {
+                "≥"
+            };
+            table.add_row([
+                figure.id.clone(),
+                short(figure.value()),
+                short(figure.spread()),
+                figure.unit.into(),
+                figure
+                    .goal_value()
+                    .map_or_else(String::new, |goal| format!("{sign} {}", short(goal))),
+                figure
+                    .peer_value()
+                    .map_or_else(String::new, |(name, value)| format!("{} {name}", short(value))),
+                figure
+                    .met()
+                    .map_or("", |met| if met { "met" } else { "MISSED" })
+                    .into(),
+            ]);
+        }
+        let HostReport {
+            cpus,
+            kernel,
+            virtualised,
+            steal,
+            psi,
+        } = &self.host;
+        let kind = if *virtualised {
+            "virtual machine"
+        } else {
+            "machine"
+        };
+        let psi = psi.map_or_else(|| "not counted".into(), |psi| format!("{psi} %"));
+        writeln!(out, "{}\n{table}", self.name)?;
+        write!(
+            out,
+            "host: {kind}, {cpus} CPUs, kernel {kernel}; steal {steal} %, waiting for a CPU {psi}"
+        )
+    }
+}
+
+/// Three digits or so.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Better, Goal};
+
+    fn report() -> BenchReport {
+        let figure = Figure::new("a.b_ms", "ms", Better::Lower, &[10.0, 20.0, 30.0])
+            .and_then(|figure| figure.goal(Goal::TimesPeer(1.3)).peer("systemd-run", &[100.0]));
+        let host = HostReport {
+            cpus: 2,
+            kernel: "6.1".into(),
+            virtualised: true,
+            steal: 1.5,
+            psi: Some(3.0),
+        };
+        BenchReport {
+            name: "x".into(),
+            host,
+            figures: figure.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn the_file_has_the_agreed_shape() {
+        let value = serde_json::to_value(report()).unwrap();
+        let want = serde_json::json!({
+            "name": "x",
+            "host": {"cpus": 2, "kernel": "6.1", "virtualised": true, "steal": 1.5, "psi": 3.0},
+            "figures": [{
+                "id": "a.b_ms", "value": 20.0, "unit": "ms", "better": "lower",
+                "goal": 130.0, "peer": 100.0, "spread": 10.0,
+            }],
+        });
+        assert_eq!(value, want);
+    }
+
+    #[test]
+    fn the_table_says_whether_the_goal_was_met() {
+        let text = report().to_string();
+        let row = text.lines().find(|line| line.contains("a.b_ms")).unwrap();
+        for part in ["20.0", "10.0", "≤ 130", "100 systemd-run", "met"] {
+            assert!(row.contains(part), "{part} in {row}");
+        }
+        assert!(text.contains("waiting for a CPU 3 %"), "{text}");
+    }
+
+    #[test]
+    fn a_figure_without_samples_is_an_error() {
+        let mut bench = Bench::start("x").unwrap();
+        assert!(bench.add(Figure::new("a", "ms", Better::Lower, &[])).is_err());
+    }
+}

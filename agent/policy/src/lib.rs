@@ -13,7 +13,11 @@ extern crate alloc;
 pub mod admission;
 pub mod allocation;
 pub mod attempt;
+pub mod check;
 pub mod line;
 pub mod node_policy;
 pub mod reconcile;
 pub mod settings;
+
+#[cfg(test)]
+mod sample;

@@ -13,11 +13,11 @@ pub(super) fn pick(topology: &Topology, free: &CpuSet, count: u32) -> Option<Cpu
         let fits = domains(topology, free, domain_of)
             .into_iter()
             .filter(|(_, free)| free.len() >= count);
-        // Fewest halves of cores first, then the least left over, then the lowest number.
+        // Fewest threads that are not whole cores, then the least left over, then the lowest number.
         let scored = fits.map(|(id, free)| {
             let picked = spread(topology, &free, count);
-            let halves = picked.difference(&whole_cores(topology, &free)).len();
-            ((halves, free.len() - count, id), picked)
+            let odd = count - whole_cores(topology, &picked).len();
+            ((odd, free.len() - count, id), picked)
         });
         scored.min_by_key(|(score, _)| *score).map(|(_, picked)| picked)
     })
@@ -40,14 +40,14 @@ fn cores(topology: &Topology, free: &CpuSet) -> BTreeMap<u32, CpuSet> {
     domains(topology, free, |thread| thread.core)
 }
 
-/// The free threads whose siblings are all free too.
-fn whole_cores(topology: &Topology, free: &CpuSet) -> CpuSet {
-    let taken = topology
+/// The threads of a set whose siblings are all in it too.
+fn whole_cores(topology: &Topology, set: &CpuSet) -> CpuSet {
+    let others = topology
         .threads()
         .iter()
-        .filter(|thread| !free.contains(thread.cpu));
-    let broken: CpuSet = taken.map(|thread| thread.core).collect();
-    let whole = cores(topology, free)
+        .filter(|thread| !set.contains(thread.cpu));
+    let broken: CpuSet = others.map(|thread| thread.core).collect();
+    let whole = cores(topology, set)
         .into_iter()
         .filter(|(core, _)| !broken.contains(*core));
     whole.fold(CpuSet::new(), |all, (_, threads)| all.union(&threads))
@@ -67,11 +67,14 @@ fn spread(topology: &Topology, free: &CpuSet, count: u32) -> CpuSet {
     picked
 }
 
-/// Whole cores as long as they fit, then threads of cores that are broken already, then of whole ones.
+/// Whole cores as long as they fit, those with most threads first; then threads of cores that are broken
+/// already; then of whole ones.
 fn pick_in(topology: &Topology, free: &CpuSet, count: u32) -> CpuSet {
     let whole = whole_cores(topology, free);
     let mut picked = CpuSet::new();
-    for threads in cores(topology, &whole).values() {
+    let mut by_size: Vec<CpuSet> = cores(topology, &whole).into_values().collect();
+    by_size.sort_by_key(|threads| core::cmp::Reverse(threads.len()));
+    for threads in &by_size {
         if picked.len() + threads.len() <= count {
             picked = picked.union(threads);
         }

@@ -13,48 +13,8 @@ use std::str::FromStr;
 use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
-use loadline_model::{Bytes, CpuSet, Span};
-
-/// A limit as the kernel writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ceiling<T> {
-    /// No limit: `max`.
-    Unlimited,
-    /// This much.
-    At(T),
-}
-
-/// `cpu.max`: so much CPU time in each period; both in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bandwidth {
-    /// The time.
-    pub quota: Ceiling<u64>,
-    /// The period.
-    pub period: u64,
-}
-
-/// What the kernel enforces on one cgroup now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// `cpuset.cpus.effective`: where it really runs, whatever was asked for.
-    pub cpus_effective: Option<CpuSet>,
-    /// `cpuset.mems.effective`.
-    pub mems_effective: Option<CpuSet>,
-    /// `cpu.weight`; beside `cpu.idle` it is 1 or 0, depending on the kernel.
-    pub cpu_weight: Option<u64>,
-    /// `cpu.idle`.
-    pub cpu_idle: Option<bool>,
-    /// `cpu.max`.
-    pub cpu_max: Option<Bandwidth>,
-    /// `memory.high`.
-    pub memory_high: Option<Ceiling<Bytes>>,
-    /// `memory.max`.
-    pub memory_max: Option<Ceiling<Bytes>>,
-    /// `memory.swap.max`.
-    pub swap_max: Option<Ceiling<Bytes>>,
-    /// `pids.max`.
-    pub tasks_max: Option<Ceiling<u64>>,
-}
+use loadline_model::{Bytes, Span};
+use loadline_policy::settings::{CpuMax, Limit, Observed};
 
 /// What one cgroup uses and has used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,26 +64,28 @@ impl CgroupFs {
     }
 
     /// What the kernel enforces on it.
-    pub fn limits(&self, cgroup: &str) -> Limits {
+    pub fn limits(&self, cgroup: &str) -> Observed {
         let path = self.path(cgroup);
         let cpu = CpuController::new(path.clone(), path.clone(), true);
         let pids = PidController::new(path.clone(), path.clone(), true);
         let bandwidth = cpu.cfs_quota().ok().zip(cpu.cfs_period().ok());
-        Limits {
+        Observed {
             cpus_effective: read(&path, "cpuset.cpus.effective"),
             mems_effective: read(&path, "cpuset.mems.effective"),
             cpu_weight: cpu.shares().ok(),
             cpu_idle: read::<u8>(&path, "cpu.idle").map(|idle| idle == 1),
-            cpu_max: bandwidth.map(|(quota, period)| Bandwidth {
-                quota: u64::try_from(quota).map_or(Ceiling::Unlimited, Ceiling::At),
-                period,
+            cpu_max: bandwidth.map(|(quota, period_us)| {
+                // cgroups-rs says -1 for the kernel's `max`.
+                u64::try_from(quota).map_or(Limit::Max, |quota_us| Limit::At(CpuMax { quota_us, period_us }))
             }),
-            memory_high: ceiling(&path, "memory.high"),
-            memory_max: ceiling(&path, "memory.max"),
-            swap_max: ceiling(&path, "memory.swap.max"),
-            tasks_max: match pids.get_pid_max() {
-                Ok(MaxValue::Max) => Some(Ceiling::Unlimited),
-                Ok(MaxValue::Value(tasks)) => u64::try_from(tasks).ok().map(Ceiling::At),
+            io_weight: pairs(&path, "io.weight").get("default").copied(),
+            memory_high: limit(&path, "memory.high"),
+            memory_max: limit(&path, "memory.max"),
+            memory_swap_max: limit(&path, "memory.swap.max"),
+            memory_oom_group: read::<u8>(&path, "memory.oom.group").map(|group| group == 1),
+            pids_max: match pids.get_pid_max() {
+                Ok(MaxValue::Max) => Some(Limit::Max),
+                Ok(MaxValue::Value(tasks)) => u64::try_from(tasks).ok().map(Limit::At),
                 Err(_) => None,
             },
         }
@@ -156,11 +118,11 @@ fn read<T: FromStr>(cgroup: &Path, file: &str) -> Option<T> {
     fs::read_to_string(cgroup.join(file)).ok()?.trim().parse().ok()
 }
 
-fn ceiling(cgroup: &Path, file: &str) -> Option<Ceiling<Bytes>> {
+fn limit(cgroup: &Path, file: &str) -> Option<Limit<Bytes>> {
     let text = fs::read_to_string(cgroup.join(file)).ok()?;
     match text.trim() {
-        "max" => Some(Ceiling::Unlimited),
-        amount => amount.parse().ok().map(|bytes| Ceiling::At(Bytes(bytes))),
+        "max" => Some(Limit::Max),
+        amount => amount.parse().ok().map(|bytes| Limit::At(Bytes(bytes))),
     }
 }
 

@@ -9,57 +9,33 @@ mod folder;
 use std::str::FromStr;
 
 use loadline_model::{AttemptId, WallTime};
+use loadline_policy::attempt::{MainEnd, UnitEnd};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use folder::{EndFolder, FolderError, Found};
 
-/// How a unit's main process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MainExit {
-    /// By itself, with a code.
-    Exited(u8),
-    /// By a signal.
-    Killed(u8),
+/// From the properties `Result`, `ExecMainCode` (the kernel's `CLD_…`) and `ExecMainStatus`.
+pub fn end_from_properties(result: &str, code: i32, status: i32) -> UnitEnd {
+    let status = u8::try_from(status).unwrap_or(u8::MAX);
+    let main = match code {
+        1 => MainEnd::Exited(status),
+        2 | 3 => MainEnd::Killed(status),
+        _ => MainEnd::Unknown,
+    };
+    let result = result.to_owned();
+    UnitEnd { result, main }
 }
 
-/// What systemd says about a unit's end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndFacts {
-    /// systemd's word for it: `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `resources` …
-    pub result: String,
-    /// How the main process ended; absent if there never was one.
-    pub exit: Option<MainExit>,
-}
-
-impl EndFacts {
-    /// From the properties `Result`, `ExecMainCode` (the kernel's `CLD_…`) and `ExecMainStatus`.
-    pub fn from_properties(result: &str, code: i32, status: i32) -> Self {
-        let status = u8::try_from(status).unwrap_or(u8::MAX);
-        let exit = match code {
-            1 => Some(MainExit::Exited(status)),
-            2 | 3 => Some(MainExit::Killed(status)),
-            _ => None,
-        };
-        Self {
-            result: result.to_owned(),
-            exit,
-        }
-    }
-
-    /// From `MONITOR_SERVICE_RESULT`, `MONITOR_EXIT_CODE` and `MONITOR_EXIT_STATUS`, which give signals by name.
-    pub fn from_monitor(result: &str, code: &str, status: &str) -> Self {
-        let exit = match code {
-            "exited" => status.parse().ok().map(MainExit::Exited),
-            "killed" | "dumped" => signal_number(status).map(MainExit::Killed),
-            _ => None,
-        };
-        Self {
-            result: result.to_owned(),
-            exit,
-        }
-    }
+/// From `MONITOR_SERVICE_RESULT`, `MONITOR_EXIT_CODE` and `MONITOR_EXIT_STATUS`, which give signals by name.
+pub fn end_from_monitor(result: &str, code: &str, status: &str) -> UnitEnd {
+    let main = match code {
+        "exited" => status.parse().map_or(MainEnd::Unknown, MainEnd::Exited),
+        "killed" | "dumped" => signal_number(status).map_or(MainEnd::Unknown, MainEnd::Killed),
+        _ => MainEnd::Unknown,
+    };
+    let result = result.to_owned();
+    UnitEnd { result, main }
 }
 
 /// systemd writes `KILL`, `RTMIN+3` or a bare number.
@@ -87,8 +63,8 @@ pub struct EndRecord {
     pub boot_id: String,
     /// When.
     pub at: WallTime,
-    /// What systemd said.
-    pub facts: EndFacts,
+    /// How.
+    pub end: UnitEnd,
 }
 
 #[cfg(test)]
@@ -106,8 +82,8 @@ mod tests {
             (("signal", 2, 37), ("signal", "killed", "RTMIN+3")),
             (("resources", 0, 0), ("resources", "", "")),
         ] {
-            let told = EndFacts::from_properties(properties.0, properties.1, properties.2);
-            assert_eq!(told, EndFacts::from_monitor(monitor.0, monitor.1, monitor.2));
+            let told = end_from_properties(properties.0, properties.1, properties.2);
+            assert_eq!(told, end_from_monitor(monitor.0, monitor.1, monitor.2));
         }
     }
 }

@@ -78,7 +78,12 @@ fn connect(path: &PathBuf, header: &str) -> io::Result<OwnedFd> {
 /// Identifier, unit, priority, level prefix off, no forwarding to syslog, kernel log or console.
 fn header(unit: &str, identifier: &str, output: Output) -> String {
     let one_line = |text: &str| text.replace(['\n', '\0'], " ");
-    format!("{}\n{}\n{}\n0\n0\n0\n0\n", one_line(identifier), one_line(unit), output.priority())
+    format!(
+        "{}\n{}\n{}\n0\n0\n0\n0\n",
+        one_line(identifier),
+        one_line(unit),
+        output.priority()
+    )
 }
 
 #[cfg(test)]
@@ -87,20 +92,31 @@ mod tests {
 
     #[test]
     fn a_header_has_seven_lines_whatever_the_command_is_called() {
-        assert_eq!(header("u.service", "python", Output::Stderr), "python\nu.service\n3\n0\n0\n0\n0\n");
+        assert_eq!(
+            header("u.service", "python", Output::Stderr),
+            "python\nu.service\n3\n0\n0\n0\n0\n"
+        );
         assert_eq!(header("u.service", "a\nb", Output::Stdout).lines().count(), 7);
     }
 
     #[test]
     fn priorities_name_the_output() {
         for output in [Output::Stdout, Output::Stderr] {
-            assert_eq!(Output::from_priority(output.priority().to_string().as_bytes()), output);
+            assert_eq!(
+                Output::from_priority(output.priority().to_string().as_bytes()),
+                output
+            );
         }
     }
 
     #[test]
     fn a_missing_namespace_names_the_unit_to_start() {
         let error = open("loadline-no-such", "u.service", "x", Output::Stdout).unwrap_err();
-        assert!(error.to_string().contains("systemd-journald@loadline-no-such.socket"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("systemd-journald@loadline-no-such.socket"),
+            "{error}"
+        );
     }
 }

@@ -12,11 +12,11 @@ mod unit;
 use std::time::Duration;
 
 use loadline_model::{Bytes, Span};
-
-use crate::host::ended::EndFacts;
+use loadline_policy::attempt::UnitEnd;
+use loadline_policy::reconcile::UnitActive;
 
 pub use live::LiveSystemd;
-pub use unit::{Setting, Weight, WorkerUnit};
+pub use unit::{Setting, WorkerUnit};
 
 /// The units that workers run as.
 pub const WORKER_PATTERN: &str = "loadline-w-*.service";
@@ -50,37 +50,22 @@ pub struct UnitState {
     /// The unit's name.
     pub unit: String,
     /// Where it stands.
-    pub active: Active,
+    pub active: UnitActive,
     /// The run, 32 hexadecimal digits; empty before the first.
     pub invocation: String,
     /// The main process; 0: none.
     pub main_pid: u32,
     /// How it ended, once `active` says that it has.
-    pub facts: EndFacts,
+    pub end: UnitEnd,
 }
 
-/// systemd's `ActiveState`, as far as it matters for a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Active {
-    /// The command is about to run.
-    Starting,
-    /// It runs.
-    Running,
-    /// Its processes are being ended.
-    Stopping,
-    /// It is over; its cgroup is gone.
-    Over,
-}
-
-impl Active {
-    /// From systemd's word; unknown words of newer versions count as running, so that nothing is given away.
-    pub fn from_word(word: &str) -> Self {
-        match word {
-            "activating" => Self::Starting,
-            "deactivating" => Self::Stopping,
-            "inactive" | "failed" => Self::Over,
-            _ => Self::Running,
-        }
+/// From systemd's `ActiveState`; unknown words of newer versions count as running, so that nothing is given away.
+pub fn active_from_word(word: &str) -> UnitActive {
+    match word {
+        "activating" => UnitActive::Starting,
+        "deactivating" => UnitActive::Stopping,
+        "inactive" | "failed" => UnitActive::Over,
+        _ => UnitActive::Running,
     }
 }
 
@@ -191,11 +176,11 @@ pub trait Systemd: Send + Sync + 'static {
     /// When systemd refuses, fails, or does not answer.
     fn set(&self, unit: &str, settings: &[Setting]) -> impl Future<Output = Result<(), SystemdError>> + Send;
 
-    /// All loaded worker units.
+    /// All loaded worker units and where they stand.
     ///
     /// # Errors
     /// When systemd fails or does not answer.
-    fn workers(&self) -> impl Future<Output = Result<Vec<String>, SystemdError>> + Send;
+    fn workers(&self) -> impl Future<Output = Result<Vec<(String, UnitActive)>, SystemdError>> + Send;
 
     /// What systemd knows of a unit; nothing if it is not loaded.
     ///

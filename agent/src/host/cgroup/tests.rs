@@ -4,7 +4,9 @@ use std::fs;
 
 use loadline_model::{Bytes, Span};
 
-use super::{Bandwidth, Ceiling, CgroupFs, Limits, Usage};
+use loadline_policy::settings::{CpuMax, Limit, Observed};
+
+use super::{CgroupFs, Usage};
 
 const GROUP: &str = "/loadline.slice/loadline-burst.slice";
 
@@ -30,23 +32,20 @@ fn limits_are_read_as_the_kernel_writes_them() {
         ("memory.max", "104857600\n"),
         ("memory.swap.max", "0\n"),
         ("pids.max", "512\n"),
+        ("io.weight", "default 1\n"),
+        ("memory.oom.group", "1\n"),
     ]);
     let limits = cgroups.limits(GROUP);
     assert_eq!(limits.cpus_effective, "1-3".parse().ok());
     assert_eq!(limits.mems_effective, "0".parse().ok());
     assert_eq!((limits.cpu_weight, limits.cpu_idle), (Some(1), Some(true)));
-    let quota = Ceiling::At(1000);
-    assert_eq!(
-        limits.cpu_max,
-        Some(Bandwidth {
-            quota,
-            period: 100_000
-        })
-    );
-    assert_eq!(limits.memory_high, Some(Ceiling::Unlimited));
-    assert_eq!(limits.memory_max, Some(Ceiling::At(Bytes::from_mib(100))));
-    assert_eq!(limits.swap_max, Some(Ceiling::At(Bytes(0))));
-    assert_eq!(limits.tasks_max, Some(Ceiling::At(512)));
+    let (quota_us, period_us) = (1000, 100_000);
+    assert_eq!(limits.cpu_max, Some(Limit::At(CpuMax { quota_us, period_us })));
+    assert_eq!((limits.io_weight, limits.memory_oom_group), (Some(1), Some(true)));
+    assert_eq!(limits.memory_high, Some(Limit::Max));
+    assert_eq!(limits.memory_max, Some(Limit::At(Bytes::from_mib(100))));
+    assert_eq!(limits.memory_swap_max, Some(Limit::At(Bytes(0))));
+    assert_eq!(limits.pids_max, Some(Limit::At(512)));
 }
 
 #[test]
@@ -57,17 +56,17 @@ fn no_bandwidth_limit_and_weight_zero_of_older_kernels_are_values_too() {
         ("pids.max", "max\n"),
     ]);
     let limits = cgroups.limits(GROUP);
-    assert_eq!(limits.cpu_max.map(|max| max.quota), Some(Ceiling::Unlimited));
+    assert_eq!(limits.cpu_max, Some(Limit::Max));
     assert_eq!(limits.cpu_weight, Some(0));
-    assert_eq!(limits.tasks_max, Some(Ceiling::Unlimited));
+    assert_eq!(limits.pids_max, Some(Limit::Max));
 }
 
 #[test]
 fn what_is_not_there_is_absent_not_zero() {
     let (_dir, cgroups) = hierarchy(&[("memory.max", "what\n"), ("cpuset.cpus.effective", "x\n")]);
-    assert_eq!(cgroups.limits(GROUP), Limits::default());
+    assert_eq!(cgroups.limits(GROUP), Observed::default());
     assert_eq!(cgroups.usage(GROUP), Usage::default());
-    assert_eq!(cgroups.limits("/gone.slice"), Limits::default());
+    assert_eq!(cgroups.limits("/gone.slice"), Observed::default());
     assert!(cgroups.exists(GROUP) && !cgroups.exists("/gone.slice"));
 }
 

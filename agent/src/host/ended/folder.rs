@@ -178,7 +178,7 @@ fn decode(name: &str, text: &[u8]) -> Result<EndRecord, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::ended::EndFacts;
+    use crate::host::ended::end_from_monitor;
     use loadline_model::WallTime;
 
     fn record(hex: &str) -> EndRecord {
@@ -187,7 +187,7 @@ mod tests {
             invocation: "ab".repeat(16),
             boot_id: "boot".into(),
             at: WallTime(5),
-            facts: EndFacts::from_monitor("exit-code", "exited", "7"),
+            end: end_from_monitor("exit-code", "exited", "7"),
         }
     }
 

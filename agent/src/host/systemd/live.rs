@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use loadline_model::{Bytes, Span};
+use loadline_policy::reconcile::UnitActive;
 use tokio::sync::mpsc;
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
@@ -18,10 +19,10 @@ use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
 use super::proxy::ManagerProxy;
 use super::{
-    Active, Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WORKER_PATTERN,
-    WorkerUnit, properties,
+    Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WORKER_PATTERN,
+    WorkerUnit, active_from_word, properties,
 };
-use crate::host::ended::EndFacts;
+use crate::host::ended::end_from_properties;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
@@ -114,10 +115,10 @@ impl LiveSystemd {
         let text = |value: OwnedValue| String::try_from(value);
         Ok(UnitState {
             unit: unit.to_owned(),
-            active: Active::from_word(&text(active)?),
+            active: active_from_word(&text(active)?),
             invocation: names::hex(&Vec::<u8>::try_from(invocation)?),
             main_pid: u32::try_from(pid)?,
-            facts: EndFacts::from_properties(&text(result)?, i32::try_from(code)?, i32::try_from(status)?),
+            end: end_from_properties(&text(result)?, i32::try_from(code)?, i32::try_from(status)?),
         })
     }
 
@@ -137,12 +138,12 @@ impl LiveSystemd {
 
     async fn start_and_wait(&self, unit: &WorkerUnit) -> zbus::Result<Started> {
         let (sender, mut decisions) = mpsc::unbounded_channel();
-        lock(&self.shared.waiting).insert(unit.name.clone(), sender);
+        lock(&self.shared.waiting).insert(unit.settings.unit.clone(), sender);
         let list = properties::of_worker(unit);
         let job = self
             .manager()
             .await?
-            .start_transient_unit(&unit.name, "fail", &list, &[])
+            .start_transient_unit(&unit.settings.unit, "fail", &list, &[])
             .await?;
         let Some(mut started) = self.decided(&job, &mut decisions).await else {
             return Err(zbus::Error::InputOutput(Arc::new(
@@ -150,7 +151,7 @@ impl LiveSystemd {
             )));
         };
         if started.state.is_none() {
-            started.state = self.read_state(&unit.name).await.ok();
+            started.state = self.read_state(&unit.settings.unit).await.ok();
         }
         Ok(started)
     }
@@ -179,8 +180,14 @@ async fn call<T>(
 
 impl Systemd for LiveSystemd {
     async fn start_worker(&self, unit: &WorkerUnit) -> Result<Started, SystemdError> {
-        let started = call("start", &unit.name, START_LIMIT, self.start_and_wait(unit)).await;
-        lock(&self.shared.waiting).remove(&unit.name);
+        let started = call(
+            "start",
+            &unit.settings.unit,
+            START_LIMIT,
+            self.start_and_wait(unit),
+        )
+        .await;
+        lock(&self.shared.waiting).remove(&unit.settings.unit);
         started
     }
 
@@ -205,7 +212,7 @@ impl Systemd for LiveSystemd {
         call("set properties", unit, CALL_LIMIT, work).await
     }
 
-    async fn workers(&self) -> Result<Vec<String>, SystemdError> {
+    async fn workers(&self) -> Result<Vec<(String, UnitActive)>, SystemdError> {
         let work = async {
             self.manager()
                 .await?
@@ -214,11 +221,8 @@ impl Systemd for LiveSystemd {
         };
         let rows = call("list", WORKER_PATTERN, CALL_LIMIT, work).await?;
         // Units that are only named by others are listed as `not-found`; they have no processes.
-        Ok(rows
-            .into_iter()
-            .filter(|row| row.2 == "loaded")
-            .map(|row| row.0)
-            .collect())
+        let loaded = rows.into_iter().filter(|row| row.2 == "loaded");
+        Ok(loaded.map(|row| (row.0, active_from_word(&row.3))).collect())
     }
 
     async fn observe(&self, unit: &str) -> Result<Option<UnitState>, SystemdError> {

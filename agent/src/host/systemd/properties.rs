@@ -1,11 +1,12 @@
 //! Our words into systemd's: property names and D-Bus values, exactly as `org.freedesktop.systemd1(5)` types
 //! them. Pure, so that a test can read every one of them.
 
+use loadline_model::Bytes;
+use loadline_policy::settings::{CpuWeight, Limit, OomPolicy};
 use zbus::zvariant::{DynamicType, Value};
 
 use super::sandbox;
-use super::{Setting, Weight, WorkerUnit};
-use crate::host::cgroup::Ceiling;
+use super::{Setting, WorkerUnit};
 
 /// One property of a transient unit.
 pub(super) type Property = (&'static str, Value<'static>);
@@ -24,9 +25,13 @@ where
 
 /// All properties of a worker's transient service.
 pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
+    let oom_policy = match unit.settings.oom_policy {
+        OomPolicy::Kill => "kill",
+        OomPolicy::Continue => "continue",
+    };
     let mut list = vec![
         property("Description", unit.description.clone()),
-        property("Slice", unit.slice.clone()),
+        property("Slice", unit.settings.slice.unit()),
         property("Type", "exec"),
         property("User", unit.user.clone()),
         property("WorkingDirectory", unit.directory.clone()),
@@ -34,8 +39,8 @@ pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
         property("ExecSearchPath", unit.search_path.clone()),
         exec_start(unit),
         property("KillMode", "control-group"),
-        property("TimeoutStopUSec", unit.grace.0),
-        property("OOMPolicy", "kill"),
+        property("TimeoutStopUSec", unit.settings.timeout_stop.0),
+        property("OOMPolicy", oom_policy),
         property("CollectMode", "inactive-or-failed"),
         property("AddRef", true),
         property("OnSuccess", vec![unit.recorder.clone()]),
@@ -54,7 +59,7 @@ pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
         ));
     }
     list.extend(sandbox::properties(unit.devices.is_empty()));
-    list.extend(of_settings(&unit.settings));
+    list.extend(of_settings(&Setting::of_worker(&unit.settings)));
     list
 }
 
@@ -64,23 +69,24 @@ pub(super) fn of_settings(settings: &[Setting]) -> Vec<Property> {
 }
 
 fn of_setting(setting: &Setting) -> Property {
-    let amount = |ceiling: &Ceiling<loadline_model::Bytes>| match ceiling {
-        Ceiling::Unlimited => UNLIMITED,
-        Ceiling::At(bytes) => bytes.0,
+    let amount = |ceiling: &Limit<Bytes>| match ceiling {
+        Limit::Max => UNLIMITED,
+        Limit::At(bytes) => bytes.0,
     };
     match setting {
         Setting::AllowedCpus(cpus) => property("AllowedCPUs", cpus.to_le_bytes()),
         Setting::AllowedMemoryNodes(nodes) => property("AllowedMemoryNodes", nodes.to_le_bytes()),
-        Setting::CpuWeight(Weight::Idle) => property("CPUWeight", WEIGHT_IDLE),
-        Setting::CpuWeight(Weight::Share(share)) => property("CPUWeight", u64::from(*share)),
-        Setting::CpuQuota(Ceiling::Unlimited) => property("CPUQuotaPerSecUSec", UNLIMITED),
+        Setting::CpuWeight(CpuWeight::Idle) => property("CPUWeight", WEIGHT_IDLE),
+        Setting::CpuWeight(CpuWeight::Weight(share)) => property("CPUWeight", u64::from(*share)),
+        Setting::CpuQuota(Limit::Max) => property("CPUQuotaPerSecUSec", UNLIMITED),
         // A thousandth of a CPU is a thousand microseconds in each second.
-        Setting::CpuQuota(Ceiling::At(cpu)) => property("CPUQuotaPerSecUSec", cpu.0.saturating_mul(1000)),
+        Setting::CpuQuota(Limit::At(cpu)) => property("CPUQuotaPerSecUSec", cpu.0.saturating_mul(1000)),
         Setting::MemoryHigh(ceiling) => property("MemoryHigh", amount(ceiling)),
         Setting::MemoryMax(ceiling) => property("MemoryMax", amount(ceiling)),
         Setting::MemorySwapMax(ceiling) => property("MemorySwapMax", amount(ceiling)),
-        Setting::TasksMax(Ceiling::Unlimited) => property("TasksMax", UNLIMITED),
-        Setting::TasksMax(Ceiling::At(tasks)) => property("TasksMax", *tasks),
+        Setting::TasksMax(Limit::Max) => property("TasksMax", UNLIMITED),
+        Setting::TasksMax(Limit::At(tasks)) => property("TasksMax", *tasks),
+        Setting::IoWeight(weight) => property("IOWeight", u64::from(*weight)),
     }
 }
 
@@ -110,21 +116,31 @@ fn optional(paths: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loadline_model::{Bytes, MilliCpu, Span};
+    use loadline_model::{MilliCpu, Span};
+    use loadline_policy::settings::{Slice, WorkerSettings};
 
     fn unit() -> WorkerUnit {
         WorkerUnit {
-            name: "loadline-w-0192f0c123457abc8def0123456789ab.service".into(),
             description: "train".into(),
-            slice: "loadline-standard.slice".into(),
             user: "alice".into(),
             directory: "/home/alice".into(),
             program: "python".into(),
             argv: vec!["python".into(), "$HOME %h".into()],
             search_path: vec!["/usr/bin".into()],
             environment: vec!["A=1".into()],
-            settings: vec![Setting::MemoryMax(Ceiling::At(Bytes::from_mib(64)))],
-            grace: Span::from_secs(30),
+            settings: WorkerSettings {
+                unit: "loadline-w-0192f0c123457abc8def0123456789ab.service".into(),
+                slice: Slice::Standard,
+                allowed_cpus: "1".parse().ok(),
+                allowed_memory_nodes: None,
+                cpu_weight: CpuWeight::Weight(100),
+                memory_high: Limit::Max,
+                memory_max: Limit::At(Bytes::from_mib(64)),
+                memory_swap_max: Limit::At(Bytes::ZERO),
+                tasks_max: Limit::At(64),
+                oom_policy: OomPolicy::Kill,
+                timeout_stop: Span::from_secs(30),
+            },
             shared_memory: Bytes::from_mib(32),
             writable: vec!["/home/alice".into()],
             devices: Vec::new(),
@@ -169,19 +185,19 @@ mod tests {
     #[test]
     fn settings_say_what_was_meant() {
         for (setting, expected) in [
-            (Setting::CpuWeight(Weight::Idle), ("CPUWeight", Value::new(0u64))),
             (
-                Setting::CpuWeight(Weight::Share(100)),
+                Setting::CpuWeight(CpuWeight::Idle),
+                ("CPUWeight", Value::new(0u64)),
+            ),
+            (
+                Setting::CpuWeight(CpuWeight::Weight(100)),
                 ("CPUWeight", Value::new(100u64)),
             ),
             (
-                Setting::CpuQuota(Ceiling::At(MilliCpu(1500))),
+                Setting::CpuQuota(Limit::At(MilliCpu(1500))),
                 ("CPUQuotaPerSecUSec", Value::new(1_500_000u64)),
             ),
-            (
-                Setting::TasksMax(Ceiling::Unlimited),
-                ("TasksMax", Value::new(u64::MAX)),
-            ),
+            (Setting::TasksMax(Limit::Max), ("TasksMax", Value::new(u64::MAX))),
             (
                 Setting::AllowedCpus("1,9".parse().unwrap()),
                 ("AllowedCPUs", Value::new(vec![0b10u8, 0b10])),

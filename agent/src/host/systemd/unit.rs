@@ -1,17 +1,7 @@
 //! A worker's unit and its settings, in our own words; `properties` turns them into systemd's.
 
-use loadline_model::{Bytes, CpuSet, MilliCpu, Span};
-
-use crate::host::cgroup::Ceiling;
-
-/// A cgroup's share of CPU among its siblings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// Only what nobody else wants: the scheduler's idle class.
-    Idle,
-    /// 1 to 10000.
-    Share(u16),
-}
+use loadline_model::{Bytes, CpuSet, MilliCpu};
+use loadline_policy::settings::{CpuWeight, Limit, SliceSettings, WorkerSettings};
 
 /// One setting of a unit that can also be changed while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,28 +11,62 @@ pub enum Setting {
     /// NUMA nodes to take memory from; a full list too.
     AllowedMemoryNodes(CpuSet),
     /// Share of CPU.
-    CpuWeight(Weight),
+    CpuWeight(CpuWeight),
     /// Most CPU time.
-    CpuQuota(Ceiling<MilliCpu>),
+    CpuQuota(Limit<MilliCpu>),
     /// Beyond this it is slowed down and reclaimed from.
-    MemoryHigh(Ceiling<Bytes>),
+    MemoryHigh(Limit<Bytes>),
     /// Beyond this it is killed.
-    MemoryMax(Ceiling<Bytes>),
+    MemoryMax(Limit<Bytes>),
     /// Most swap.
-    MemorySwapMax(Ceiling<Bytes>),
+    MemorySwapMax(Limit<Bytes>),
     /// Most processes and threads.
-    TasksMax(Ceiling<u64>),
+    TasksMax(Limit<u64>),
+    /// Share of disk time.
+    IoWeight(u16),
+}
+
+impl Setting {
+    /// All settings of a worker that a running unit takes.
+    pub fn of_worker(settings: &WorkerSettings) -> Vec<Self> {
+        let mut list = vec![
+            Self::CpuWeight(settings.cpu_weight),
+            Self::MemoryHigh(settings.memory_high),
+            Self::MemoryMax(settings.memory_max),
+            Self::MemorySwapMax(settings.memory_swap_max),
+            Self::TasksMax(settings.tasks_max),
+        ];
+        list.extend(settings.allowed_cpus.clone().map(Self::AllowedCpus));
+        list.extend(
+            settings
+                .allowed_memory_nodes
+                .clone()
+                .map(Self::AllowedMemoryNodes),
+        );
+        list
+    }
+
+    /// All settings of a slice.
+    pub fn of_slice(settings: &SliceSettings) -> Vec<Self> {
+        let mut list = vec![
+            Self::CpuWeight(settings.cpu_weight),
+            Self::CpuQuota(settings.cpu_quota),
+            Self::MemoryHigh(settings.memory_high),
+            Self::MemoryMax(settings.memory_max),
+            Self::MemorySwapMax(settings.memory_swap_max),
+            Self::TasksMax(settings.tasks_max),
+        ];
+        list.extend(settings.io_weight.map(Self::IoWeight));
+        list.extend(settings.allowed_cpus.clone().map(Self::AllowedCpus));
+        list
+    }
 }
 
 /// Everything systemd has to know to run one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerUnit {
-    /// Its name.
-    pub name: String,
     /// What people see in `systemctl status`.
     pub description: String,
-    /// The slice it runs in.
-    pub slice: String,
     /// The account it runs as.
     pub user: String,
     /// The working directory, absolute.
@@ -56,9 +80,7 @@ pub struct WorkerUnit {
     /// Its variables, `NAME=value`.
     pub environment: Vec<String>,
     /// Its limits.
-    pub settings: Vec<Setting>,
-    /// From being asked to end until being ended.
-    pub grace: Span,
+    pub settings: WorkerSettings,
     /// Its own /dev/shm is at most this large.
     pub shared_memory: Bytes,
     /// Folders it may write to; missing ones are passed over.

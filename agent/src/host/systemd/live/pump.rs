@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use loadline_policy::reconcile::UnitActive;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tracing::{debug, warn};
@@ -16,9 +17,9 @@ use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use super::{SERVICE, SERVICE_UNIT, Shared, UNIT, lock, names};
-use crate::host::ended::EndFacts;
+use crate::host::ended::end_from_properties;
 use crate::host::systemd::proxy::ManagerProxy;
-use crate::host::systemd::{Active, Outcome, Signal, UnitState};
+use crate::host::systemd::{Outcome, Signal, UnitState, active_from_word};
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -152,10 +153,10 @@ fn changed(message: &Message, unit: String, shared: &Shared, out: &mut Out) -> z
     let mut units = lock(&shared.units);
     let state = units.entry(unit.clone()).or_insert_with(|| UnitState {
         unit,
-        active: Active::Starting,
+        active: UnitActive::Starting,
         invocation: String::new(),
         main_pid: 0,
-        facts: EndFacts::from_properties("success", 0, 0),
+        end: end_from_properties("success", 0, 0),
     });
     match interface.as_str() {
         SERVICE_UNIT => {
@@ -165,12 +166,12 @@ fn changed(message: &Message, unit: String, shared: &Shared, out: &mut Out) -> z
             }
             if let Some(result) = text(&values, "Result") {
                 let (code, status) = (number("ExecMainCode"), number("ExecMainStatus"));
-                state.facts = EndFacts::from_properties(result, code.unwrap_or(0), status.unwrap_or(0));
+                state.end = end_from_properties(result, code.unwrap_or(0), status.unwrap_or(0));
             }
         }
         UNIT => {
             if let Some(word) = text(&values, "ActiveState") {
-                state.active = Active::from_word(word);
+                state.active = active_from_word(word);
             }
             let id = values
                 .get("InvocationID")

@@ -1,25 +1,384 @@
-//! The warden's memory: which attempts there are, what happened to them, and which orders it has taken.
+//! What the warden must not forget: attempts with their orders, events, the applied generation.
 //!
-//! **Problem.** The warden may be killed at any instruction and the node's power may go at any moment; afterwards
-//! no worker may be forgotten, started twice or reported twice. **Approach.** One SQLite file (WAL, `FULL`), one
-//! transaction for each thing that must be known together ([`Batch`]); an answer is given and a unit is started
-//! only after it. **Properties.** Event sequences ascend without gaps within one [`LedgerId`], also when events
-//! were let go of. A row that cannot be read is moved to the table `set_aside` and named; a file that cannot be
-//! read is renamed and a new ledger with a new id is begun, and what runs is adopted as orphans. A disk that is
-//! full fails the batch as a whole: nothing of it is known then, and nothing may be acknowledged.
-//!
-//! Touches only its own file. Synchronous: every call may wait for the disk.
+//! SQLite, write-ahead log, synchronous=FULL: what [`Ledger::commit`] has returned for survives a power cut, and
+//! nothing else is ever acknowledged. A record that cannot be read is kept aside and named; a file that
+//! cannot be read is kept aside as a whole, a new ledger with a new id begins, and what runs is adopted.
 
-mod error;
+mod event;
+mod open;
 mod record;
-mod row;
-mod store;
-mod wire;
+mod schema;
+pub mod wire;
 
-pub use error::{LedgerError, LedgerFault};
-pub use record::{Batch, NewEvent, OpenedLedger, SavedAttempt, SetAside, StoredEvent};
-pub use store::Ledger;
-pub use wire::{OrderProblem, work_order};
+use std::path::PathBuf;
+
+use loadline_model::{AttemptId, Generation, LedgerId, ParseIdError, Receipt, ReceiptAction, ReceiptSubject};
+use loadline_model::{Sequence, WallTime};
+use rusqlite::{Connection, ErrorCode, Transaction, params};
+
+pub use event::{AttemptReport, Happened, NodeEvent, Placement};
+pub use record::{StoredAttempt, StoredHolding};
+
+/// One page of events: large enough for a burst, small enough to build at once.
+const EVENTS_PAGE: i64 = 256;
+
+/// An operation on the ledger that failed. Nothing of it is durable.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// It cannot be opened.
+    #[error("opening the ledger {} failed", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite or the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process has it open.
+    #[error("the ledger {} is in use: another loadline-warden is running", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "the ledger {} has schema {found} and this version knows {known}: install the newer loadline-node again",
+        path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest this version knows.
+        known: i64,
+    },
+    /// A change could not be made durable.
+    #[error("writing to the ledger failed: {operation}")]
+    Write {
+        /// Which change.
+        operation: &'static str,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// It could not be read.
+    #[error("reading the ledger failed: {operation}")]
+    Read {
+        /// What was wanted.
+        operation: &'static str,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl LedgerError {
+    /// True if there is no room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Write { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.sqlite_error_code(),
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+        )
+    }
+}
+
+fn writing(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> LedgerError {
+    move |source| LedgerError::Write { operation, source }
+}
+
+fn reading(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> LedgerError {
+    move |source| LedgerError::Read { operation, source }
+}
+
+/// What becomes durable at once, or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Attempts as they stand now.
+    pub attempts: Vec<StoredAttempt>,
+    /// Attempts that ended long ago and need not be known any more.
+    pub forgotten: Vec<AttemptId>,
+    /// What happened, in order.
+    pub events: Vec<NodeEvent>,
+    /// Orders up to here are known, whether carried out or refused.
+    pub generation: Option<Generation>,
+}
+
+impl Change {
+    /// True if there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+            && self.forgotten.is_empty()
+            && self.events.is_empty()
+            && self.generation.is_none()
+    }
+}
+
+/// What opening found wrong, each with a sentence for its receipt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SetAside {
+    /// One sentence each.
+    pub sentences: Vec<String>,
+}
+
+/// The node's ledger, open and locked.
+#[derive(Debug)]
+pub struct Ledger {
+    connection: Connection,
+    id: LedgerId,
+    generation: Generation,
+    last: Sequence,
+}
+
+impl Ledger {
+    /// Which incarnation of the ledger this is.
+    pub const fn id(&self) -> LedgerId {
+        self.id
+    }
+
+    /// Orders up to here are known.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The sequence of the latest event.
+    pub const fn last_sequence(&self) -> Sequence {
+        self.last
+    }
+
+    /// Makes a change durable and gives its events their sequences.
+    ///
+    /// # Errors
+    /// When it could not be made durable; the ledger is as before.
+    pub fn commit(&mut self, change: &Change) -> Result<(), LedgerError> {
+        let (id, mut last) = (self.id, self.last);
+        let generation = change.generation.unwrap_or(self.generation).max(self.generation);
+        let mut write = |connection: &mut Connection| -> rusqlite::Result<Sequence> {
+            let transaction = connection.transaction()?;
+            for attempt in &change.attempts {
+                put_attempt(&transaction, attempt)?;
+            }
+            for attempt in &change.forgotten {
+                let sql = "DELETE FROM attempt WHERE id = ?1 AND ended = 1";
+                transaction.prepare_cached(sql)?.execute([attempt.as_bytes()])?;
+            }
+            for event in &change.events {
+                last = last.next();
+                put_event(&transaction, id, last, event)?;
+            }
+            put_counter(&transaction, "last_sequence", last.0)?;
+            put_counter(&transaction, "generation", generation.0)?;
+            transaction.commit()?;
+            Ok(last)
+        };
+        self.last = write(&mut self.connection).map_err(writing("a change"))?;
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// All attempts, and what is wrong with those that could not be read; these are set aside by it.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub fn attempts(&mut self, now: WallTime) -> Result<(Vec<StoredAttempt>, SetAside), LedgerError> {
+        let (mut attempts, mut aside) = (Vec::new(), SetAside::default());
+        for (id, order, state) in self.attempt_rows().map_err(reading("attempts"))? {
+            match StoredAttempt::decode(&id, order, &state) {
+                Ok(attempt) => attempts.push(attempt),
+                Err(why) => {
+                    let name = data_encoding::HEXLOWER.encode(&id);
+                    self.set_attempt_aside(&id, &state, &why, now)
+                        .map_err(writing("set aside"))?;
+                    aside.sentences.push(format!(
+                        "the ledger's record of attempt {name} cannot be read ({why}); it is kept in the table set_aside, and its worker goes on as an orphan"
+                    ));
+                }
+            }
+        }
+        Ok((attempts, aside))
+    }
+
+    fn attempt_rows(&self) -> rusqlite::Result<Vec<(Vec<u8>, Option<Vec<u8>>, Vec<u8>)>> {
+        let sql = "SELECT id, order_bytes, state FROM attempt ORDER BY id";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| {
+            // As raw bytes, whatever type a broken row pretends to have.
+            let bytes = |index| {
+                row.get_ref(index)?
+                    .as_bytes_or_null()
+                    .map(|b| b.map(<[u8]>::to_vec))
+                    .map_err(Into::into)
+            };
+            let bytes = |index| -> rusqlite::Result<Option<Vec<u8>>> { bytes(index) };
+            Ok((
+                bytes(0)?.unwrap_or_default(),
+                bytes(1)?,
+                bytes(2)?.unwrap_or_default(),
+            ))
+        })?;
+        rows.collect()
+    }
+
+    fn set_attempt_aside(
+        &mut self,
+        id: &[u8],
+        state: &[u8],
+        why: &str,
+        now: WallTime,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        put_aside(&transaction, "attempt", id, state, why, now)?;
+        transaction.execute("DELETE FROM attempt WHERE id = ?1", [id])?;
+        transaction.commit()
+    }
+
+    /// Events after a sequence, at most one page of them, encoded as they travel. One that cannot be read is set
+    /// aside, and a receipt takes its sequence, so that there is no gap.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub fn events_after(&mut self, after: Sequence, now: WallTime) -> Result<Vec<Vec<u8>>, LedgerError> {
+        let mut page = Vec::new();
+        for (sequence, body) in self.event_rows(after).map_err(reading("events"))? {
+            let sequence = Sequence(sequence.unsigned_abs());
+            match wire::check(self.id, sequence, &body) {
+                Ok(()) => page.push(body),
+                Err(why) => page.push(
+                    self.replace_event(sequence, &body, &why, now)
+                        .map_err(writing("set aside"))?,
+                ),
+            }
+        }
+        Ok(page)
+    }
+
+    fn event_rows(&self, after: Sequence) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
+        let sql = "SELECT sequence, body FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let after = i64::try_from(after.0).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![after, EVENTS_PAGE], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    }
+
+    fn replace_event(
+        &mut self,
+        sequence: Sequence,
+        body: &[u8],
+        why: &str,
+        now: WallTime,
+    ) -> rusqlite::Result<Vec<u8>> {
+        let sentence = format!(
+            "event {sequence} of this node's ledger cannot be read ({why}); it is kept in the table set_aside"
+        );
+        let receipt = NodeEvent {
+            boot_id: String::new(),
+            at: now,
+            what: Happened::Receipt(Receipt {
+                at: now,
+                action: ReceiptAction::RecordSetAside,
+                subject: ReceiptSubject::Node("ledger.db".into()),
+                sentence,
+            }),
+        };
+        let fresh = wire::encode(self.id, sequence, &receipt);
+        let transaction = self.connection.transaction()?;
+        let key = sequence.0.to_be_bytes();
+        put_aside(&transaction, "event", &key, body, why, now)?;
+        let update = "UPDATE event SET body = ?2 WHERE sequence = ?1";
+        transaction.execute(
+            update,
+            params![i64::try_from(sequence.0).unwrap_or(i64::MAX), fresh],
+        )?;
+        transaction.commit()?;
+        Ok(fresh)
+    }
+
+    /// Lets go of events that the agent has made durable elsewhere.
+    ///
+    /// # Errors
+    /// When it could not be made durable; the events stay.
+    pub fn acknowledge(&mut self, through: Sequence) -> Result<(), LedgerError> {
+        let through = i64::try_from(through.0).unwrap_or(i64::MAX);
+        let sql = "DELETE FROM event WHERE sequence <= ?1";
+        self.connection
+            .execute(sql, [through])
+            .map_err(writing("acknowledge"))
+            .map(drop)
+    }
+
+    /// How many records are kept aside.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn set_aside_count(&self) -> Result<u64, LedgerError> {
+        let count: i64 = self
+            .connection
+            .query_row("SELECT count(*) FROM set_aside", [], |row| row.get(0))
+            .map_err(reading("set_aside"))?;
+        Ok(count.unsigned_abs())
+    }
+}
+
+fn put_attempt(transaction: &Transaction<'_>, attempt: &StoredAttempt) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO attempt (id, ended, order_bytes, state) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, state = excluded.state";
+    let ended = attempt.life.ended().is_some();
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![
+            attempt.attempt.as_bytes(),
+            ended,
+            attempt.order,
+            attempt.state()
+        ])
+        .map(drop)
+}
+
+fn put_event(
+    transaction: &Transaction<'_>,
+    id: LedgerId,
+    sequence: Sequence,
+    event: &NodeEvent,
+) -> rusqlite::Result<()> {
+    let body = wire::encode(id, sequence, event);
+    let sequence = i64::try_from(sequence.0).unwrap_or(i64::MAX);
+    let sql = "INSERT INTO event (sequence, body) VALUES (?1, ?2)";
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![sequence, body])
+        .map(drop)
+}
+
+fn put_counter(transaction: &Transaction<'_>, key: &str, value: u64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO counter (key, value) VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![key, value])
+        .map(drop)
+}
+
+fn put_aside(
+    transaction: &Transaction<'_>,
+    source: &str,
+    key: &[u8],
+    body: &[u8],
+    why: &str,
+    now: WallTime,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO set_aside (source, key, body, why, at_us) VALUES (?1, ?2, ?3, ?4, ?5)";
+    transaction
+        .execute(sql, params![source, key, body, why, now.0])
+        .map(drop)
+}
+
+fn ledger_id(bytes: &[u8]) -> Result<LedgerId, ParseIdError> {
+    LedgerId::from_slice(bytes)
+}
 
 #[cfg(test)]
 mod tests;

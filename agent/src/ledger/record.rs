@@ -1,76 +1,106 @@
-//! What goes into the ledger and what comes out.
+//! An attempt as it is stored: the order as it was signed, and its state as JSON, which people can read with
+//! `sqlite3` and newer versions can add to.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu, Peaks};
+use loadline_policy::allocation::{Grant, Holding};
+use loadline_policy::attempt::{BootId, Life};
+use serde::{Deserialize, Serialize};
 
-use loadline_model::{AttemptId, Generation, Sequence, WallTime};
-use loadline_policy::attempt::BootId;
-use loadline_policy::reconcile::LedgerAttempt;
+use super::Placement;
 
-/// An attempt as it is to be kept.
-#[derive(Debug, Clone)]
-pub struct SavedAttempt {
+/// Everything the ledger keeps of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAttempt {
     /// Which.
     pub attempt: AttemptId,
-    /// The encoded order as it was signed; none for an adopted orphan. Written once: none later leaves it as it is.
+    /// The signed order as it came; none for an adopted orphan.
     pub order: Option<Vec<u8>>,
-    /// Where it stands. An ended one is kept for answering replays until [`super::Ledger::forget_ended`].
-    pub entry: LedgerAttempt,
-}
-
-/// Something that happened, without its sequence yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewEvent {
-    /// When.
-    pub at: WallTime,
-    /// In which boot.
+    /// The boot it belongs to.
     pub boot: BootId,
-    /// The encoded wire event, without ledger id and sequence; the ledger does not look into it.
-    pub body: Vec<u8>,
+    /// Where it stands.
+    pub life: Life,
+    /// What it holds.
+    pub holding: Option<StoredHolding>,
+    /// The CPUs that were last set and read back.
+    pub applied_cpus: Option<CpuSet>,
+    /// The most it used.
+    pub peaks: Peaks,
+    /// Where it runs, once it does.
+    pub placement: Option<Placement>,
 }
 
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredEvent {
-    /// Its place; ascending without gaps within one ledger.
-    pub sequence: Sequence,
-    /// When.
-    pub at: WallTime,
-    /// In which boot.
-    pub boot: BootId,
-    /// As given.
-    pub body: Vec<u8>,
+/// What a worker holds, in the ledger's own form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredHolding {
+    /// CPUs of its own; none: it shares.
+    exclusive: Option<CpuSet>,
+    amount: MilliCpu,
+    memory: Bytes,
+    memory_nodes: CpuSet,
 }
 
-/// Things that become known together or not at all.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// Attempts that are new or have changed.
-    pub attempts: Vec<SavedAttempt>,
-    /// What happened, in order.
-    pub events: Vec<NewEvent>,
-    /// All orders up to here are in the ledger.
-    pub applied_generation: Option<Generation>,
+impl From<&Holding> for StoredHolding {
+    fn from(holding: &Holding) -> Self {
+        Self {
+            exclusive: match &holding.grant {
+                Grant::Exclusive(cpus) => Some(cpus.clone()),
+                Grant::Shared => None,
+            },
+            amount: holding.amount,
+            memory: holding.memory,
+            memory_nodes: holding.memory_nodes.clone(),
+        }
+    }
 }
 
-/// A record or file that could not be read and was kept aside; each deserves a receipt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
-    /// What it was: an attempt's id, an event's sequence, or the file.
-    pub what: String,
-    /// Why it could not be read.
-    pub why: String,
-    /// Where it is now.
-    pub to: PathBuf,
+impl From<StoredHolding> for Holding {
+    fn from(stored: StoredHolding) -> Self {
+        Self {
+            grant: stored.exclusive.map_or(Grant::Shared, Grant::Exclusive),
+            amount: stored.amount,
+            memory: stored.memory,
+            memory_nodes: stored.memory_nodes,
+        }
+    }
 }
 
-/// What a ledger held when it was opened.
-#[derive(Debug, Default)]
-pub struct OpenedLedger {
-    /// All attempts that are not ended.
-    pub attempts: BTreeMap<AttemptId, LedgerAttempt>,
-    /// All attempts known as ended.
-    pub ended: BTreeSet<AttemptId>,
-    /// What could not be read.
-    pub set_aside: Vec<SetAside>,
+/// The JSON column.
+#[derive(Serialize, Deserialize)]
+struct State {
+    boot: BootId,
+    life: Life,
+    holding: Option<StoredHolding>,
+    applied_cpus: Option<CpuSet>,
+    peaks: Peaks,
+    placement: Option<Placement>,
+}
+
+impl StoredAttempt {
+    pub(super) fn state(&self) -> String {
+        let state = State {
+            boot: self.boot.clone(),
+            life: self.life.clone(),
+            holding: self.holding.clone(),
+            applied_cpus: self.applied_cpus.clone(),
+            peaks: self.peaks,
+            placement: self.placement.clone(),
+        };
+        // Plain structs with text keys: there is nothing in them that JSON cannot say.
+        serde_json::to_string(&state).unwrap_or_default()
+    }
+
+    pub(super) fn decode(id: &[u8], order: Option<Vec<u8>>, state: &[u8]) -> Result<Self, String> {
+        let attempt = AttemptId::from_slice(id).map_err(|error| error.to_string())?;
+        let state: State = serde_json::from_slice(state).map_err(|error| error.to_string())?;
+        Ok(Self {
+            attempt,
+            order,
+            boot: state.boot,
+            life: state.life,
+            holding: state.holding,
+            applied_cpus: state.applied_cpus,
+            peaks: state.peaks,
+            placement: state.placement,
+        })
+    }
 }

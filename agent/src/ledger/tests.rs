@@ -1,310 +1,263 @@
-use std::collections::BTreeSet;
+//! The ledger through its faults: crash, broken rows, broken file, full disk, newer schema, second owner.
+
+use std::fs;
+use std::path::PathBuf;
 
 use loadline_model::{
-    AttemptId, Bytes, CpuSet, EndReason, Ended, Generation, MilliCpu, Peaks, Sequence, Span, WallTime,
+    AttemptId, AttemptPhase, EndReason, Ended, Generation, Peaks, Sequence, Span, WallTime,
 };
-use loadline_policy::admission::Account;
-use loadline_policy::allocation::{Grant, Holding};
 use loadline_policy::attempt::{BootId, Life, RunClock};
-use loadline_policy::reconcile::LedgerAttempt;
-use loadline_proto::types::v1 as wire;
-use prost::Message;
-use rusqlite::Connection;
-use tempfile::TempDir;
+use loadline_proto::types::v1 as proto;
 
-use super::*;
+use super::{AttemptReport, Change, Happened, Ledger, LedgerError, NodeEvent, StoredAttempt, wire};
 
-const NOW: WallTime = WallTime(1_000_000);
+const NOW: WallTime = WallTime(1_000);
 
-fn attempt(number: u8) -> AttemptId {
-    AttemptId::from_slice(&[number; 16]).unwrap()
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    (dir, path)
 }
 
-fn order(number: u8) -> Vec<u8> {
-    let worker = wire::WorkerRequest {
-        cpu: Some(wire::worker_request::Cpu::ExclusiveCpus(2)),
-        memory_bytes: 64 << 20,
-        gpus: 0,
-    };
-    let spec = wire::JobSpec {
-        name: "train".into(),
-        command: vec!["true".into()],
-        dir: "~".into(),
-        workers_min: 1,
-        workers_max: 1,
-        tier: wire::Tier::Standard.into(),
-        worker: Some(worker),
-        ..Default::default()
-    };
-    let start = wire::StartOrder {
-        job_id: vec![9; 16],
-        job_number: 412,
-        user: "alice".into(),
-        spec: Some(spec),
-        ..Default::default()
-    };
-    let what = Some(wire::order::What::Start(start));
-    wire::Order {
-        attempt_id: vec![number; 16],
-        what,
-        ..Default::default()
-    }
-    .encode_to_vec()
+fn open(path: &std::path::Path) -> Ledger {
+    let (ledger, aside) = Ledger::open(path, NOW).unwrap();
+    assert_eq!(aside.sentences, [""; 0]);
+    ledger
 }
 
-fn running() -> LedgerAttempt {
-    let groups = BTreeSet::from(["users".to_owned()]);
-    LedgerAttempt {
-        order: None,
-        account: Account::Known { uid: 1000, groups },
-        boot: BootId("b1".into()),
-        life: Life::Running {
-            clock: RunClock {
-                spent: Span(5),
-                counted_to: Span(9),
-            },
-        },
-        holding: Some(Holding {
-            grant: Grant::Exclusive("1-2".parse().unwrap()),
-            amount: MilliCpu(2000),
-            memory: Bytes(64 << 20),
-            memory_nodes: "0".parse().unwrap(),
-        }),
-        applied_cpus: Some("1-2".parse::<CpuSet>().unwrap()),
-        peaks: Peaks {
-            memory: Some(Bytes(7)),
-            ..Peaks::default()
-        },
+fn id(last: u8) -> AttemptId {
+    AttemptId::from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, last]).unwrap()
+}
+
+fn attempt(last: u8, life: Life) -> StoredAttempt {
+    StoredAttempt {
+        attempt: id(last),
+        order: Some(vec![last; 5]),
+        boot: BootId("boot".into()),
+        life,
+        holding: None,
+        applied_cpus: "1-2".parse().ok(),
+        peaks: Peaks::default(),
+        placement: None,
     }
 }
 
-fn saved(number: u8) -> SavedAttempt {
-    SavedAttempt {
-        attempt: attempt(number),
-        order: Some(order(number)),
-        entry: running(),
+fn running() -> Life {
+    let (spent, counted_to) = (Span(3), Span(4));
+    Life::Running {
+        clock: RunClock { spent, counted_to },
     }
 }
 
-fn event(text: &str) -> NewEvent {
-    NewEvent {
+fn event(last: u8, phase: AttemptPhase) -> NodeEvent {
+    NodeEvent {
+        boot_id: "boot".into(),
         at: NOW,
-        boot: BootId("b1".into()),
-        body: text.into(),
+        what: Happened::Attempt(AttemptReport {
+            attempt: id(last),
+            job: None,
+            phase,
+            placement: None,
+            ended: None,
+            orphan: false,
+        }),
     }
 }
 
-fn open(folder: &TempDir) -> (Ledger, OpenedLedger) {
-    Ledger::open(&folder.path().join("ledger.db"), NOW).unwrap()
+fn change(last: u8) -> Change {
+    Change {
+        attempts: vec![attempt(last, running())],
+        events: vec![event(last, AttemptPhase::Running)],
+        generation: Some(Generation(u64::from(last))),
+        ..Change::default()
+    }
 }
 
-fn raw(folder: &TempDir, sql: &str) {
-    Connection::open(folder.path().join("ledger.db"))
-        .unwrap()
-        .execute_batch(sql)
-        .unwrap();
-}
-
-#[test]
-fn what_was_committed_is_there_again() {
-    let folder = TempDir::new().unwrap();
-    let (mut ledger, opened) = open(&folder);
-    assert!(opened.attempts.is_empty() && opened.set_aside.is_empty());
-    let (attempts, events) = (vec![saved(1)], vec![event("a"), event("b")]);
-    let batch = Batch {
-        attempts,
-        events,
-        applied_generation: Some(Generation(7)),
-    };
-    let stored = ledger.commit(&batch).unwrap();
-    assert_eq!(stored.iter().map(|e| e.sequence.0).collect::<Vec<_>>(), [1, 2]);
-    let id = ledger.id();
-    drop(ledger);
-
-    let (ledger, opened) = open(&folder);
-    assert_eq!(
-        (ledger.id(), ledger.applied_generation(), ledger.last_sequence()),
-        (id, Generation(7), Sequence(2))
-    );
-    assert_eq!(ledger.events_after(Sequence(1), 10).unwrap(), stored[1..]);
-    let found = &opened.attempts[&attempt(1)];
-    let order = found.order.as_ref().unwrap();
-    assert_eq!((order.job_number, order.user.as_str()), (412, "alice"));
-    assert_eq!(
-        LedgerAttempt {
-            order: None,
-            ..found.clone()
-        },
-        running()
-    );
-    assert_eq!(ledger.order_of(attempt(1)).unwrap(), Some(self::order(1)));
+fn decoded(page: &[Vec<u8>]) -> Vec<proto::Event> {
+    page.iter().map(|body| wire::decode(body).unwrap()).collect()
 }
 
 #[test]
-fn sequences_have_no_gaps_though_events_are_let_go_of() {
-    let folder = TempDir::new().unwrap();
-    let (mut ledger, _) = open(&folder);
-    let batch = || Batch {
-        events: vec![event("x")],
-        ..Batch::default()
-    };
-    ledger.commit(&batch()).unwrap();
-    ledger.acknowledge(ledger.id(), Sequence(1)).unwrap();
+fn what_was_committed_is_there_after_reopening_with_the_same_name() {
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    ledger.commit(&change(1)).unwrap();
+    ledger.commit(&change(2)).unwrap();
+    let ledger_id = ledger.id();
     drop(ledger);
-    let (mut ledger, _) = open(&folder);
-    assert_eq!(ledger.commit(&batch()).unwrap()[0].sequence, Sequence(2));
-    let stranger = loadline_model::LedgerId::from_slice(&[3; 16]).unwrap();
-    ledger.acknowledge(stranger, Sequence(2)).unwrap();
-    assert_eq!(ledger.events_after(Sequence(0), 10).unwrap().len(), 1);
+    let mut ledger = open(&path);
+    assert_eq!(ledger.id(), ledger_id);
+    assert_eq!(
+        (ledger.generation(), ledger.last_sequence()),
+        (Generation(2), Sequence(2))
+    );
+    let (attempts, aside) = ledger.attempts(NOW).unwrap();
+    assert_eq!(attempts, [attempt(1, running()), attempt(2, running())]);
+    assert!(aside.sentences.is_empty());
+    let events = decoded(&ledger.events_after(Sequence(1), NOW).unwrap());
+    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [2]);
+    assert_eq!(events[0].ledger_id, ledger_id.as_bytes());
+}
+
+#[test]
+fn sequences_have_no_gaps_even_when_all_events_were_acknowledged() {
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    ledger.commit(&change(1)).unwrap();
+    ledger.acknowledge(Sequence(1)).unwrap();
+    assert!(ledger.events_after(Sequence(0), NOW).unwrap().is_empty());
+    drop(ledger);
+    let mut ledger = open(&path);
+    ledger.commit(&change(2)).unwrap();
+    let events = decoded(&ledger.events_after(Sequence(0), NOW).unwrap());
+    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
 fn the_generation_never_goes_back() {
-    let folder = TempDir::new().unwrap();
-    let (mut ledger, _) = open(&folder);
-    for (given, expected) in [(5, 5), (3, 5), (6, 6)] {
-        let batch = Batch {
-            applied_generation: Some(Generation(given)),
-            ..Batch::default()
-        };
-        ledger.commit(&batch).unwrap();
-        assert_eq!(ledger.applied_generation(), Generation(expected));
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    ledger.commit(&change(7)).unwrap();
+    ledger.commit(&change(3)).unwrap();
+    assert_eq!(ledger.generation(), Generation(7));
+}
+
+#[test]
+fn ended_attempts_can_be_forgotten_and_others_cannot() {
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    let ended = Life::Ended {
+        ended: Ended {
+            reason: EndReason::Exited { code: 0 },
+            at: NOW,
+            peaks: Peaks::default(),
+            detail: String::new(),
+        },
+    };
+    let attempts = vec![attempt(1, running()), attempt(2, ended)];
+    ledger
+        .commit(&Change {
+            attempts,
+            ..Change::default()
+        })
+        .unwrap();
+    let forgotten = vec![id(1), id(2)];
+    ledger
+        .commit(&Change {
+            forgotten,
+            ..Change::default()
+        })
+        .unwrap();
+    assert_eq!(ledger.attempts(NOW).unwrap().0, [attempt(1, running())]);
+}
+
+#[test]
+fn a_broken_attempt_is_set_aside_and_named_and_the_others_live() {
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    ledger.commit(&change(1)).unwrap();
+    ledger.commit(&change(2)).unwrap();
+    ledger
+        .connection
+        .execute("UPDATE attempt SET state = '{' WHERE id = ?1", [id(1).as_bytes()])
+        .unwrap();
+    let (attempts, aside) = ledger.attempts(NOW).unwrap();
+    assert_eq!(attempts, [attempt(2, running())]);
+    assert!(aside.sentences[0].contains(&id(1).hex()), "{aside:?}");
+    assert_eq!(ledger.set_aside_count().unwrap(), 1);
+    assert!(ledger.attempts(NOW).unwrap().1.sentences.is_empty());
+}
+
+#[test]
+fn a_broken_event_leaves_a_receipt_in_its_place() {
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    for last in 1..=3 {
+        ledger.commit(&change(last)).unwrap();
     }
-}
-
-#[test]
-fn ended_attempts_answer_replays_until_forgotten() {
-    let folder = TempDir::new().unwrap();
-    let (mut ledger, _) = open(&folder);
-    let ended = Ended {
-        reason: EndReason::Cancelled,
-        at: NOW,
-        peaks: Peaks::default(),
-        detail: String::new(),
-    };
-    let mut batch = Batch {
-        attempts: vec![saved(1), saved(2)],
-        ..Batch::default()
-    };
-    ledger.commit(&batch).unwrap();
-    batch.attempts.truncate(1);
-    batch.attempts[0].order = None;
-    batch.attempts[0].entry.life = Life::Ended { ended };
-    ledger.commit(&batch).unwrap();
-    assert!(
-        ledger.order_of(attempt(1)).unwrap().is_some(),
-        "the order was overwritten by none"
-    );
-    drop(ledger);
-    let (mut ledger, opened) = open(&folder);
-    assert_eq!(opened.ended, BTreeSet::from([attempt(1)]));
-    assert_eq!(opened.attempts.keys().collect::<Vec<_>>(), [&attempt(2)]);
-    assert_eq!(ledger.forget_ended(NOW).unwrap(), []);
-    assert_eq!(ledger.forget_ended(WallTime(NOW.0 + 1)).unwrap(), [attempt(1)]);
-}
-
-#[test]
-fn a_broken_record_is_set_aside_and_the_rest_goes_on() {
-    let folder = TempDir::new().unwrap();
-    let (mut ledger, _) = open(&folder);
     ledger
-        .commit(&Batch {
-            attempts: vec![saved(1), saved(2), saved(3)],
-            ..Batch::default()
-        })
+        .connection
+        .execute("UPDATE event SET body = x'ffff' WHERE sequence = 2", [])
         .unwrap();
-    drop(ledger);
-    raw(
-        &folder,
-        "UPDATE attempt SET record = '{' WHERE id = x'01010101010101010101010101010101';
-                  UPDATE attempt SET signed_order = x'ff' WHERE id = x'02020202020202020202020202020202';",
-    );
-    let (ledger, opened) = open(&folder);
-    assert_eq!(opened.attempts.keys().collect::<Vec<_>>(), [&attempt(3)]);
-    let named: Vec<_> = opened.set_aside.iter().map(|aside| aside.what.clone()).collect();
+    let events = decoded(&ledger.events_after(Sequence(0), NOW).unwrap());
     assert_eq!(
-        named,
-        [
-            format!("attempt {}", attempt(1)),
-            format!("attempt {}", attempt(2))
-        ]
+        events.iter().map(|event| event.sequence).collect::<Vec<_>>(),
+        [1, 2, 3]
     );
-    assert!(opened.set_aside.iter().all(|aside| !aside.why.is_empty()));
-    drop(ledger);
-    let (_, again) = open(&folder);
-    assert!(again.set_aside.is_empty(), "named twice");
+    let Some(proto::event::What::Receipt(receipt)) = &events[1].what else {
+        panic!("{:?}", events[1])
+    };
+    assert_eq!(receipt.action, "record_set_aside");
+    assert_eq!(ledger.set_aside_count().unwrap(), 1);
 }
 
 #[test]
-fn a_broken_file_is_set_aside_and_a_new_ledger_begun() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("ledger.db");
-    std::fs::write(&path, vec![7u8; 8192]).unwrap();
-    let (ledger, opened) = open(&folder);
-    assert_eq!(opened.set_aside.len(), 1);
-    assert_eq!(
-        std::fs::read(&opened.set_aside[0].to).unwrap(),
-        vec![7u8; 8192],
-        "the old file is kept as it was"
-    );
+fn a_broken_file_is_kept_and_a_new_ledger_begins() {
+    let (dir, path) = folder();
+    let mut ledger = open(&path);
+    ledger.commit(&change(1)).unwrap();
+    let before = ledger.id();
+    drop(ledger);
+    fs::write(&path, b"this is not a database, it is a text of some length").unwrap();
+    let (mut ledger, aside) = Ledger::open(&path, NOW).unwrap();
+    assert_ne!(ledger.id(), before);
     assert_eq!(ledger.last_sequence(), Sequence(0));
+    let kept = dir.path().join("ledger.db.broken-1000");
+    assert!(
+        kept.exists() && aside.sentences[0].contains("ledger.db.broken-1000"),
+        "{aside:?}"
+    );
+    ledger.commit(&change(1)).unwrap();
 }
 
 #[test]
-fn a_second_warden_and_a_newer_schema_are_refused() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("ledger.db");
-    let (first, _) = open(&folder);
-    assert_eq!(
-        Ledger::open(&path, NOW).unwrap_err().fault(),
-        LedgerFault::NotOurs
-    );
-    drop(first);
-    raw(&folder, "PRAGMA user_version = 99");
-    let error = Ledger::open(&path, NOW).unwrap_err();
-    assert_eq!(error.fault(), LedgerFault::NotOurs);
-    assert!(error.to_string().contains("schema 99"), "{error}");
-}
-
-#[test]
-fn a_full_disk_fails_the_whole_batch_and_nothing_else() {
-    let folder = TempDir::new().unwrap();
-    let (mut ledger, _) = open(&folder);
-    ledger
-        .commit(&Batch {
-            attempts: vec![saved(1)],
-            ..Batch::default()
-        })
-        .unwrap();
-    let pages: i64 = ledger.pages();
-    ledger.limit_pages(pages);
-    let big = NewEvent {
-        body: vec![1; 1 << 20],
-        ..event("")
-    };
-    let batch = Batch {
-        attempts: vec![saved(2)],
-        events: vec![big],
-        applied_generation: Some(Generation(9)),
-    };
-    let error = ledger.commit(&batch).unwrap_err();
-    assert_eq!(error.fault(), LedgerFault::Full, "{error:?}");
-    assert_eq!(
-        (ledger.applied_generation(), ledger.last_sequence()),
-        (Generation(0), Sequence(0))
-    );
-    ledger.limit_pages(1_000_000);
-    assert_eq!(
-        ledger
-            .commit(&Batch {
-                events: vec![event("x")],
-                ..Batch::default()
-            })
-            .unwrap()[0]
-            .sequence,
-        Sequence(1)
-    );
+fn a_newer_schema_is_refused_and_left_alone() {
+    let (_dir, path) = folder();
+    let ledger = open(&path);
+    ledger.connection.pragma_update(None, "user_version", 99).unwrap();
     drop(ledger);
-    let (_, opened) = open(&folder);
-    assert_eq!(opened.attempts.keys().collect::<Vec<_>>(), [&attempt(1)]);
+    let error = Ledger::open(&path, NOW).unwrap_err();
+    assert!(
+        matches!(error, LedgerError::NewerSchema { found: 99, .. }),
+        "{error}"
+    );
+    assert!(path.exists());
+}
+
+#[test]
+fn a_second_owner_is_refused() {
+    let (_dir, path) = folder();
+    let _ledger = open(&path);
+    let error = Ledger::open(&path, NOW).unwrap_err();
+    assert!(matches!(error, LedgerError::InUse { .. }), "{error}");
+}
+
+#[test]
+fn a_full_disk_changes_nothing_and_room_makes_it_work_again() {
+    let (_dir, path) = folder();
+    let mut ledger = open(&path);
+    ledger.commit(&change(1)).unwrap();
+    let pages: i64 = ledger
+        .connection
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    ledger
+        .connection
+        .pragma_update(None, "max_page_count", pages)
+        .unwrap();
+    let mut large = change(2);
+    large.attempts[0].order = Some(vec![0; 100_000]);
+    let error = ledger.commit(&large).unwrap_err();
+    assert!(error.is_disk_full(), "{error:?}");
+    assert_eq!(
+        (ledger.last_sequence(), ledger.generation()),
+        (Sequence(1), Generation(1))
+    );
+    assert_eq!(ledger.attempts(NOW).unwrap().0.len(), 1);
+    ledger
+        .connection
+        .pragma_update(None, "max_page_count", 1_000_000)
+        .unwrap();
+    ledger.commit(&large).unwrap();
+    assert_eq!(ledger.last_sequence(), Sequence(2));
 }

@@ -1,93 +1,118 @@
-//! An order off the wire into the vocabulary; used when it arrives and when it is read back from the ledger.
+//! The ledger's events as they travel: encoded once, when they become durable.
 
-use loadline_model::{
-    AttemptId, Bytes, CpuRequest, Elastic, JobDraft, JobId, JobSpec, MilliCpu, OnNodeLost, ParseIdError,
-    Span, SpecProblems, Tier, WorkerRequest, Workers,
-};
-use loadline_policy::attempt::WorkOrder;
-use loadline_proto::types::v1::{self as wire, order::What, worker_request::Cpu};
+use loadline_model::{AttemptPhase, EndReason, Ended, LedgerId, Receipt, ReceiptSubject, Sequence};
+use loadline_proto::types::v1 as proto;
 use prost::Message;
 
-/// Why an order cannot be understood.
-#[derive(Debug, thiserror::Error)]
-pub enum OrderProblem {
-    /// Not an order at all.
-    #[error("decode the order")]
-    Decode(#[from] prost::DecodeError),
-    /// An id that is none.
-    #[error("read an id of the order")]
-    Id(#[from] ParseIdError),
-    /// A part that must be there is not, or one we do not know is.
-    #[error("the order says nothing usable about {0}")]
-    Missing(&'static str),
-    /// The specification breaks a rule.
-    #[error("check the order's job specification")]
-    Spec(#[from] SpecProblems),
+use super::{AttemptReport, Happened, NodeEvent, Placement};
+
+/// Encodes an event under its name.
+pub fn encode(ledger: LedgerId, sequence: Sequence, event: &NodeEvent) -> Vec<u8> {
+    proto::Event {
+        ledger_id: ledger.as_bytes().to_vec(),
+        sequence: sequence.0,
+        boot_id: event.boot_id.clone(),
+        at_us: event.at.0,
+        what: Some(match &event.what {
+            Happened::Attempt(report) => proto::event::What::Attempt(attempt(report)),
+            Happened::Receipt(one) => proto::event::What::Receipt(receipt(one)),
+        }),
+    }
+    .encode_to_vec()
 }
 
-/// The work that an encoded start order asks for.
+/// Decodes an event for the socket.
 ///
 /// # Errors
-/// When the bytes are not an order that starts valid work.
-pub fn work_order(bytes: &[u8]) -> Result<WorkOrder, OrderProblem> {
-    let order = wire::Order::decode(bytes)?;
-    let Some(What::Start(start)) = order.what else {
-        return Err(OrderProblem::Missing("what to start"));
-    };
-    Ok(WorkOrder {
-        attempt: AttemptId::from_slice(&order.attempt_id)?,
-        job: JobId::from_slice(&start.job_id)?,
-        job_number: start.job_number,
-        worker: start.worker,
-        attempt_number: start.attempt_number,
-        user: start.user,
-        team: start.team,
-        spec: spec(start.spec.ok_or(OrderProblem::Missing("the job"))?)?,
-    })
+/// When the bytes are none.
+pub fn decode(body: &[u8]) -> Result<proto::Event, prost::DecodeError> {
+    proto::Event::decode(body)
 }
 
-fn spec(spec: wire::JobSpec) -> Result<JobSpec, OrderProblem> {
-    let request = spec
-        .worker
-        .ok_or(OrderProblem::Missing("what each worker gets"))?;
-    let cpus = match request.cpu.ok_or(OrderProblem::Missing("CPUs"))? {
-        Cpu::ExclusiveCpus(cpus) => CpuRequest::Exclusive(cpus),
-        Cpu::SharedMillicpu(share) => CpuRequest::Shared(MilliCpu(share)),
-    };
-    let tier = match wire::Tier::try_from(spec.tier) {
-        Ok(wire::Tier::Standard) => Tier::Standard,
-        Ok(wire::Tier::Burst) => Tier::Burst,
-        _ => return Err(OrderProblem::Missing("the tier")),
-    };
-    let on_node_lost = match wire::OnNodeLost::try_from(spec.on_node_lost) {
-        Ok(wire::OnNodeLost::Wait) => Some(OnNodeLost::Wait),
-        Ok(wire::OnNodeLost::Replace) => Some(OnNodeLost::Replace),
-        Ok(wire::OnNodeLost::Unspecified) => None,
-        Err(_) => return Err(OrderProblem::Missing("lost nodes")),
-    };
-    let (min, max) = (spec.workers_min, spec.workers_max);
-    let workers = if min == max {
-        Workers::Fixed(min)
+/// True to its name and about something?
+pub(super) fn check(ledger: LedgerId, sequence: Sequence, body: &[u8]) -> Result<(), String> {
+    let event = decode(body).map_err(|error| error.to_string())?;
+    let same = event.ledger_id == ledger.as_bytes() && event.sequence == sequence.0;
+    if same && event.what.is_some() {
+        Ok(())
     } else {
-        Workers::Elastic(Elastic { min, max })
+        Err("it names another event".into())
+    }
+}
+
+/// An attempt's report as it travels.
+pub fn attempt(report: &AttemptReport) -> proto::AttemptState {
+    proto::AttemptState {
+        attempt_id: report.attempt.as_bytes().to_vec(),
+        job_id: report.job.map(|job| job.as_bytes().to_vec()).unwrap_or_default(),
+        phase: phase(report.phase).into(),
+        placement: report.placement.as_ref().map(placement),
+        ended: report.ended.as_ref().map(ended),
+        orphan: report.orphan,
+    }
+}
+
+fn placement(placement: &Placement) -> proto::Placement {
+    proto::Placement {
+        cpus: placement.cpus.to_string(),
+        numa_nodes: placement.numa_nodes.to_string(),
+        exclusive: placement.exclusive,
+        main_pid: placement.main_pid,
+        unit: placement.unit.clone(),
+        user: placement.user.clone(),
+    }
+}
+
+fn ended(ended: &Ended) -> proto::Ended {
+    let (reason, code) = reason(ended.reason);
+    proto::Ended {
+        reason: reason.into(),
+        code,
+        at_us: ended.at.0,
+        peak_memory_bytes: ended.peaks.memory.map(|peak| peak.0),
+        cpu_time_us: ended.peaks.cpu_time.map(|time| time.0),
+        peak_tasks: ended.peaks.tasks,
+        detail: ended.detail.clone(),
+    }
+}
+
+fn receipt(receipt: &Receipt) -> proto::Receipt {
+    let (attempt_id, subject) = match &receipt.subject {
+        ReceiptSubject::Attempt(attempt) => (attempt.as_bytes().to_vec(), String::new()),
+        ReceiptSubject::Node(subject) => (Vec::new(), subject.clone()),
     };
-    let draft = JobDraft {
-        name: Some(spec.name),
-        command: spec.command,
-        dir: Some(spec.dir),
-        env: spec.env.into_iter().collect(),
-        workers,
-        tier,
-        retries: spec.retries,
-        time: spec.time_limit_us.map(Span),
-        grace: spec.grace_us.map(Span),
-        on_node_lost,
-        worker: WorkerRequest {
-            cpus,
-            memory: Bytes(request.memory_bytes),
-            gpus: request.gpus,
-        },
-        nodes: spec.nodes,
-    };
-    Ok(JobSpec::new(draft)?)
+    proto::Receipt {
+        at_us: receipt.at.0,
+        action: receipt.action.word().into(),
+        attempt_id,
+        subject,
+        sentence: receipt.sentence.clone(),
+    }
+}
+
+const fn phase(phase: AttemptPhase) -> proto::AttemptPhase {
+    match phase {
+        AttemptPhase::Assigned => proto::AttemptPhase::Assigned,
+        AttemptPhase::Starting => proto::AttemptPhase::Starting,
+        AttemptPhase::Running => proto::AttemptPhase::Running,
+        AttemptPhase::Squeezed => proto::AttemptPhase::Squeezed,
+        AttemptPhase::Stopping => proto::AttemptPhase::Stopping,
+        AttemptPhase::Ended => proto::AttemptPhase::Ended,
+    }
+}
+
+fn reason(reason: EndReason) -> (proto::EndReason, u32) {
+    match reason {
+        EndReason::Exited { code } => (proto::EndReason::Exited, u32::from(code)),
+        EndReason::Signalled { signal } => (proto::EndReason::Signalled, u32::from(signal)),
+        EndReason::OutOfMemory => (proto::EndReason::OutOfMemory, 0),
+        EndReason::TimeLimit => (proto::EndReason::TimeLimit, 0),
+        EndReason::Cancelled => (proto::EndReason::Cancelled, 0),
+        EndReason::StartFailed => (proto::EndReason::StartFailed, 0),
+        EndReason::Evicted => (proto::EndReason::Evicted, 0),
+        EndReason::Refused { for_good: false } => (proto::EndReason::RefusedForNow, 0),
+        EndReason::Refused { for_good: true } => (proto::EndReason::RefusedForGood, 0),
+        EndReason::NodeLost => (proto::EndReason::NodeLost, 0),
+        EndReason::NodeRebooted => (proto::EndReason::NodeRebooted, 0),
+    }
 }

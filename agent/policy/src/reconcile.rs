@@ -238,30 +238,37 @@ pub struct Plan {
     pub contradictions: Vec<(AttemptId, &'static str)>,
 }
 
-/// Lets actions through as long as it is safe: what gives needs everything that takes to have succeeded.
+/// Lets actions through as long as it is safe. After a change of CPUs that failed, no CPU is given to anyone, and
+/// no slice shrinks: the kernel would spread a worker that kept its CPUs over all that is left of the slice.
+/// After any failure but those that concern one worker's limits or start, nothing starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gate {
-    failed: Option<Stage>,
+    cpus_failed: bool,
+    no_starts: bool,
 }
 
 impl Gate {
-    /// True if the action may be carried out. Otherwise it is left for the next pass.
-    pub fn allows(&self, planned: &Planned) -> bool {
-        match planned.stage {
-            Stage::Record | Stage::Stop | Stage::Shrink | Stage::Slices | Stage::Repair => true,
-            Stage::Grow | Stage::Start => self.failed.is_none_or(|failed| failed >= planned.stage),
+    /// True if the action may be carried out. Otherwise it is left for the next pass. To be asked once for each
+    /// action, in order: what is not let through counts as failed.
+    #[must_use]
+    pub fn allows(&mut self, planned: &Planned) -> bool {
+        let allowed = match planned.stage {
+            // Taking from a worker is safe at any time.
+            Stage::Shrink => planned.attempt.is_some() || !self.cpus_failed,
+            Stage::Record | Stage::Stop | Stage::Slices | Stage::Repair => true,
+            Stage::Grow => !self.cpus_failed,
+            Stage::Start => !self.no_starts,
+        };
+        if !allowed {
+            self.failed(planned);
         }
+        allowed
     }
 
-    /// Notes that the action failed. A worker whose limits cannot be repaired holds up nobody else, and
-    /// neither does one that cannot be started.
+    /// Notes that the action failed.
     pub fn failed(&mut self, planned: &Planned) {
-        if !matches!(planned.stage, Stage::Repair | Stage::Start) {
-            let earliest = self
-                .failed
-                .map_or(planned.stage, |failed| failed.min(planned.stage));
-            self.failed = Some(earliest);
-        }
+        self.cpus_failed |= matches!(planned.stage, Stage::Shrink | Stage::Grow);
+        self.no_starts |= !matches!(planned.stage, Stage::Repair | Stage::Start);
     }
 }
 

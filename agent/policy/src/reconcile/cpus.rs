@@ -9,6 +9,7 @@ use loadline_model::{AttemptId, CpuSet, Receipt, ReceiptAction, ReceiptSubject};
 use super::lives::Lives;
 use super::{Action, LedgerAttempt, Planned, Stage, View};
 use crate::allocation::{Allocation, CpuLayout, Grant, Holding, Step, WorkerCpus, plan_transition};
+use crate::attempt::Life;
 use crate::settings::Slice;
 
 /// Everyone who may have a unit holds what the ledger says, until its end is recorded.
@@ -16,7 +17,7 @@ pub(super) fn held(view: &View<'_>, lives: &Lives) -> Allocation {
     let mut allocation = Allocation::new(view.machine.line.lendable.clone());
     let holders = lives.after.iter().filter(|(_, entry)| entry.life.may_have_unit());
     let (exclusive, shared): (Vec<_>, Vec<_>) = holders
-        .filter_map(|(attempt, entry)| Some((*attempt, holding_of(view, entry)?)))
+        .filter_map(|(attempt, entry)| Some((*attempt, holding_of(view, *attempt, entry)?)))
         .partition(|(_, holding)| matches!(holding.grant, Grant::Exclusive(_)));
     for (attempt, holding) in exclusive.into_iter().chain(shared) {
         allocation.restore(attempt, holding);
@@ -24,8 +25,9 @@ pub(super) fn held(view: &View<'_>, lives: &Lives) -> Allocation {
     allocation
 }
 
-/// A record that lacks what it holds is still accounted for what it asked for.
-fn holding_of(view: &View<'_>, entry: &LedgerAttempt) -> Option<Holding> {
+/// A record that lacks what it holds is still accounted for what it asked for. One that was put among the others
+/// on its way out, because its own CPUs were reserved, does not get them back.
+fn holding_of(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt) -> Option<Holding> {
     let all = || {
         view.machine
             .topology
@@ -34,14 +36,24 @@ fn holding_of(view: &View<'_>, entry: &LedgerAttempt) -> Option<Holding> {
             .map(|node| node.id)
             .collect()
     };
-    entry.holding.clone().or_else(|| {
-        entry.order.as_ref().map(|order| Holding {
+    let Some(holding) = entry.holding.clone() else {
+        let order = entry.order.as_ref()?;
+        return Some(Holding {
             grant: Grant::Shared,
             amount: order.spec.worker.cpus.amount(),
             memory: order.spec.worker.memory,
             memory_nodes: all(),
-        })
-    })
+        });
+    };
+    if let (Grant::Exclusive(cpus), Life::Stopping { .. }) = (&holding.grant, &entry.life)
+        && current(view, attempt, entry).is_some_and(|is| !is.is_subset(cpus))
+    {
+        return Some(Holding {
+            grant: Grant::Shared,
+            ..holding
+        });
+    }
+    Some(holding)
 }
 
 /// The CPU changes of this pass, in their order. None on a weights-only node.
@@ -94,7 +106,9 @@ fn layouts(
         ..CpuLayout::default()
     };
     for (attempt, worker) in target.workers {
-        let is = current(view, after, attempt);
+        let is = after
+            .get(&attempt)
+            .and_then(|entry| current(view, attempt, entry));
         // With nothing left to share it stays where it is: someone is on the way out.
         let cpus = if worker.cpus.is_empty() {
             is.clone().unwrap_or_default()
@@ -131,19 +145,21 @@ fn layouts(
         .values()
         .filter_map(|observed| observed.cpus_effective.as_ref());
     let seen = seen.fold(CpuSet::new(), |all, cpus| all.union(cpus));
+    if new.slices.is_empty() {
+        // Nothing is lendable and nobody is there: an empty set would mean all CPUs, so it stays as it is.
+        new.slices = seen.clone();
+    }
     old.slices = if seen.is_empty() { new.slices.clone() } else { seen };
     (old, new)
 }
 
-fn current(
-    view: &View<'_>,
-    after: &BTreeMap<AttemptId, LedgerAttempt>,
-    attempt: AttemptId,
-) -> Option<CpuSet> {
+/// Where it runs: as the kernel says, or as it was last set and read back.
+fn current(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt) -> Option<CpuSet> {
     let unit = view.units.get(&attempt).and_then(|unit| unit.limits.as_ref());
     let observed = unit.and_then(|observed| observed.cpus_effective.clone());
-    let applied = || after.get(&attempt).and_then(|entry| entry.applied_cpus.clone());
-    observed.or_else(applied).filter(|cpus| !cpus.is_empty())
+    observed
+        .or_else(|| entry.applied_cpus.clone())
+        .filter(|cpus| !cpus.is_empty())
 }
 
 fn actions_of(view: &View<'_>, after: &BTreeMap<AttemptId, LedgerAttempt>, step: Step) -> Vec<Planned> {

@@ -13,7 +13,7 @@ use super::{Action, LedgerAttempt, ObservedUnit, Planned, Stage, UnitActive, Vie
 use crate::admission::{Lending, lending};
 use crate::allocation::{Grant, Holding};
 use crate::attempt::{Event, Life, MainEnd, Outcome, RunClock, StopWhy, step};
-use crate::settings::{CpuWeight, Limit};
+use crate::settings::Limit;
 
 /// How long a unit may be missing before its end counts as unrecorded: a start or an end record under
 /// saturation took up to 60 s on an emulated machine (reference/systemd.md 1.2, 1.3).
@@ -284,7 +284,7 @@ fn adopt(view: &View<'_>, attempt: AttemptId, unit: Option<&ObservedUnit>, lives
             counted_to: view.now.boot,
         },
     };
-    let holding = orphan_holding(view, unit, lives);
+    let holding = orphan_holding(view, attempt, unit, lives);
     let mut planned = Planned::new(
         Stage::Record,
         attempt,
@@ -308,27 +308,32 @@ fn adopt(view: &View<'_>, attempt: AttemptId, unit: Option<&ObservedUnit>, lives
     lives.after.insert(attempt, entry);
 }
 
-/// As far as its cgroup tells. CPUs that nobody else runs on count as its own, so that nobody else gets them.
-fn orphan_holding(view: &View<'_>, unit: Option<&ObservedUnit>, lives: &Lives) -> Holding {
+/// As far as its cgroup tells. Workers with CPUs of their own are known by their weight, 100 for each,
+/// and by being alone.
+fn orphan_holding(
+    view: &View<'_>,
+    attempt: AttemptId,
+    unit: Option<&ObservedUnit>,
+    lives: &Lives,
+) -> Holding {
     let observed = unit.and_then(|unit| unit.limits.clone()).unwrap_or_default();
     let lendable = &view.machine.line.lendable;
-    let cpus = observed.cpus_effective.unwrap_or_default().intersection(lendable);
-    let taken = lives
+    let cpus = observed.cpus_effective.unwrap_or_default();
+    let others = view.units.iter().filter(|(other, _)| **other != attempt);
+    let others = others.filter_map(|(_, other)| other.limits.as_ref()?.cpus_effective.as_ref());
+    let owned = lives
         .after
         .values()
-        .filter_map(|entry| entry.holding.as_ref())
-        .any(|other| matches!(&other.grant, Grant::Exclusive(others) if !others.is_disjoint(&cpus)));
-    let alone = view.machine.pinning.is_cpuset() && !cpus.is_empty() && cpus != *lendable && !taken;
-    let weight = match (observed.cpu_idle, observed.cpu_weight) {
-        (Some(false), Some(weight)) => CpuWeight::Weight(u16::try_from(weight).unwrap_or(u16::MAX)),
-        _ => CpuWeight::Idle,
-    };
-    let amount = match weight {
-        _ if alone => MilliCpu::from_cpus(cpus.len()),
-        // The inverse of how workers get their weight.
-        CpuWeight::Weight(weight) => MilliCpu(u64::from(weight) * 10),
-        CpuWeight::Idle => MilliCpu::ZERO,
-    };
+        .filter_map(|entry| match &entry.holding.as_ref()?.grant {
+            Grant::Exclusive(owned) => Some(owned),
+            Grant::Shared => None,
+        });
+    let taken = others.chain(owned).any(|other| !other.is_disjoint(&cpus));
+    let weight = observed.cpu_weight.filter(|_| observed.cpu_idle == Some(false));
+    let whole = weight == Some(u64::from(cpus.len()) * 100) && !cpus.is_empty();
+    let alone = view.machine.pinning.is_cpuset() && whole && !taken && !cpus.is_disjoint(lendable);
+    // The inverse of how workers get their weight.
+    let amount = weight.map_or(MilliCpu::ZERO, |weight| MilliCpu(weight.saturating_mul(10)));
     let memory = match observed.memory_max {
         Some(Limit::At(memory)) => memory,
         _ => Bytes::ZERO,

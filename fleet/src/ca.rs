@@ -9,7 +9,7 @@ mod keys;
 mod order;
 
 pub(crate) use issue::SERVER_NAME;
-pub use issue::{Authority, AuthorityError, IssueError, Issued, Subject, fingerprint};
+pub use issue::{Authority, AuthorityError, CertificateRequest, IssueError, Issued, Subject, fingerprint};
 pub use keys::{FleetKeys, KeysError, KeysLayout};
 pub(crate) use keys::{read, read_secret};
 pub use order::{OrderKey, OrderKeyError};

@@ -5,11 +5,13 @@
 //! else (sessions, API, certificate authority, HTTP) talks to it through the handle [`Fleet`].
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod audit;
 pub mod ca;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod session;
 pub mod state;
 pub mod store;
 pub mod tls;

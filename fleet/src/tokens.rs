@@ -69,10 +69,17 @@ impl NewSecret {
         let secret: [u8; 32] = rand::random();
         let text = BASE64URL_NOPAD.encode(&secret);
         let sha256 = hash_secret(&text);
-        // Enough of the hash to name it; nothing of the secret.
-        let id = TokenId(HEXLOWER.encode(&sha256).chars().take(12).collect());
-        Self { id, sha256, text }
+        Self {
+            id: token_id(&text),
+            sha256,
+            text,
+        }
     }
+}
+
+/// The public name of the token with this secret: enough of the hash to tell tokens apart.
+pub fn token_id(secret: &str) -> TokenId {
+    TokenId(HEXLOWER.encode(&hash_secret(secret)).chars().take(12).collect())
 }
 
 /// What the fleet keeps of a secret: the SHA-256 of its text.
@@ -85,6 +92,14 @@ impl TokenKind {
         match self {
             Self::Node => "LLN1.",
             Self::Login => "LLP1.",
+        }
+    }
+
+    /// What to type where it is to be used.
+    pub fn command(self, token: &str) -> String {
+        match self {
+            Self::Node => format!("sudo loadline-agent join {token}"),
+            Self::Login => format!("fleet login {token}"),
         }
     }
 }

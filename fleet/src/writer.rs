@@ -2,4 +2,4 @@
 
 mod handle;
 
-pub use handle::{CloseReason, Fleet, JobWatch, NodeLink, Outgoing};
+pub use handle::{CloseReason, Fleet, JobWatch, NodeLink, Outgoing, Pending};

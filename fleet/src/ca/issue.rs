@@ -49,6 +49,30 @@ pub enum Subject<'a> {
     },
 }
 
+/// A certificate request that is well-formed and signed by the key it names. Only that key is ever taken of it.
+#[derive(Debug)]
+pub struct CertificateRequest(CertificateSigningRequestParams);
+
+impl CertificateRequest {
+    /// Reads and checks a request.
+    ///
+    /// # Errors
+    /// When it is malformed or its key is of a kind that is not accepted.
+    pub fn read(csr_der: &[u8]) -> Result<Self, IssueError> {
+        let der = CertificateSigningRequestDer::from(csr_der);
+        let request = CertificateSigningRequestParams::from_der(&der).map_err(IssueError::Request)?;
+        let accepted = [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+        ];
+        if !accepted.contains(&request.public_key.algorithm()) {
+            return Err(IssueError::KeyKind);
+        }
+        Ok(Self(request))
+    }
+}
+
 /// A signed certificate.
 #[derive(Debug, Clone)]
 pub struct Issued {
@@ -185,24 +209,14 @@ impl Authority {
     /// Signs the key of a request for `subject`.
     ///
     /// # Errors
-    /// When the request is malformed or its key is of a kind that is not accepted.
-    pub fn issue_for_request(
+    /// When a name cannot stand in a certificate.
+    pub fn issue_for(
         &self,
         subject: Subject<'_>,
-        csr_der: &[u8],
+        request: &CertificateRequest,
         now: WallTime,
     ) -> Result<Issued, IssueError> {
-        let der = CertificateSigningRequestDer::from(csr_der);
-        let request = CertificateSigningRequestParams::from_der(&der).map_err(IssueError::Request)?;
-        let accepted = [
-            &rcgen::PKCS_ECDSA_P256_SHA256,
-            &rcgen::PKCS_ECDSA_P384_SHA384,
-            &rcgen::PKCS_ED25519,
-        ];
-        if !accepted.contains(&request.public_key.algorithm()) {
-            return Err(IssueError::KeyKind);
-        }
-        self.issue(subject, &request.public_key, now)
+        self.issue(subject, &request.0.public_key, now)
     }
 
     /// Signs a key for `subject`.
@@ -336,7 +350,8 @@ mod tests {
             id: NODE.parse().unwrap(),
             name: "n1",
         };
-        let issued = authority.issue_for_request(subject, &csr, NOW).unwrap();
+        let csr = CertificateRequest::read(&csr).unwrap();
+        let issued = authority.issue_for(subject, &csr, NOW).unwrap();
         let peer = PeerCertificate::read(FLEET.parse().unwrap(), &issued.der).unwrap();
         assert_eq!(peer.identity, Identity::Node(NODE.parse().unwrap()));
         let (_, certificate) = X509Certificate::from_der(&issued.der).unwrap();
@@ -384,16 +399,16 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_are_broken_or_of_another_kind_are_refused() {
-        let authority = authority();
-        let subject = Subject::Person { name: "ada" };
-        let refused = authority.issue_for_request(subject, b"nonsense", NOW);
-        assert!(matches!(refused, Err(IssueError::Request(_))));
+    fn requests_that_are_broken_are_refused() {
+        assert!(matches!(
+            CertificateRequest::read(b"nonsense"),
+            Err(IssueError::Request(_))
+        ));
         let mut tampered = request(&KeyPair::generate().unwrap(), &["x"]);
         let last = tampered.len() - 1;
         tampered[last] ^= 1;
         assert!(matches!(
-            authority.issue_for_request(subject, &tampered, NOW),
+            CertificateRequest::read(&tampered),
             Err(IssueError::Request(_))
         ));
     }

@@ -66,6 +66,22 @@ pub fn is_user_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.'))
 }
 
+/// True for names that nodes may have: what host names are made of.
+pub fn is_node_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    (1..=63).contains(&name.len())
+        && name.chars().all(fits)
+        && !name.starts_with(['-', '.'])
+        && !name.ends_with(['-', '.'])
+}
+
+/// True for accounts that jobs may be meant to run as; the node has the last word. Directory services allow more
+/// than `useradd` does, hence capitals and `@`.
+pub fn is_unix_account(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    (1..=256).contains(&name.len()) && name.chars().all(fits) && !name.starts_with('-') && name != "root"
+}
+
 impl Identity {
     /// Reads the URI of a certificate of `fleet`.
     ///
@@ -159,6 +175,22 @@ mod tests {
             assert!(Identity::from_uri(fleet, &uri).is_err(), "{uri}");
         }
         assert!(Identity::from_uri(fleet, &format!("https://{FLEET}/fleetd")).is_err());
+    }
+
+    #[test]
+    fn node_names_and_accounts() {
+        for good in ["n1", "gpu-7.rack.example"] {
+            assert!(is_node_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a b", "a/b", "a_b", &"a".repeat(64)] {
+            assert!(!is_node_name(bad), "{bad}");
+        }
+        for good in ["ada", "Ada.L@corp.example", "_svc"] {
+            assert!(is_unix_account(good), "{good}");
+        }
+        for bad in ["", "root", "-a", "a b", "a:b", "../x"] {
+            assert!(!is_unix_account(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -23,6 +23,20 @@ pub struct Fleet {
     directory: watch::Receiver<Arc<Directory>>,
 }
 
+/// A change on its way.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Reply, Refused>>);
+
+impl Pending {
+    /// Waits until the change is durable, or refused.
+    ///
+    /// # Errors
+    /// Why nothing changed.
+    pub async fn answer(self) -> Result<Reply, Refused> {
+        self.0.await.unwrap_or(Err(Refused::Stopped))
+    }
+}
+
 type Answer = oneshot::Sender<Result<Reply, Refused>>;
 type Read = Box<dyn FnOnce(&State, Now) + Send>;
 
@@ -100,6 +114,17 @@ impl Fleet {
         let (answer, answered) = oneshot::channel();
         self.send(Envelope::Command(command, answer)).await?;
         answered.await.unwrap_or(Err(Refused::Stopped))
+    }
+
+    /// Asks for a change without waiting for its answer: a node's messages are handed on in their order, and
+    /// several of them may share one commit.
+    ///
+    /// # Errors
+    /// When fleetd is stopping.
+    pub async fn enqueue(&self, command: Command) -> Result<Pending, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Envelope::Command(command, answer)).await?;
+        Ok(Pending(answered))
     }
 
     /// Opens a session for a node and subscribes to its orders.

@@ -1,0 +1,139 @@
+//! From a connection to a service: by path, with the call's id, its time and outcome measured.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::Edge;
+use super::call::RequestId;
+use super::failure::Failure;
+use super::wire::{
+    AccessServer, AccessService, AdminServer, AdminService, JobsServer, JobsService, NodesServer,
+    NodesService,
+};
+use crate::session::{NodeSessionServer, NodeSessionService};
+
+/// A page of jobs or nodes of a large fleet.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// Answers calls on port 7717.
+pub fn session_service(
+    edge: Arc<Edge>,
+) -> impl Fn(Request<Incoming>) -> Answering + Clone + Send + Sync + 'static {
+    let services = Arc::new(SessionServices {
+        jobs: JobsServer::new(JobsService(edge.clone())).max_encoding_message_size(ANSWER_MAX),
+        nodes: NodesServer::new(NodesService(edge.clone())).max_encoding_message_size(ANSWER_MAX),
+        admin: AdminServer::new(AdminService(edge.clone())),
+        session: NodeSessionServer::new(NodeSessionService(edge.clone())),
+    });
+    move |request| {
+        let services = services.clone();
+        measured(edge.clone(), request, move |service, request| match service {
+            "loadline.fleet.v1.Jobs" => Some(call(services.jobs.clone(), request)),
+            "loadline.fleet.v1.Nodes" => Some(call(services.nodes.clone(), request)),
+            "loadline.fleet.v1.Admin" => Some(call(services.admin.clone(), request)),
+            "loadline.node.v1.NodeSession" => Some(call(services.session.clone(), request)),
+            _ => None,
+        })
+    }
+}
+
+struct SessionServices {
+    jobs: JobsServer<JobsService>,
+    nodes: NodesServer<NodesService>,
+    admin: AdminServer<AdminService>,
+    session: NodeSessionServer<NodeSessionService>,
+}
+
+/// Answers calls on port 7718.
+pub fn access_service(
+    edge: Arc<Edge>,
+) -> impl Fn(Request<Incoming>) -> Answering + Clone + Send + Sync + 'static {
+    let access = AccessServer::new(AccessService(edge.clone()));
+    move |request| {
+        let access = access.clone();
+        measured(edge.clone(), request, move |service, request| match service {
+            "loadline.fleet.v1.Access" => Some(call(access, request)),
+            _ => None,
+        })
+    }
+}
+
+/// An answer on its way.
+pub type Answering = std::pin::Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+fn call<S>(mut service: S, request: Request<Incoming>) -> Answering
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = std::convert::Infallible>,
+    S::Future: Send + 'static,
+{
+    let answer = service.call(request);
+    Box::pin(async move {
+        match answer.await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    })
+}
+
+fn measured(
+    edge: Arc<Edge>,
+    mut request: Request<Incoming>,
+    route: impl FnOnce(&str, Request<Incoming>) -> Option<Answering>,
+) -> Answering {
+    let id = RequestId::generate();
+    request.extensions_mut().insert(id.clone());
+    let path = request.uri().path().to_owned();
+    let (service, method) = path
+        .trim_start_matches('/')
+        .split_once('/')
+        .unwrap_or((&path, ""));
+    let started = Instant::now();
+    let Some(answer) = route(service, request) else {
+        let failure = Failure::new(
+            Code::Unimplemented,
+            "UNKNOWN_SERVICE",
+            "this port does not serve that",
+            "use a client of the same minor version as fleetd; join and login have a port of their own",
+        );
+        return Box::pin(std::future::ready(failure.into_status(&id.0).into_http()));
+    };
+    let label = format!("{}/{method}", service.rsplit('.').next().unwrap_or(service));
+    Box::pin(async move {
+        let answer = answer.await;
+        let status = Status::from_header_map(answer.headers());
+        let code = status.map_or(Code::Ok, |status| status.code());
+        // An unknown method would make the label unbounded.
+        if code != Code::Unimplemented {
+            edge.metrics.rpc(&label, code_word(code), started.elapsed());
+        }
+        answer
+    })
+}
+
+const fn code_word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}

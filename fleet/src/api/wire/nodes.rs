@@ -1,0 +1,78 @@
+//! The service Nodes.
+
+use std::sync::Arc;
+
+use loadline_proto::fleet::v1 as fleet;
+use loadline_proto::fleet::v1::nodes_server::Nodes;
+use tonic::{Request, Response, Status};
+
+use super::answer;
+use crate::api::Edge;
+use crate::state::NodeVerb;
+use crate::wire;
+
+#[derive(Debug, Clone)]
+pub(crate) struct NodesService(pub(crate) Arc<Edge>);
+
+impl NodesService {
+    async fn operate(
+        &self,
+        request: Request<fleet::NodeRef>,
+        verb: NodeVerb,
+    ) -> Result<Response<fleet::NodeReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let node = self
+                .0
+                .operate_node(&call, request.into_inner().name, verb)
+                .await?;
+            Ok(fleet::NodeReply {
+                summary: Some(wire::write_node_summary(&node)),
+            })
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl Nodes for NodesService {
+    async fn list(
+        &self,
+        request: Request<fleet::ListNodesRequest>,
+    ) -> Result<Response<fleet::ListNodesReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let nodes = self.0.list_nodes(&call).await?;
+            Ok(fleet::ListNodesReply {
+                nodes: nodes.iter().map(wire::write_node_summary).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn get(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeDetail>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            Ok(wire::write_node_detail(
+                &self.0.see_node(&call, request.into_inner().name).await?,
+            ))
+        })
+        .await
+    }
+
+    async fn drain(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
+        self.operate(request, NodeVerb::Drain).await
+    }
+
+    async fn resume(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
+        self.operate(request, NodeVerb::Resume).await
+    }
+
+    async fn forget(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
+        self.operate(request, NodeVerb::Forget).await
+    }
+
+    async fn ban(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
+        self.operate(request, NodeVerb::Ban).await
+    }
+}

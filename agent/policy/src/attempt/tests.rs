@@ -232,102 +232,104 @@ fn reason(result: &str, main: MainEnd, had_started: bool) -> (EndReason, String)
     )
 }
 
+/// systemd's result and exit, whether the command had started, and what is made of it.
+const ENDS: [(&str, MainEnd, bool, EndReason, &str); 13] = [
+    (
+        "success",
+        MainEnd::Exited(0),
+        true,
+        EndReason::Exited { code: 0 },
+        "",
+    ),
+    (
+        "exit-code",
+        MainEnd::Exited(7),
+        true,
+        EndReason::Exited { code: 7 },
+        "",
+    ),
+    (
+        "exit-code",
+        MainEnd::Exited(203),
+        true,
+        EndReason::Exited { code: 203 },
+        "",
+    ),
+    (
+        "exit-code",
+        MainEnd::Exited(203),
+        false,
+        EndReason::StartFailed,
+        "command not found, or not executable by the account: `work`; give its full path, or a name in PATH",
+    ),
+    (
+        "exit-code",
+        MainEnd::Exited(200),
+        false,
+        EndReason::StartFailed,
+        "the working directory `~` does not exist, or the account may not enter it",
+    ),
+    (
+        "exit-code",
+        MainEnd::Exited(217),
+        false,
+        EndReason::StartFailed,
+        "the account does not exist on this node",
+    ),
+    (
+        "exit-code",
+        MainEnd::Exited(7),
+        false,
+        EndReason::Exited { code: 7 },
+        "",
+    ),
+    (
+        "resources",
+        MainEnd::Unknown,
+        false,
+        EndReason::StartFailed,
+        "systemd could not start it: resources; see `journalctl -u` on the node",
+    ),
+    (
+        "signal",
+        MainEnd::Killed(9),
+        true,
+        EndReason::Signalled { signal: 9 },
+        "ended by SIGKILL",
+    ),
+    (
+        "core-dump",
+        MainEnd::Killed(11),
+        true,
+        EndReason::Signalled { signal: 11 },
+        "ended by SIGSEGV, with a core dump",
+    ),
+    (
+        "signal",
+        MainEnd::Killed(40),
+        true,
+        EndReason::Signalled { signal: 40 },
+        "ended by 40",
+    ),
+    (
+        "oom-kill",
+        MainEnd::Killed(9),
+        true,
+        EndReason::OutOfMemory,
+        "it reached its memory limit of 64MiB (peak 63MiB); ask for more with `worker.memory`, or use less",
+    ),
+    (
+        "protocol",
+        MainEnd::Unknown,
+        true,
+        EndReason::NodeLost,
+        "systemd reports `protocol` and not how its main process ended",
+    ),
+];
+
 #[test]
 fn systemd_s_words_become_ours() {
-    let cases = [
-        (
-            "success",
-            MainEnd::Exited(0),
-            true,
-            EndReason::Exited { code: 0 },
-            "",
-        ),
-        (
-            "exit-code",
-            MainEnd::Exited(7),
-            true,
-            EndReason::Exited { code: 7 },
-            "",
-        ),
-        (
-            "exit-code",
-            MainEnd::Exited(203),
-            true,
-            EndReason::Exited { code: 203 },
-            "",
-        ),
-        (
-            "exit-code",
-            MainEnd::Exited(203),
-            false,
-            EndReason::StartFailed,
-            "command not found, or not executable by the account: `work`; give its full path, or a name in PATH",
-        ),
-        (
-            "exit-code",
-            MainEnd::Exited(200),
-            false,
-            EndReason::StartFailed,
-            "the working directory `~` does not exist, or the account may not enter it",
-        ),
-        (
-            "exit-code",
-            MainEnd::Exited(217),
-            false,
-            EndReason::StartFailed,
-            "the account does not exist on this node",
-        ),
-        (
-            "exit-code",
-            MainEnd::Exited(7),
-            false,
-            EndReason::Exited { code: 7 },
-            "",
-        ),
-        (
-            "resources",
-            MainEnd::Unknown,
-            false,
-            EndReason::StartFailed,
-            "systemd could not start it: resources; see `journalctl -u` on the node",
-        ),
-        (
-            "signal",
-            MainEnd::Killed(9),
-            true,
-            EndReason::Signalled { signal: 9 },
-            "ended by SIGKILL",
-        ),
-        (
-            "core-dump",
-            MainEnd::Killed(11),
-            true,
-            EndReason::Signalled { signal: 11 },
-            "ended by SIGSEGV, with a core dump",
-        ),
-        (
-            "signal",
-            MainEnd::Killed(40),
-            true,
-            EndReason::Signalled { signal: 40 },
-            "ended by 40",
-        ),
-        (
-            "oom-kill",
-            MainEnd::Killed(9),
-            true,
-            EndReason::OutOfMemory,
-            "it reached its memory limit of 64MiB (peak 63MiB); ask for more with `worker.memory`, or use less",
-        ),
-        (
-            "protocol",
-            MainEnd::Unknown,
-            true,
-            EndReason::NodeLost,
-            "systemd reports `protocol` and not how its main process ended",
-        ),
-    ];
-    for (result, main, had_started, expected, detail) in cases {
+    for (result, main, had_started, expected, detail) in ENDS {
         assert_eq!(
             reason(result, main, had_started),
             (expected, detail.into()),

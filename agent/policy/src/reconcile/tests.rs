@@ -83,6 +83,32 @@ fn nothing_starts_after_a_shrink_has_failed() {
 }
 
 #[test]
+fn a_slice_does_not_shrink_over_a_worker_that_kept_its_cpus() {
+    let mut world = World::new();
+    world.order(1, Tier::Standard, own(1));
+    world.order(2, Tier::Standard, HALF);
+    world.quiet();
+    world.reserve("0-2");
+    world.pass(|planned| planned.stage == Stage::Shrink && planned.attempt == Some(attempt(2)));
+    let root = |world: &World| {
+        world.slices[&Slice::Root]
+            .cpus_effective
+            .as_ref()
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(
+        (root(&world), world.cpus(1), world.cpus(2)),
+        ("1-7".into(), "1".into(), "2-7".into())
+    );
+    world.pass(|_| false);
+    assert_eq!(
+        (root(&world), world.cpus(1), world.cpus(2)),
+        ("3-7".into(), "3-7".into(), "3-7".into())
+    );
+}
+
+#[test]
 fn an_order_waits_for_a_worker_that_is_on_its_way_out() {
     let mut world = World::new();
     world.order(1, Tier::Standard, own(7));

@@ -323,7 +323,7 @@ impl World {
                 .and_then(|entry| entry.holding.as_ref())
                 .is_some_and(|holding| {
                     matches!(&holding.grant, Grant::Exclusive(own)
-                    if own.is_subset(&lendable) && !(leaves && !cpus.is_subset(own)))
+                    if own.is_subset(&lendable) && (!leaves || cpus.is_subset(own)))
                 });
             Some((*id, WorkerCpus { exclusive: own, cpus }))
         };

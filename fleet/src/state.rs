@@ -1,84 +1,146 @@
 //! The state of a fleet and the one place where it changes.
+//!
+//! Problem: many sessions and people change one truth at once; what is answered must be durable, and what is
+//! durable must be right. Approach: one writer. A [`Command`] and the time enter [`State::step`]; rows that
+//! change come out as [`Change`]s, a reply or a refusal with them. Nothing here reads a clock, a file or a
+//! socket. [`State::settle`] then places what waits. The writer commits the changes and only then answers; if
+//! the commit fails it calls [`State::roll_back`], and memory equals the store again.
+//!
+//! Terms: an attempt *counts* while it is the one that its worker waits for; it *occupies* its node until the
+//! node says that nothing of it runs. The two differ for an attempt that was given up with a lost node.
+//!
+//! Properties, stated again in [`check`]: at most one attempt counts for a worker; no attempt runs that the
+//! fleet gave up without a stop order waiting for it; generations ascend; books equal rows.
 
+mod access;
+mod attempts;
+mod change;
+pub mod check;
 mod command;
+mod held;
+mod jobs;
+mod link;
+mod load;
 mod node_types;
+mod nodes;
 mod order;
+mod place;
 mod refused;
+pub mod rows;
+mod samples;
+mod sessions;
+mod step;
+mod tx;
 mod view;
+mod views;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use loadline_model::{AttemptId, Generation, JobId, LedgerId, NodeId, Sequence, Span, WallTime};
+use loadline_placement::Why;
+
+pub use change::Change;
 pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, TokenId};
+pub use link::Link;
+pub use load::{Loaded, SetAside};
 pub use node_types::{Event, Happening, Hello, Inventory, LendMode, Receipt, Reported, Site};
 pub use order::{Order, OrderKind, Start, Stop, StopReason};
 pub use refused::{Code, Refused};
+pub use tx::{Batch, Ids};
 pub use view::{
     AttemptView, BlockingReason, Explanation, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition,
     NodeDetail, NodeSummary, NodeWorker, TokenState, TokenView, UserView,
 };
 
+use held::Books;
+use link::{Pulse, Steady};
+use rows::{
+    AttemptRow, Avoid, JobRow, NodeRow, OrderRow, Progress, TokenRow, UserRow, WorkerRow,
+};
+
 /// Everything a fleet knows. Read it through its views; only the writer changes it.
 #[derive(Debug, Default)]
-pub struct State {}
+pub struct State {
+    epoch: u64,
+    store_note: String,
+    jobs: BTreeMap<JobId, Job>,
+    numbers: BTreeMap<u64, JobId>,
+    next_number: u64,
+    /// Jobs with workers that want an attempt.
+    queue: BTreeSet<JobId>,
+    attempts: BTreeMap<AttemptId, Arc<AttemptRow>>,
+    nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that are not banned.
+    node_names: BTreeMap<String, NodeId>,
+    ledgers: BTreeMap<(NodeId, LedgerId), Sequence>,
+    receipts: BTreeMap<(NodeId, LedgerId, Sequence), Arc<Receipt>>,
+    users: BTreeMap<String, Arc<UserRow>>,
+    tokens: BTreeMap<TokenId, Arc<TokenRow>>,
+    secrets: BTreeMap<Sha256, TokenId>,
+    // What follows is neither durable nor undone: facts about the world, and what can be worked out again.
+    last_session: u64,
+    steady: Steady,
+    forgot_buckets: Span,
+    /// Something changed since placement was last tried.
+    unplanned: bool,
+    /// Why each waiting job waits, as of the last plan.
+    whys: BTreeMap<JobId, Arc<Why>>,
+}
 
-#[expect(
-    clippy::unused_self,
-    unused_variables,
-    reason = "published first, filled next"
-)]
+/// A job with everything that belongs to it.
+#[derive(Debug)]
+struct Job {
+    row: Arc<JobRow>,
+    workers: Vec<WorkerRow>,
+    /// How many of the workers wait.
+    waiting: u32,
+    /// Oldest first.
+    attempts: Vec<AttemptId>,
+    avoid: BTreeMap<NodeId, Avoid>,
+}
+
+impl Job {
+    fn new(row: Arc<JobRow>) -> Self {
+        let count = row.spec.workers.max();
+        let workers = (0..count).map(|_| WorkerRow::default()).collect();
+        Self { row, workers, waiting: count, attempts: Vec::new(), avoid: BTreeMap::new() }
+    }
+
+    fn worker(&self, index: u32) -> Option<WorkerRow> {
+        self.workers.get(usize::try_from(index).ok()?).copied()
+    }
+}
+
+/// A node with everything that belongs to it.
+#[derive(Debug)]
+struct Node {
+    row: Arc<NodeRow>,
+    progress: Progress,
+    orders: BTreeMap<Generation, OrderRow>,
+    books: Books,
+    last_bucket: Option<WallTime>,
+    link: Option<Arc<Link>>,
+    pulse: Pulse,
+}
+
+impl Node {
+    fn new(row: Arc<NodeRow>) -> Self {
+        Self {
+            row,
+            progress: Progress::default(),
+            orders: BTreeMap::new(),
+            books: Books::default(),
+            last_bucket: None,
+            link: None,
+            pulse: Pulse::default(),
+        }
+    }
+}
+
 impl State {
-    /// Jobs, newest first; `all` also those that are done.
-    pub fn jobs(&self, all: bool) -> Vec<JobSummary> {
-        unimplemented!()
-    }
-
-    /// One job with everything.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn job(&self, job: JobRef, now: Now) -> Result<JobDetail, Refused> {
-        unimplemented!()
-    }
-
-    /// Why a job waits.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn explain(&self, job: JobRef, now: Now) -> Result<Explanation, Refused> {
-        unimplemented!()
-    }
-
-    /// All nodes, by name; banned ones last.
-    pub fn nodes(&self, now: Now) -> Vec<NodeSummary> {
-        unimplemented!()
-    }
-
-    /// One node with everything.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn node(&self, name: &str, now: Now) -> Result<NodeDetail, Refused> {
-        unimplemented!()
-    }
-
-    /// The name of a node.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn node_name(&self, node: loadline_model::NodeId) -> Result<String, Refused> {
-        unimplemented!()
-    }
-
-    /// All people, by name.
-    pub fn users(&self) -> Vec<UserView> {
-        unimplemented!()
-    }
-
-    /// All tokens, newest first.
-    pub fn tokens(&self, now: Now) -> Vec<TokenView> {
-        unimplemented!()
-    }
-
-    /// The fleet in one line.
-    pub fn status(&self, now: Now) -> FleetStatus {
-        unimplemented!()
+    /// True if placement stopped at its limit, or anything changed since: settle again without waiting.
+    pub const fn is_unplanned(&self) -> bool {
+        self.unplanned
     }
 }

@@ -1,0 +1,237 @@
+//! One change of one row: what the store keeps, what memory applies, and what undoes it.
+//!
+//! Problem: nothing may be answered or sent before it is durable, yet decisions later in a batch must see the
+//! earlier ones. Approach: decisions change memory through [`State::apply`] at once and each application
+//! returns its exact inverse; when the commit fails, the inverses are applied backwards and memory equals the
+//! store again. Indexes follow from the rows and are kept here, nowhere else.
+
+use std::sync::Arc;
+
+use loadline_model::{AttemptId, Generation, JobId, LedgerId, NodeId, Sequence, WallTime};
+
+use super::command::TokenId;
+use super::held::Books;
+use super::link::Link;
+use super::node_types::Receipt;
+use super::rows::{
+    AttemptRow, Avoid, BucketRow, JobRow, LogRow, NodeRow, OrderRow, Progress, Standing, TokenRow, UserRow,
+    WorkerRow, WorkerStage,
+};
+use super::{Job, Node, State};
+
+/// One row put (`Some`) or removed (`None`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A job.
+    Job(JobId, Option<Arc<JobRow>>),
+    /// A worker of a job.
+    Worker(JobId, u32, Option<WorkerRow>),
+    /// An attempt.
+    Attempt(AttemptId, Option<Arc<AttemptRow>>),
+    /// A node.
+    Node(NodeId, Option<Arc<NodeRow>>),
+    /// How far a node has got.
+    Progress(NodeId, Option<Progress>),
+    /// An order that is on its way.
+    Order(NodeId, Generation, Option<OrderRow>),
+    /// The newest event counted of one ledger.
+    Ledger(NodeId, LedgerId, Option<Sequence>),
+    /// A node that a job leaves alone.
+    Avoid(JobId, NodeId, Option<Avoid>),
+    /// A receipt, by the event that brought it.
+    Receipt(NodeId, LedgerId, Sequence, Option<Arc<Receipt>>),
+    /// A person.
+    User(String, Option<Arc<UserRow>>),
+    /// A token.
+    Token(TokenId, Option<Arc<TokenRow>>),
+    /// Five minutes of a node, by their beginning. Memory keeps only which was the last.
+    Bucket(NodeId, WallTime, Arc<BucketRow>),
+    /// Which five minutes of a node were the last to be kept. Not durable: it undoes `Bucket`.
+    LastBucket(NodeId, Option<WallTime>),
+    /// All five-minute rows that began before go.
+    ForgetBuckets(WallTime),
+    /// A line of the record. Memory keeps none.
+    Log(LogRow),
+    /// A node's connection. Not durable.
+    Link(NodeId, Option<Arc<Link>>),
+}
+
+impl Change {
+    /// True if the store has to keep it.
+    pub const fn is_durable(&self) -> bool {
+        !matches!(self, Self::Link(..) | Self::LastBucket(..) | Self::Avoid(_, _, Some(Avoid::Until(_))))
+    }
+}
+
+impl State {
+    /// Applies one change and returns what undoes it; nothing for a line of the record.
+    ///
+    /// A change of a worker, attempt or order whose job or node does not exist is dropped: the loader sets such
+    /// rows aside before, and decisions never make them.
+    pub(crate) fn apply(&mut self, change: &Change) -> Option<Change> {
+        Some(match change {
+            Change::Job(id, row) => self.apply_job(*id, row.clone())?,
+            Change::Worker(job, worker, row) => self.apply_worker(*job, *worker, *row)?,
+            Change::Attempt(id, row) => self.apply_attempt(*id, row.clone()),
+            Change::Node(id, row) => self.apply_node(*id, row.clone())?,
+            Change::Progress(id, row) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::Progress(*id, Some(std::mem::replace(&mut node.progress, row.unwrap_or_default())))
+            }
+            Change::Order(id, generation, row) => {
+                let orders = &mut self.nodes.get_mut(id)?.orders;
+                Change::Order(*id, *generation, replace(orders, *generation, *row))
+            }
+            Change::Ledger(node, ledger, row) => {
+                Change::Ledger(*node, *ledger, replace(&mut self.ledgers, (*node, *ledger), *row))
+            }
+            Change::Avoid(job, node, row) => {
+                let avoid = &mut self.jobs.get_mut(job)?.avoid;
+                Change::Avoid(*job, *node, replace(avoid, *node, row.clone()))
+            }
+            Change::Receipt(node, ledger, sequence, row) => {
+                let old = replace(&mut self.receipts, (*node, *ledger, *sequence), row.clone());
+                Change::Receipt(*node, *ledger, *sequence, old)
+            }
+            Change::User(name, row) => {
+                Change::User(name.clone(), replace(&mut self.users, name.clone(), row.clone()))
+            }
+            Change::Token(id, row) => self.apply_token(id, row.clone()),
+            Change::Bucket(id, start, _) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::LastBucket(*id, node.last_bucket.replace(*start))
+            }
+            Change::LastBucket(id, start) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::LastBucket(*id, std::mem::replace(&mut node.last_bucket, *start))
+            }
+            Change::ForgetBuckets(_) | Change::Log(_) => return None,
+            Change::Link(id, row) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::Link(*id, std::mem::replace(&mut node.link, row.clone()))
+            }
+        })
+    }
+
+    fn apply_job(&mut self, id: JobId, row: Option<Arc<JobRow>>) -> Option<Change> {
+        let old = match row {
+            Some(row) => {
+                self.numbers.insert(row.number, id);
+                self.next_number = self.next_number.max(row.number + 1);
+                match self.jobs.get_mut(&id) {
+                    Some(job) => Some(std::mem::replace(&mut job.row, row)),
+                    None => {
+                        self.jobs.insert(id, Job::new(row));
+                        None
+                    }
+                }
+            }
+            None => {
+                let job = self.jobs.remove(&id)?;
+                self.numbers.remove(&job.row.number);
+                if self.next_number == job.row.number + 1 {
+                    self.next_number = job.row.number;
+                }
+                Some(job.row)
+            }
+        };
+        self.index_waiting(id);
+        Some(Change::Job(id, old))
+    }
+
+    fn apply_worker(&mut self, id: JobId, worker: u32, row: Option<WorkerRow>) -> Option<Change> {
+        let job = self.jobs.get_mut(&id)?;
+        let slot = job.workers.get_mut(usize::try_from(worker).ok()?)?;
+        let old = std::mem::replace(slot, row.unwrap_or_default());
+        let waits = |row: &WorkerRow| u32::from(row.stage == WorkerStage::Waiting);
+        job.waiting = job.waiting + waits(slot) - waits(&old);
+        self.index_waiting(id);
+        Some(Change::Worker(id, worker, (old != WorkerRow::default()).then_some(old)))
+    }
+
+    fn index_waiting(&mut self, id: JobId) {
+        let waits = self.jobs.get(&id).is_some_and(|job| job.row.stage.is_open() && job.waiting > 0);
+        if waits {
+            self.queue.insert(id);
+        } else {
+            self.queue.remove(&id);
+        }
+    }
+
+    fn apply_attempt(&mut self, id: AttemptId, row: Option<Arc<AttemptRow>>) -> Change {
+        let old = replace(&mut self.attempts, id, row.clone());
+        if let Some(old) = &old {
+            self.account(old, Books::remove);
+        }
+        if let Some(row) = &row {
+            self.account(row, Books::add);
+        }
+        match (&old, &row) {
+            (None, Some(row)) => {
+                if let Some(job) = self.jobs.get_mut(&row.job) {
+                    job.attempts.push(id);
+                }
+            }
+            (Some(old), None) => {
+                if let Some(job) = self.jobs.get_mut(&old.job) {
+                    job.attempts.retain(|attempt| *attempt != id);
+                }
+            }
+            _ => {}
+        }
+        Change::Attempt(id, old)
+    }
+
+    /// Counts an attempt on its node, or no longer.
+    fn account(&mut self, row: &AttemptRow, count: fn(&mut Books, &AttemptRow, &JobRow)) {
+        if !row.occupies() {
+            return;
+        }
+        if let (Some(node), Some(job)) = (self.nodes.get_mut(&row.node), self.jobs.get(&row.job)) {
+            count(&mut node.books, row, &job.row);
+        }
+    }
+
+    fn apply_node(&mut self, id: NodeId, row: Option<Arc<NodeRow>>) -> Option<Change> {
+        let old = match &row {
+            Some(row) => match self.nodes.get_mut(&id) {
+                Some(node) => Some(std::mem::replace(&mut node.row, Arc::clone(row))),
+                None => {
+                    self.nodes.insert(id, Node::new(Arc::clone(row)));
+                    None
+                }
+            },
+            None => Some(self.nodes.remove(&id)?.row),
+        };
+        let named = |row: &NodeRow| row.standing != Standing::Banned;
+        if let Some(old) = old.as_ref().filter(|old| named(old) && self.node_names.get(&old.name) == Some(&id)) {
+            self.node_names.remove(&old.name);
+        }
+        if let Some(row) = row.as_ref().filter(|row| named(row)) {
+            self.node_names.insert(row.name.clone(), id);
+        }
+        Some(Change::Node(id, old))
+    }
+
+    fn apply_token(&mut self, id: &TokenId, row: Option<Arc<TokenRow>>) -> Change {
+        if let Some(row) = &row {
+            self.secrets.insert(row.secret, id.clone());
+        }
+        let old = replace(&mut self.tokens, id.clone(), row.clone());
+        if let (Some(old), None) = (&old, &row) {
+            self.secrets.remove(&old.secret);
+        }
+        Change::Token(id.clone(), old)
+    }
+}
+
+fn replace<K: Ord, V>(
+    map: &mut std::collections::BTreeMap<K, V>,
+    key: K,
+    value: Option<V>,
+) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}

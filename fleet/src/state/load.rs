@@ -1,0 +1,124 @@
+//! From what a store holds to a state: rows that contradict each other are set aside by name, the rest loads.
+
+use std::sync::Arc;
+
+use loadline_model::{AttemptId, JobId, NodeId};
+
+use super::State;
+use super::change::Change;
+use super::command::Now;
+use super::rows::{AttemptRow, WorkerRow, WorkerStage};
+use super::tx::{Batch, Ids, Tx};
+
+/// What a store holds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The leader's term that begins now.
+    pub epoch: u64,
+    /// What the store is, for people.
+    pub note: String,
+    /// The highest job number ever given.
+    pub last_number: u64,
+    /// Every row, each as the change that puts it. Rows that others refer to come first.
+    pub rows: Vec<Change>,
+    /// What the store itself could not read.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A row that could not be used. It was moved out of its table and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The table and the key.
+    pub row: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl State {
+    /// Builds the state from what a store holds. Rows that refer to rows that are not there come back: the
+    /// store is to set them aside too.
+    pub fn load(loaded: Loaded) -> (Self, Vec<(Change, String)>) {
+        let Loaded { epoch, note, last_number, rows, set_aside } = loaded;
+        let mut state = Self { epoch, next_number: last_number + 1, ..Self::default() };
+        let mut dangling = Vec::new();
+        for change in rows {
+            match state.refers_to_nothing(&change) {
+                Some(why) => dangling.push((change, why)),
+                None => {
+                    state.apply(&change);
+                }
+            }
+        }
+        let aside = set_aside.len() + dangling.len();
+        state.store_note = if aside == 0 { note } else { format!("{note}, {aside} rows set aside") };
+        state.unplanned = true;
+        (state, dangling)
+    }
+
+    fn refers_to_nothing(&self, change: &Change) -> Option<String> {
+        let job = |id: &JobId| (!self.jobs.contains_key(id)).then(|| format!("its job {id} is not there"));
+        let node = |id: &NodeId| (!self.nodes.contains_key(id)).then(|| format!("its node {id} is not there"));
+        let attempt =
+            |id: &AttemptId| (!self.attempts.contains_key(id)).then(|| format!("its attempt {id} is not there"));
+        match change {
+            Change::Attempt(_, Some(row)) => job(&row.job).or_else(|| node(&row.node)).or_else(|| {
+                let known = self.jobs.get(&row.job).and_then(|job| job.worker(row.worker));
+                known.is_none().then(|| format!("its job has no worker {}", row.worker))
+            }),
+            Change::Worker(id, worker, _) => job(id)
+                .or_else(|| {
+                    let known = self.jobs.get(id).and_then(|job| job.worker(*worker));
+                    known.is_none().then(|| format!("its job has no worker {worker}"))
+                })
+                ,
+            Change::Order(id, _, Some(order)) => node(id).or_else(|| attempt(&order.attempt)),
+            Change::Progress(id, _) | Change::LastBucket(id, _) => node(id),
+            Change::Avoid(id, other, _) => job(id).or_else(|| node(other)),
+            _ => None,
+        }
+    }
+
+    /// Makes the state whole again after rows were set aside, as one more batch of changes.
+    pub fn repair(&mut self, now: Now, ids: &mut dyn Ids, batch: &mut Batch) {
+        Tx { state: self, now, ids, batch }.repair();
+    }
+}
+
+impl Tx<'_> {
+    fn repair(&mut self) {
+        let jobs: Vec<JobId> = self.state.jobs.keys().copied().collect();
+        for id in jobs {
+            let Some(job) = self.state.jobs.get(&id) else { continue };
+            let attempts: Vec<Arc<AttemptRow>> =
+                job.attempts.iter().filter_map(|id| self.state.attempts.get(id)).cloned().collect();
+            for (index, worker) in (0u32..).zip(job.workers.clone()) {
+                self.repair_worker(id, index, worker, &attempts);
+            }
+        }
+    }
+
+    /// A worker without its row follows from its newest attempt, so that nothing runs twice. One whose attempt
+    /// cannot be read has failed: whether it ran, and where, nobody knows.
+    fn repair_worker(&mut self, job: JobId, index: u32, worker: WorkerRow, attempts: &[Arc<AttemptRow>]) {
+        let newest = attempts.iter().filter(|row| row.worker == index).max_by_key(|row| row.number);
+        match (worker.stage, newest) {
+            (WorkerStage::Waiting, Some(row)) if worker == WorkerRow::default() => {
+                let active = WorkerRow {
+                    attempts: row.number,
+                    retries_used: 0,
+                    stage: WorkerStage::Active(row.id),
+                };
+                self.log("worker_repaired", "fleet", job, index);
+                self.put_worker(job, index, active);
+                if let Some(ended) = row.ended() {
+                    self.worker_ended(row, ended);
+                }
+            }
+            (WorkerStage::Active(id), _) if !self.state.attempts.contains_key(&id) => {
+                self.log("attempt_unreadable", "fleet", job, id);
+                self.lost_record(job, index, worker);
+            }
+            _ => {}
+        }
+    }
+}

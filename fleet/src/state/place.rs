@@ -1,0 +1,191 @@
+//! Placement's eyes and hands: the snapshot and the queue it decides on, and its plan carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use loadline_model::{Amounts, AttemptPhase, Tier, WallTime};
+use loadline_placement::{
+    Assignment, Avoided, Line, Node as Candidate, NodeState, Policy, QueueEntry, Snapshot, Wanted, Why,
+};
+
+use super::command::{JobRef, Now};
+use super::node_types::LendMode;
+use super::refused::Refused;
+use super::rows::{AttemptRow, AttemptStage, Avoid, OrderWhat, Standing, WorkerRow, WorkerStage};
+use super::tx::Tx;
+use super::view::{BlockingReason, Explanation, NodeCondition};
+use super::{Job, Node, State};
+
+impl State {
+    fn snapshot(&self, now: Now) -> Snapshot {
+        let nodes = self.nodes.values().filter(|node| node.row.standing != Standing::Forgotten);
+        Snapshot { nodes: nodes.map(|node| self.candidate(node, now)).collect() }
+    }
+
+    fn candidate(&self, node: &Node, now: Now) -> Candidate {
+        let state = match self.condition(node, now) {
+            NodeCondition::Ready if self.is_connected(node, now) => NodeState::Ready,
+            NodeCondition::Ready | NodeCondition::Suspect => NodeState::Suspect,
+            NodeCondition::Lost | NodeCondition::Forgotten => NodeState::Lost,
+            NodeCondition::Draining => NodeState::Draining,
+            NodeCondition::NeverSeen => NodeState::NeverSeen,
+            NodeCondition::Banned => NodeState::Banned,
+        };
+        let inventory = node.row.inventory.as_deref();
+        Candidate {
+            id: node.row.id,
+            name: node.row.name.clone(),
+            pool: node.row.pool.clone(),
+            state,
+            lending: inventory.is_some_and(|inventory| inventory.mode == LendMode::Enforce),
+            line: line(node),
+            exclusive_cpus: inventory.is_some_and(|inventory| inventory.exclusive_cpus),
+            allow_teams: inventory.map(|inventory| inventory.allow_teams.clone()).unwrap_or_default(),
+            held: node.books.held,
+        }
+    }
+
+    fn entry(&self, job: &Job, now: Now) -> QueueEntry {
+        let (mut missing, mut present) = (Vec::new(), 0);
+        for (index, worker) in (0u32..).zip(&job.workers) {
+            match worker.stage {
+                WorkerStage::Waiting => missing.push(index),
+                WorkerStage::Active(_) | WorkerStage::Succeeded => present += 1,
+                WorkerStage::Failed(_) | WorkerStage::Dropped => {}
+            }
+        }
+        let (mut excluded, mut avoided) = (Vec::new(), Vec::new());
+        for (node, avoid) in &job.avoid {
+            match avoid {
+                Avoid::ForGood => excluded.push(*node),
+                Avoid::Until(until) if *until > now.mono => {
+                    let until = now.wall.plus(until.minus(now.mono));
+                    avoided.push(Avoided { node: *node, until });
+                }
+                Avoid::Until(_) => {}
+            }
+        }
+        QueueEntry {
+            job: job.row.id,
+            tier: job.row.spec.tier,
+            submitted_at: queue_time(job),
+            request: job.row.spec.worker,
+            wanted: Wanted::new(job.row.spec.workers, present, missing),
+            user: job.row.user.clone(),
+            team: job.row.team.clone(),
+            nodes: job.row.spec.nodes.clone(),
+            excluded,
+            avoided,
+        }
+    }
+
+    /// Why a job waits.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn explain(&self, job: JobRef, now: Now) -> Result<Explanation, Refused> {
+        let job = self.find_job(job)?;
+        let summary = self.summary(job);
+        if !self.queue.contains(&job.row.id) {
+            return Ok(Explanation { summary, reasons: Vec::new(), change: String::new(), nodes_considered: 0 });
+        }
+        let why = loadline_placement::explain(&self.snapshot(now), &self.entry(job, now), now.wall);
+        Ok(explanation(summary, &why))
+    }
+}
+
+/// Jobs queue in the order of their numbers, whatever the wall clock did meanwhile.
+fn queue_time(job: &Job) -> WallTime {
+    WallTime(i64::try_from(job.row.number).unwrap_or(i64::MAX))
+}
+
+fn explanation(summary: super::JobSummary, why: &Why) -> Explanation {
+    let reasons = why.reasons.iter().map(|reason| BlockingReason {
+        code: reason.code.word().to_owned(),
+        sentence: reason.sentence.clone(),
+        nodes: reason.nodes,
+        examples: reason.examples.clone(),
+    });
+    Explanation {
+        summary,
+        reasons: reasons.collect(),
+        change: why.advice(),
+        nodes_considered: why.considered,
+    }
+}
+
+/// Both lines. Before the first sample the line of now is unknown, so burst gets nothing.
+fn line(node: &Node) -> Line {
+    let Some(inventory) = node.row.inventory.as_deref() else {
+        return Line::default();
+    };
+    let now = node.pulse.samples.back().map_or_else(Amounts::default, |sample| Amounts {
+        cpu: sample.cpu.now,
+        memory: sample.memory.now,
+        gpus: inventory.line.gpus,
+    });
+    Line { firm: inventory.line, now, whole_cpus: inventory.line_whole_cpus }
+}
+
+impl Tx<'_> {
+    /// Places what waits, if anything changed since it was last tried.
+    pub(crate) fn place(&mut self) {
+        if !std::mem::take(&mut self.state.unplanned) {
+            return;
+        }
+        self.state.whys.clear();
+        if self.state.queue.is_empty() {
+            return;
+        }
+        let snapshot = self.state.snapshot(self.now);
+        let jobs = self.state.queue.iter().filter_map(|id| self.state.jobs.get(id));
+        let queue: Vec<QueueEntry> = jobs.map(|job| self.state.entry(job, self.now)).collect();
+        let (plan, report) = loadline_placement::plan(&snapshot, &queue, &Policy::default(), self.now.wall);
+        #[cfg(debug_assertions)]
+        check(&snapshot, &queue, &plan, self.now.wall);
+        for assignment in &plan.assignments {
+            self.assign(assignment);
+        }
+        let whys: BTreeMap<_, _> =
+            report.waiting.into_iter().map(|waiting| (waiting.job, waiting.why)).collect();
+        self.state.whys = whys;
+        self.state.unplanned = plan.more;
+    }
+
+    fn assign(&mut self, Assignment { job: id, worker: index, node }: &Assignment) {
+        let Some(job) = self.state.jobs.get(id) else { return };
+        let Some(worker) = job.worker(*index) else { return };
+        let number = job.row.number;
+        let attempt = self.ids.attempt(self.now);
+        let Some(on) = self.state.nodes.get(node) else { return };
+        let row = AttemptRow {
+            id: attempt,
+            job: *id,
+            worker: *index,
+            number: worker.attempts + 1,
+            node: *node,
+            generation: on.progress.generation.next(),
+            assigned_at: self.now.wall,
+            running_at: None,
+            site: None,
+            stage: AttemptStage::Live(AttemptPhase::Assigned),
+            stop: None,
+        };
+        self.log("assigned", "fleet", format_args!("{number}.{index}"), attempt);
+        self.put_attempt(row);
+        let stage = WorkerStage::Active(attempt);
+        self.put_worker(*id, *index, WorkerRow { attempts: worker.attempts + 1, stage, ..worker });
+        self.order(*node, attempt, OrderWhat::Start);
+    }
+}
+
+#[cfg(debug_assertions)]
+fn check(snapshot: &Snapshot, queue: &[QueueEntry], plan: &loadline_placement::Plan, now: WallTime) {
+    let found = loadline_placement::check::violations(snapshot, queue, plan, now);
+    assert!(found.is_empty(), "placement broke its own rules: {found:?}");
+}
+
+/// The tier's word in one phrase of a table.
+pub(crate) fn phrase(why: Option<&Arc<Why>>, tier: Tier) -> String {
+    why.map_or_else(|| format!("its turn in the {} queue", tier.word()), |why| why.phrase())
+}

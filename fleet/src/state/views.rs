@@ -1,0 +1,299 @@
+//! The views of the state, made from its rows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use loadline_model::{AttemptId, AttemptPhase, JobPhase, NodeId};
+
+use super::change::Change;
+use super::command::{JobRef, Now};
+use super::node_types::{Receipt, Reported};
+use super::order::{Order, OrderKind, Start};
+use super::place::phrase;
+use super::refused::Refused;
+use super::rows::{AttemptRow, JobStage, OrderRow, OrderWhat, Standing};
+use super::view::{
+    AttemptView, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeSummary,
+    NodeWorker,
+};
+use super::{Generation, Job, Node, State};
+use crate::trust::{Directory, Person};
+
+/// So many receipts of a node are shown.
+const RECEIPTS_SHOWN: usize = 100;
+
+impl State {
+    pub(crate) fn find_job(&self, job: JobRef) -> Result<&Job, Refused> {
+        let id = match job {
+            JobRef::Id(id) => Some(id),
+            JobRef::Number(number) => self.numbers.get(&number).copied(),
+        };
+        id.and_then(|id| self.jobs.get(&id)).ok_or_else(|| {
+            Refused::JobUnknown(match job {
+                JobRef::Id(id) => id.to_string(),
+                JobRef::Number(number) => number.to_string(),
+            })
+        })
+    }
+
+    /// Jobs, newest first; `all` also those that are done.
+    pub fn jobs(&self, all: bool) -> Vec<JobSummary> {
+        let newest_first = self.numbers.values().rev().filter_map(|id| self.jobs.get(id));
+        newest_first
+            .filter(|job| all || !matches!(job.row.stage, JobStage::Done(..)))
+            .map(|job| self.summary(job))
+            .collect()
+    }
+
+    pub(crate) fn summary(&self, job: &Job) -> JobSummary {
+        let row = &job.row;
+        let (phase, ended_at, exit_code) = match row.stage {
+            JobStage::Queued => (JobPhase::Queued, None, None),
+            JobStage::Running | JobStage::Ending(_) => (JobPhase::Running, None, None),
+            JobStage::Done(verdict, at) => {
+                (JobPhase::Done(verdict.outcome), Some(at), Some(verdict.exit_code))
+            }
+        };
+        let runs = |id: &&AttemptId| {
+            let attempt = self.attempts.get(id);
+            attempt.is_some_and(|attempt| {
+                let phase = attempt.phase();
+                matches!(phase, AttemptPhase::Running | AttemptPhase::Squeezed | AttemptPhase::Stopping)
+            })
+        };
+        let running = job.attempts.iter().filter(runs).count();
+        let waits = self.queue.contains(&row.id);
+        JobSummary {
+            id: row.id,
+            number: row.number,
+            name: row.spec.name.clone(),
+            user: row.user.clone(),
+            team: row.team.clone(),
+            tier: row.spec.tier,
+            phase,
+            workers_max: row.spec.workers.max(),
+            workers_running: u32::try_from(running).unwrap_or(u32::MAX),
+            submitted_at: row.submitted_at,
+            started_at: row.started_at,
+            ended_at,
+            exit_code,
+            waiting_for: if waits { phrase(self.whys.get(&row.id), row.spec.tier) } else { String::new() },
+        }
+    }
+
+    /// One job with everything.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn job(&self, job: JobRef, now: Now) -> Result<JobDetail, Refused> {
+        let job = self.find_job(job)?;
+        let attempts = job.attempts.iter().filter_map(|id| self.attempts.get(id));
+        let ids: BTreeSet<AttemptId> = job.attempts.iter().copied().collect();
+        let about = |receipt: &&Arc<Receipt>| receipt.attempt.is_some_and(|id| ids.contains(&id));
+        let mut receipts: Vec<Receipt> =
+            self.receipts.values().filter(about).map(|receipt| Receipt::clone(receipt)).collect();
+        receipts.sort_by_key(|receipt| receipt.at);
+        Ok(JobDetail {
+            summary: self.summary(job),
+            spec: Arc::clone(&job.row.spec),
+            attempts: attempts.map(|row| self.attempt_view(row, now)).collect(),
+            receipts,
+        })
+    }
+
+    fn attempt_view(&self, row: &AttemptRow, now: Now) -> AttemptView {
+        let node = self.nodes.get(&row.node);
+        let silent = node.is_none_or(|node| {
+            let condition = self.condition(node, now);
+            !matches!(condition, NodeCondition::Ready | NodeCondition::Draining)
+        });
+        AttemptView {
+            id: row.id,
+            worker: row.worker,
+            number: row.number,
+            node: row.node,
+            node_name: node.map(|node| node.row.name.clone()).unwrap_or_default(),
+            phase: row.phase(),
+            site: row.site.clone(),
+            ended: row.ended().cloned(),
+            assigned_at: row.assigned_at,
+            running_at: row.running_at,
+            node_silent: silent && row.occupies(),
+        }
+    }
+
+    /// The jobs that a batch changed, each with its changed attempts.
+    pub fn job_changes(&self, changes: &[Change], now: Now) -> Vec<JobChange> {
+        let mut touched: Vec<(super::JobId, Vec<AttemptId>)> = Vec::new();
+        for change in changes {
+            let (job, attempt) = match change {
+                Change::Job(job, Some(_)) => (*job, None),
+                Change::Attempt(id, Some(row)) => (row.job, Some(*id)),
+                _ => continue,
+            };
+            let index = touched.iter().position(|(other, _)| *other == job).unwrap_or_else(|| {
+                touched.push((job, Vec::new()));
+                touched.len() - 1
+            });
+            let changed = &mut touched[index].1;
+            changed.extend(attempt.filter(|id| !changed.contains(id)));
+        }
+        let made = touched.into_iter().filter_map(|(job, attempts)| {
+            let job = self.jobs.get(&job)?;
+            let rows = attempts.iter().filter_map(|id| self.attempts.get(id));
+            let changed = rows.map(|row| self.attempt_view(row, now)).collect();
+            Some(JobChange { summary: self.summary(job), changed })
+        });
+        made.collect()
+    }
+
+    /// The orders for a node that are not known to be in its ledger, after a generation.
+    pub fn orders(&self, id: NodeId, after: Generation) -> Vec<Order> {
+        let Some(node) = self.nodes.get(&id) else { return Vec::new() };
+        let later = node.orders.range(after.next()..);
+        later.filter_map(|(generation, row)| self.order_of(id, *generation, row)).collect()
+    }
+
+    fn order_of(&self, node: NodeId, generation: Generation, order: &OrderRow) -> Option<Order> {
+        let OrderRow { epoch, issued_at, attempt, what } = *order;
+        let what = match what {
+            OrderWhat::Stop(stop) => OrderKind::Stop(stop),
+            OrderWhat::Start => {
+                let row = self.attempts.get(&attempt)?;
+                let job = &self.jobs.get(&row.job)?.row;
+                OrderKind::Start(Box::new(Start {
+                    job: job.id,
+                    job_number: job.number,
+                    worker: row.worker,
+                    attempt_number: row.number,
+                    user: job.user.clone(),
+                    unix_account: job.unix_account.clone(),
+                    team: job.team.clone(),
+                    spec: Arc::clone(&job.spec),
+                }))
+            }
+        };
+        Some(Order { node, epoch, generation, issued_at, attempt, what })
+    }
+
+    /// All nodes, by name; banned ones last.
+    pub fn nodes(&self, now: Now) -> Vec<NodeSummary> {
+        let mut nodes: Vec<&Node> = self.nodes.values().collect();
+        nodes.sort_by_key(|node| (node.row.standing == Standing::Banned, &node.row.name, node.row.id));
+        nodes.into_iter().map(|node| self.node_summary(node, now)).collect()
+    }
+
+    pub(crate) fn node_summary(&self, node: &Node, now: Now) -> NodeSummary {
+        let orphans = node.link.as_ref().map_or(0, |link| link.orphans.len());
+        NodeSummary {
+            id: node.row.id,
+            name: node.row.name.clone(),
+            pool: node.row.pool.clone(),
+            condition: self.condition(node, now),
+            last_seen: node.pulse.heard_at.or(node.progress.last_seen),
+            inventory: node.row.inventory.clone(),
+            sample: node.pulse.samples.back().copied(),
+            workers: u32::try_from(node.books.attempts.len()).unwrap_or(u32::MAX),
+            orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
+            assigned: node.books.held.total(),
+            version: node.row.version.clone(),
+        }
+    }
+
+    /// One node with everything.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, name: &str, now: Now) -> Result<NodeDetail, Refused> {
+        let id = self.node_named(name)?;
+        let node = self.nodes.get(&id).ok_or_else(|| Refused::NodeUnknown(name.to_owned()))?;
+        let rows = node.books.attempts.iter().filter_map(|id| self.attempts.get(id));
+        let mut workers: Vec<NodeWorker> = rows.map(|row| self.node_worker(row)).collect();
+        let orphans = node.link.iter().flat_map(|link| &link.orphans);
+        workers.extend(orphans.map(|state| NodeWorker {
+            label: state.attempt.unit_name(),
+            user: String::new(),
+            state: state.clone(),
+        }));
+        let mut receipts: Vec<Receipt> = self
+            .receipts
+            .iter()
+            .filter(|((node, _, _), _)| *node == id)
+            .map(|(_, receipt)| (**receipt).clone())
+            .collect();
+        receipts.sort_by_key(|receipt| receipt.at);
+        let shown = receipts.split_off(receipts.len().saturating_sub(RECEIPTS_SHOWN));
+        Ok(NodeDetail { summary: self.node_summary(node, now), workers, receipts: shown })
+    }
+
+    fn node_worker(&self, row: &AttemptRow) -> NodeWorker {
+        let job = self.jobs.get(&row.job);
+        NodeWorker {
+            label: job.map_or_else(String::new, |job| format!("{}.{}", job.row.number, row.worker)),
+            user: job.map(|job| job.row.user.clone()).unwrap_or_default(),
+            state: Reported {
+                attempt: row.id,
+                job: Some(row.job),
+                phase: row.phase(),
+                site: row.site.clone(),
+                ended: row.ended().cloned(),
+                orphan: false,
+            },
+        }
+    }
+
+    /// The name of a node.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node_name(&self, id: NodeId) -> Result<String, Refused> {
+        let node = self.nodes.get(&id).ok_or_else(|| Refused::NodeUnknown(id.to_string()))?;
+        Ok(node.row.name.clone())
+    }
+
+    /// The fleet in one line.
+    pub fn status(&self, now: Now) -> FleetStatus {
+        let conditions: Vec<NodeCondition> =
+            self.nodes.values().map(|node| self.condition(node, now)).collect();
+        let nodes = |wanted: &[NodeCondition]| {
+            let count = conditions.iter().filter(|condition| wanted.contains(condition)).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        let jobs = |wanted: fn(&JobStage) -> bool| {
+            let count = self.jobs.values().filter(|job| wanted(&job.row.stage)).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        FleetStatus {
+            epoch: self.epoch,
+            nodes_ready: nodes(&[NodeCondition::Ready, NodeCondition::Draining]),
+            nodes_silent: nodes(&[NodeCondition::Suspect, NodeCondition::Lost]),
+            jobs_queued: jobs(|stage| *stage == JobStage::Queued),
+            jobs_running: jobs(|stage| matches!(stage, JobStage::Running | JobStage::Ending(_))),
+            store: self.store_note.clone(),
+        }
+    }
+
+    /// The people and bans that trust checks.
+    pub fn directory(&self) -> Directory {
+        let person = |(name, row): (&String, &Arc<super::rows::UserRow>)| {
+            let person = Person {
+                role: row.role,
+                unix_account: row.unix_account.clone(),
+                team: row.team.clone(),
+                banned: row.banned,
+            };
+            (name.clone(), person)
+        };
+        let banned = self.nodes.values().filter(|node| node.row.standing == Standing::Banned);
+        Directory {
+            people: self.users.iter().map(person).collect(),
+            banned_nodes: banned.map(|node| node.row.id).collect(),
+        }
+    }
+
+    /// True if the job is done: nobody needs to watch it any more.
+    pub fn is_done(&self, id: super::JobId) -> bool {
+        let job = self.jobs.get(&id);
+        job.is_none_or(|job| matches!(job.row.stage, JobStage::Done(..)))
+    }
+}

@@ -55,9 +55,7 @@ pub use view::{
 
 use held::Books;
 use link::{Pulse, Steady};
-use rows::{
-    AttemptRow, Avoid, JobRow, NodeRow, OrderRow, Progress, TokenRow, UserRow, WorkerRow,
-};
+use rows::{AttemptRow, Avoid, JobRow, NodeRow, OrderRow, Progress, TokenRow, UserRow, WorkerRow};
 
 /// Everything a fleet knows. Read it through its views; only the writer changes it.
 #[derive(Debug, Default)]
@@ -90,7 +88,7 @@ pub struct State {
 
 /// A job with everything that belongs to it.
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     row: Arc<JobRow>,
     workers: Vec<WorkerRow>,
     /// How many of the workers wait.
@@ -104,7 +102,13 @@ impl Job {
     fn new(row: Arc<JobRow>) -> Self {
         let count = row.spec.workers.max();
         let workers = (0..count).map(|_| WorkerRow::default()).collect();
-        Self { row, workers, waiting: count, attempts: Vec::new(), avoid: BTreeMap::new() }
+        Self {
+            row,
+            workers,
+            waiting: count,
+            attempts: Vec::new(),
+            avoid: BTreeMap::new(),
+        }
     }
 
     fn worker(&self, index: u32) -> Option<WorkerRow> {
@@ -114,7 +118,7 @@ impl Job {
 
 /// A node with everything that belongs to it.
 #[derive(Debug)]
-struct Node {
+pub(crate) struct Node {
     row: Arc<NodeRow>,
     progress: Progress,
     orders: BTreeMap<Generation, OrderRow>,

@@ -2,6 +2,7 @@
 //!
 //! Reading is `TryFrom` or a `read_…` function with a typed error, writing is `From` or a `write_…` function.
 
+pub(crate) mod blob;
 mod error;
 mod job;
 mod node;

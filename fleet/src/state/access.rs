@@ -32,7 +32,11 @@ impl Tx<'_> {
             return Err(Refused::TokenLife(NODE_TOKEN_LIFE.0 / 60_000_000));
         }
         let life = if life.is_zero() { NODE_TOKEN_LIFE } else { life };
-        let pool = if pool.is_empty() { POOL_DEFAULT.to_owned() } else { pool };
+        let pool = if pool.is_empty() {
+            POOL_DEFAULT.to_owned()
+        } else {
+            pool
+        };
         Ok(self.create_token(by, token, secret, TokenFor::Node { name, pool }, life))
     }
 
@@ -44,7 +48,11 @@ impl Tx<'_> {
         user: String,
         life: Span,
     ) -> Result<Reply, Refused> {
-        let row = self.state.users.get(&user).ok_or_else(|| Refused::UserUnknown(user.clone()))?;
+        let row = self
+            .state
+            .users
+            .get(&user)
+            .ok_or_else(|| Refused::UserUnknown(user.clone()))?;
         if row.banned {
             return Err(Refused::UserBanned(user));
         }
@@ -68,7 +76,11 @@ impl Tx<'_> {
     }
 
     pub(crate) fn revoke_token(&mut self, by: &str, id: TokenId) -> Result<Reply, Refused> {
-        let row = self.state.tokens.get(&id).ok_or_else(|| Refused::TokenUnknown(id.0.clone()))?;
+        let row = self
+            .state
+            .tokens
+            .get(&id)
+            .ok_or_else(|| Refused::TokenUnknown(id.0.clone()))?;
         let row = Arc::clone(row);
         if row.stage == TokenStage::Open {
             self.log("token_revoked", by, &id.0, "");
@@ -101,9 +113,16 @@ impl Tx<'_> {
             return Err(Refused::TokenInvalid);
         }
         self.stage_token(&token, TokenStage::Used(self.now.wall));
-        let known = self.state.node_names.get(name).and_then(|id| self.state.nodes.get(id));
+        let known = self
+            .state
+            .node_names
+            .get(name)
+            .and_then(|id| self.state.nodes.get(id));
         let row = match known {
-            Some(node) => NodeRow { pool: pool.clone(), ..(*node.row).clone() },
+            Some(node) => NodeRow {
+                pool: pool.clone(),
+                ..(*node.row).clone()
+            },
             None => NodeRow {
                 id: self.ids.node(self.now),
                 name: name.clone(),
@@ -119,9 +138,18 @@ impl Tx<'_> {
         self.log("node_joined", name, id, &token.id.0);
         self.put_node(row);
         if fresh {
-            self.put_progress(id, Progress { generation: Generation(0), ..Progress::default() });
+            self.put_progress(
+                id,
+                Progress {
+                    generation: Generation(0),
+                    ..Progress::default()
+                },
+            );
         }
-        Ok(Reply::Joined { node: id, pool: pool.clone() })
+        Ok(Reply::Joined {
+            node: id,
+            pool: pool.clone(),
+        })
     }
 
     pub(crate) fn redeem_login_token(&mut self, secret: &Sha256) -> Result<Reply, Refused> {
@@ -129,7 +157,12 @@ impl Tx<'_> {
         let TokenFor::User(name) = &token.whom else {
             return Err(Refused::TokenInvalid);
         };
-        let user = self.state.users.get(name).filter(|user| !user.banned).ok_or(Refused::TokenInvalid)?;
+        let user = self
+            .state
+            .users
+            .get(name)
+            .filter(|user| !user.banned)
+            .ok_or(Refused::TokenInvalid)?;
         let view = user_view(user);
         self.stage_token(&token, TokenStage::Used(self.now.wall));
         self.log("logged_in", name, name, &token.id.0);
@@ -147,17 +180,35 @@ impl Tx<'_> {
         if self.state.users.contains_key(&name) {
             return Err(Refused::UserExists(name));
         }
-        let unix_account = if unix_account.is_empty() { name.clone() } else { unix_account };
+        let unix_account = if unix_account.is_empty() {
+            name.clone()
+        } else {
+            unix_account
+        };
         let created_at = self.now.wall;
         self.log("user_added", by, &name, role.word());
-        Ok(self.put_user(UserRow { name, role, unix_account, team, banned: false, created_at }))
+        Ok(self.put_user(UserRow {
+            name,
+            role,
+            unix_account,
+            team,
+            banned: false,
+            created_at,
+        }))
     }
 
     pub(crate) fn ban_user(&mut self, by: &str, name: &str, banned: bool) -> Result<Reply, Refused> {
         let users = &self.state.users;
-        let row = Arc::clone(users.get(name).ok_or_else(|| Refused::UserUnknown(name.to_owned()))?);
+        let row = Arc::clone(
+            users
+                .get(name)
+                .ok_or_else(|| Refused::UserUnknown(name.to_owned()))?,
+        );
         let admin = |user: &UserRow| user.role == Role::Admin && !user.banned;
-        let others = users.values().filter(|user| admin(user) && user.name != name).count();
+        let others = users
+            .values()
+            .filter(|user| admin(user) && user.name != name)
+            .count();
         if banned && admin(&row) && others == 0 {
             return Err(Refused::LastAdmin(name.to_owned()));
         }
@@ -165,7 +216,10 @@ impl Tx<'_> {
             return Ok(Reply::User(user_view(&row)));
         }
         self.log(if banned { "user_banned" } else { "user_unbanned" }, by, name, "");
-        Ok(self.put_user(UserRow { banned, ..(*row).clone() }))
+        Ok(self.put_user(UserRow {
+            banned,
+            ..(*row).clone()
+        }))
     }
 
     fn put_user(&mut self, row: UserRow) -> Reply {
@@ -203,7 +257,14 @@ fn token_view(row: &TokenRow, now: Now) -> TokenView {
         TokenFor::Node { name, pool } => (true, name.clone(), pool.clone()),
         TokenFor::User(name) => (false, name.clone(), String::new()),
     };
-    TokenView { id: row.id.clone(), for_node, bound_to, pool, expires: row.expires, state: token_state(row, now) }
+    TokenView {
+        id: row.id.clone(),
+        for_node,
+        bound_to,
+        pool,
+        expires: row.expires,
+        state: token_state(row, now),
+    }
 }
 
 fn user_view(row: &UserRow) -> UserView {

@@ -15,7 +15,12 @@ use super::tx::Tx;
 impl Tx<'_> {
     /// A node says where an attempt stands.
     pub(crate) fn reported(&mut self, node: NodeId, report: &Reported, at: WallTime) {
-        let known = self.state.attempts.get(&report.attempt).filter(|row| row.node == node).cloned();
+        let known = self
+            .state
+            .attempts
+            .get(&report.attempt)
+            .filter(|row| row.node == node)
+            .cloned();
         let Some(row) = known else {
             self.orphan(node, report);
             return;
@@ -26,8 +31,14 @@ impl Tx<'_> {
                 self.order_stop(row.id, StopReason::NodeLost);
             }
             (AttemptStage::GivenUp(verdict), _) => {
-                let peaks = report.ended.as_ref().map_or(Peaks::default(), |ended| ended.peaks);
-                let verdict = Ended { peaks, ..verdict.clone() };
+                let peaks = report
+                    .ended
+                    .as_ref()
+                    .map_or(Peaks::default(), |ended| ended.peaks);
+                let verdict = Ended {
+                    peaks,
+                    ..verdict.clone()
+                };
                 self.over(&row, verdict);
             }
             (AttemptStage::Live(_), AttemptPhase::Ended) => {
@@ -63,7 +74,10 @@ impl Tx<'_> {
     /// Nothing of the attempt runs any more. If it counted, its worker goes on from here.
     pub(crate) fn over(&mut self, row: &AttemptRow, ended: Ended) {
         self.log("attempt", "node", row.id, ended.reason);
-        self.put_attempt(AttemptRow { stage: AttemptStage::Ended(ended.clone()), ..row.clone() });
+        self.put_attempt(AttemptRow {
+            stage: AttemptStage::Ended(ended.clone()),
+            ..row.clone()
+        });
         self.withdraw_orders(row.node, row.id);
         if !matches!(ended.reason, EndReason::Refused { .. }) && row.is_live() {
             self.started(row.job, None);
@@ -80,28 +94,56 @@ impl Tx<'_> {
             detail: detail.to_owned(),
         };
         self.log("attempt", "fleet", row.id, EndReason::NodeLost);
-        self.put_attempt(AttemptRow { stage: AttemptStage::GivenUp(ended.clone()), ..row.clone() });
+        self.put_attempt(AttemptRow {
+            stage: AttemptStage::GivenUp(ended.clone()),
+            ..row.clone()
+        });
         self.order_stop(row.id, StopReason::NodeLost);
         self.worker_ended(row, &ended);
     }
 
     /// Orders an attempt to stop, once.
     pub(crate) fn order_stop(&mut self, id: AttemptId, why: StopReason) {
-        let Some(row) = self.state.attempts.get(&id).cloned().filter(|row| row.stop.is_none()) else { return };
-        let Some(node) = self.state.nodes.get(&row.node) else { return };
+        let Some(row) = self
+            .state
+            .attempts
+            .get(&id)
+            .cloned()
+            .filter(|row| row.stop.is_none())
+        else {
+            return;
+        };
+        let Some(node) = self.state.nodes.get(&row.node) else {
+            return;
+        };
         if node.row.standing == Standing::Banned {
             return;
         }
-        let grace = self.state.jobs.get(&row.job).map(|job| job.row.spec.grace).unwrap_or_default();
+        let grace = self
+            .state
+            .jobs
+            .get(&row.job)
+            .map(|job| job.row.spec.grace)
+            .unwrap_or_default();
         self.order(row.node, id, OrderWhat::Stop(Stop { why, grace }));
-        self.put_attempt(AttemptRow { stop: Some(why), ..(*row).clone() });
+        self.put_attempt(AttemptRow {
+            stop: Some(why),
+            ..(*row).clone()
+        });
     }
 
     /// Makes the next order of a node.
     pub(crate) fn order(&mut self, node: NodeId, attempt: AttemptId, what: OrderWhat) {
-        let Some(mut progress) = self.state.nodes.get(&node).map(|node| node.progress) else { return };
+        let Some(mut progress) = self.state.nodes.get(&node).map(|node| node.progress) else {
+            return;
+        };
         progress.generation = progress.generation.next();
-        let row = OrderRow { epoch: self.state.epoch, issued_at: self.now.wall, attempt, what };
+        let row = OrderRow {
+            epoch: self.state.epoch,
+            issued_at: self.now.wall,
+            attempt,
+            what,
+        };
         self.put(Change::Order(node, progress.generation, Some(row)));
         self.put_progress(node, progress);
     }
@@ -121,14 +163,26 @@ impl Tx<'_> {
 
     /// Something runs, or ran, that the fleet knows nothing of: shown with its node and left alone.
     fn orphan(&mut self, node: NodeId, report: &Reported) {
-        let Some(link) = self.state.nodes.get(&node).and_then(|node| node.link.clone()) else { return };
-        let mut orphans: Vec<Reported> =
-            link.orphans.iter().filter(|other| other.attempt != report.attempt).cloned().collect();
+        let Some(link) = self.state.nodes.get(&node).and_then(|node| node.link.clone()) else {
+            return;
+        };
+        let mut orphans: Vec<Reported> = link
+            .orphans
+            .iter()
+            .filter(|other| other.attempt != report.attempt)
+            .cloned()
+            .collect();
         if report.phase != AttemptPhase::Ended {
             orphans.push(report.clone());
         }
         if orphans != link.orphans {
-            self.put_link(node, Link { orphans, ..(*link).clone() });
+            self.put_link(
+                node,
+                Link {
+                    orphans,
+                    ..(*link).clone()
+                },
+            );
         }
     }
 }

@@ -59,7 +59,10 @@ pub enum Change {
 impl Change {
     /// True if the store has to keep it.
     pub const fn is_durable(&self) -> bool {
-        !matches!(self, Self::Link(..) | Self::LastBucket(..) | Self::Avoid(_, _, Some(Avoid::Until(_))))
+        !matches!(
+            self,
+            Self::Link(..) | Self::LastBucket(..) | Self::Avoid(_, _, Some(Avoid { until: Some(_), .. }))
+        )
     }
 }
 
@@ -76,7 +79,10 @@ impl State {
             Change::Node(id, row) => self.apply_node(*id, row.clone())?,
             Change::Progress(id, row) => {
                 let node = self.nodes.get_mut(id)?;
-                Change::Progress(*id, Some(std::mem::replace(&mut node.progress, row.unwrap_or_default())))
+                Change::Progress(
+                    *id,
+                    Some(std::mem::replace(&mut node.progress, row.unwrap_or_default())),
+                )
             }
             Change::Order(id, generation, row) => {
                 let orders = &mut self.nodes.get_mut(id)?.orders;
@@ -146,11 +152,18 @@ impl State {
         let waits = |row: &WorkerRow| u32::from(row.stage == WorkerStage::Waiting);
         job.waiting = job.waiting + waits(slot) - waits(&old);
         self.index_waiting(id);
-        Some(Change::Worker(id, worker, (old != WorkerRow::default()).then_some(old)))
+        Some(Change::Worker(
+            id,
+            worker,
+            (old != WorkerRow::default()).then_some(old),
+        ))
     }
 
     fn index_waiting(&mut self, id: JobId) {
-        let waits = self.jobs.get(&id).is_some_and(|job| job.row.stage.is_open() && job.waiting > 0);
+        let waits = self
+            .jobs
+            .get(&id)
+            .is_some_and(|job| job.row.stage.is_open() && job.waiting > 0);
         if waits {
             self.queue.insert(id);
         } else {
@@ -204,7 +217,10 @@ impl State {
             None => Some(self.nodes.remove(&id)?.row),
         };
         let named = |row: &NodeRow| row.standing != Standing::Banned;
-        if let Some(old) = old.as_ref().filter(|old| named(old) && self.node_names.get(&old.name) == Some(&id)) {
+        if let Some(old) = old
+            .as_ref()
+            .filter(|old| named(old) && self.node_names.get(&old.name) == Some(&id))
+        {
             self.node_names.remove(&old.name);
         }
         if let Some(row) = row.as_ref().filter(|row| named(row)) {
@@ -225,11 +241,7 @@ impl State {
     }
 }
 
-fn replace<K: Ord, V>(
-    map: &mut std::collections::BTreeMap<K, V>,
-    key: K,
-    value: Option<V>,
-) -> Option<V> {
+fn replace<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
     match value {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),

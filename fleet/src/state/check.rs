@@ -30,13 +30,26 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
             found.push(format!("job {number}: {what}"));
         }
     };
-    let waiting = job.workers.iter().filter(|worker| worker.stage == WorkerStage::Waiting).count();
+    let waiting = job
+        .workers
+        .iter()
+        .filter(|worker| worker.stage == WorkerStage::Waiting)
+        .count();
     let active = |worker: &&super::WorkerRow| matches!(worker.stage, WorkerStage::Active(_));
     let active = job.workers.iter().filter(active).count();
-    expect(usize::try_from(job.waiting) == Ok(waiting), "its waiting workers are miscounted");
+    expect(
+        usize::try_from(job.waiting) == Ok(waiting),
+        "its waiting workers are miscounted",
+    );
     let queued = state.queue.contains(&job.row.id);
-    expect(queued == (job.row.stage.is_open() && waiting > 0), "the queue does not follow from its workers");
-    expect(job.row.stage.is_open() || waiting == 0, "a worker waits although the job ends");
+    expect(
+        queued == (job.row.stage.is_open() && waiting > 0),
+        "the queue does not follow from its workers",
+    );
+    expect(
+        job.row.stage.is_open() || waiting == 0,
+        "a worker waits although the job ends",
+    );
     match job.row.stage {
         JobStage::Done(..) => expect(active == 0, "an attempt counts although the job is done"),
         JobStage::Ending(_) => expect(active > 0, "nothing counts any more, but the job is not done"),
@@ -44,12 +57,26 @@ fn check_job(state: &State, job: &Job, found: &mut Vec<String>) {
     }
     for (index, worker) in (0u32..).zip(&job.workers) {
         let of_worker = |row: &&&std::sync::Arc<AttemptRow>| row.worker == index;
-        let rows: Vec<_> = job.attempts.iter().filter_map(|id| state.attempts.get(id)).collect();
+        let rows: Vec<_> = job
+            .attempts
+            .iter()
+            .filter_map(|id| state.attempts.get(id))
+            .collect();
         let rows: Vec<_> = rows.iter().filter(of_worker).collect();
         let counted = u32::try_from(rows.len());
-        expect(counted == Ok(worker.attempts), "a worker's attempts are miscounted");
-        expect(worker.retries_used <= job.row.spec.retries, "a worker used more retries than it has");
-        let live: Vec<_> = rows.iter().filter(|row| row.is_live()).map(|row| row.id).collect();
+        expect(
+            counted == Ok(worker.attempts),
+            "a worker's attempts are miscounted",
+        );
+        expect(
+            worker.retries_used <= job.row.spec.retries,
+            "a worker used more retries than it has",
+        );
+        let live: Vec<_> = rows
+            .iter()
+            .filter(|row| row.is_live())
+            .map(|row| row.id)
+            .collect();
         match worker.stage {
             WorkerStage::Active(id) => expect(live == [id], "not exactly one attempt counts for a worker"),
             _ => expect(live.is_empty(), "an attempt is live that counts for no worker"),
@@ -63,25 +90,42 @@ fn check_attempt(state: &State, row: &AttemptRow, found: &mut Vec<String>) {
             found.push(format!("attempt {}: {what}", row.id));
         }
     };
-    let listed = state.jobs.get(&row.job).is_some_and(|job| job.attempts.contains(&row.id));
+    let listed = state
+        .jobs
+        .get(&row.job)
+        .is_some_and(|job| job.attempts.contains(&row.id));
     expect(listed, "its job does not list it");
     let Some(node) = state.nodes.get(&row.node) else {
         expect(false, "its node is not there");
         return;
     };
-    expect(row.generation <= node.progress.generation, "its order was never made");
+    expect(
+        row.generation <= node.progress.generation,
+        "its order was never made",
+    );
     let banned = node.row.standing == Standing::Banned;
     if matches!(row.stage, AttemptStage::GivenUp(_)) {
-        expect(row.stop.is_some() || banned, "it was given up and nothing stops it");
+        expect(
+            row.stop.is_some() || banned,
+            "it was given up and nothing stops it",
+        );
     }
     let pending = |what: fn(OrderWhat) -> bool| {
-        node.orders.values().any(|order| order.attempt == row.id && what(order.what))
+        node.orders
+            .values()
+            .any(|order| order.attempt == row.id && what(order.what))
     };
     if row.occupies() && row.generation > node.progress.applied && !banned {
-        expect(pending(|what| what == OrderWhat::Start), "its start order is neither pending nor applied");
+        expect(
+            pending(|what| what == OrderWhat::Start),
+            "its start order is neither pending nor applied",
+        );
     }
     if !row.occupies() {
-        expect(!pending(|what| what == OrderWhat::Start), "it is over and would still be started");
+        expect(
+            !pending(|what| what == OrderWhat::Start),
+            "it is over and would still be started",
+        );
     }
 }
 
@@ -93,29 +137,53 @@ fn check_node(state: &State, node: &Node, found: &mut Vec<String>) {
         }
     };
     let mut books = Books::default();
-    for row in state.attempts.values().filter(|row| row.node == node.row.id && row.occupies()) {
+    for row in state
+        .attempts
+        .values()
+        .filter(|row| row.node == node.row.id && row.occupies())
+    {
         if let Some(job) = state.jobs.get(&row.job) {
             books.add(row, &job.row);
         }
     }
     expect(books == node.books, "its books do not follow from its attempts");
-    expect(node.progress.applied <= node.progress.generation, "it applied more than was ordered");
-    let past = node.orders.keys().any(|generation| *generation <= node.progress.applied);
+    expect(
+        node.progress.applied <= node.progress.generation,
+        "it applied more than was ordered",
+    );
+    let past = node
+        .orders
+        .keys()
+        .any(|generation| *generation <= node.progress.applied);
     expect(!past, "an order is pending that was applied");
-    let future = node.orders.keys().any(|generation| *generation > node.progress.generation);
+    let future = node
+        .orders
+        .keys()
+        .any(|generation| *generation > node.progress.generation);
     expect(!future, "an order is newer than the newest");
-    let unknown = node.orders.values().any(|order| !state.attempts.contains_key(&order.attempt));
+    let unknown = node
+        .orders
+        .values()
+        .any(|order| !state.attempts.contains_key(&order.attempt));
     expect(!unknown, "an order is about no attempt");
 }
 
 fn check_names(state: &State, found: &mut Vec<String>) {
     let mut names = BTreeSet::new();
-    for node in state.nodes.values().filter(|node| node.row.standing != Standing::Banned) {
+    for node in state
+        .nodes
+        .values()
+        .filter(|node| node.row.standing != Standing::Banned)
+    {
         if !names.insert(&node.row.name) {
             found.push(format!("two nodes are called {}", node.row.name));
         }
     }
-    let numbers: BTreeMap<u64, _> = state.jobs.values().map(|job| (job.row.number, job.row.id)).collect();
+    let numbers: BTreeMap<u64, _> = state
+        .jobs
+        .values()
+        .map(|job| (job.row.number, job.row.id))
+        .collect();
     if numbers != state.numbers {
         found.push("the numbers do not follow from the jobs".into());
     }

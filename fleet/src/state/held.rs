@@ -9,7 +9,7 @@ use super::rows::{AttemptRow, JobRow};
 
 /// What is on one node. Counted from rows only, so it can be counted again to check it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Books {
+pub(crate) struct Books {
     /// The attempts that may hold something.
     pub attempts: BTreeSet<AttemptId>,
     /// What they were promised.

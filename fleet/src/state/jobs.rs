@@ -25,9 +25,17 @@ impl Tx<'_> {
         if let Some(job) = self.state.jobs.get(&id) {
             let same = job.row.user == by && *job.row.spec == spec;
             let number = job.row.number;
-            return if same { Ok(Reply::Submitted { number, fresh: false }) } else { Err(Refused::JobConflict(id)) };
+            return if same {
+                Ok(Reply::Submitted { number, fresh: false })
+            } else {
+                Err(Refused::JobConflict(id))
+            };
         }
-        let user = self.state.users.get(by).ok_or_else(|| Refused::UserUnknown(by.to_owned()))?;
+        let user = self
+            .state
+            .users
+            .get(by)
+            .ok_or_else(|| Refused::UserUnknown(by.to_owned()))?;
         if user.banned {
             return Err(Refused::UserBanned(by.to_owned()));
         }
@@ -54,7 +62,13 @@ impl Tx<'_> {
         if open {
             self.log("job_cancelled", by, number, "");
             let exit_code = EndReason::Cancelled.exit_code();
-            self.wind_down(id, Verdict { outcome: JobOutcome::Cancelled, exit_code });
+            self.wind_down(
+                id,
+                Verdict {
+                    outcome: JobOutcome::Cancelled,
+                    exit_code,
+                },
+            );
         }
         let job = self.state.find_job(JobRef::Id(id))?;
         Ok(Reply::Job(Box::new(self.state.summary(job))))
@@ -63,11 +77,23 @@ impl Tx<'_> {
     /// Nothing new is placed, what runs is told to stop.
     fn wind_down(&mut self, id: JobId, verdict: Verdict) {
         self.stage_job(id, JobStage::Ending(verdict));
-        let workers = self.state.jobs.get(&id).map(|job| job.workers.clone()).unwrap_or_default();
+        let workers = self
+            .state
+            .jobs
+            .get(&id)
+            .map(|job| job.workers.clone())
+            .unwrap_or_default();
         for (index, worker) in (0u32..).zip(workers) {
             match worker.stage {
                 WorkerStage::Waiting => {
-                    self.put_worker(id, index, WorkerRow { stage: WorkerStage::Dropped, ..worker });
+                    self.put_worker(
+                        id,
+                        index,
+                        WorkerRow {
+                            stage: WorkerStage::Dropped,
+                            ..worker
+                        },
+                    );
                 }
                 WorkerStage::Active(attempt) => self.order_stop(attempt, StopReason::Cancelled),
                 WorkerStage::Succeeded | WorkerStage::Failed(_) | WorkerStage::Dropped => {}
@@ -77,37 +103,66 @@ impl Tx<'_> {
     }
 
     fn stage_job(&mut self, id: JobId, stage: JobStage) {
-        if let Some(row) = self.state.jobs.get(&id).map(|job| &job.row).filter(|row| row.stage != stage) {
-            self.put_job(JobRow { stage, ..(**row).clone() });
+        if let Some(row) = self
+            .state
+            .jobs
+            .get(&id)
+            .map(|job| &job.row)
+            .filter(|row| row.stage != stage)
+        {
+            self.put_job(JobRow {
+                stage,
+                ..(**row).clone()
+            });
         }
     }
 
     /// A worker of the job started.
     pub(crate) fn started(&mut self, id: JobId, ran_at: Option<WallTime>) {
-        let Some(row) = self.state.jobs.get(&id).map(|job| Arc::clone(&job.row)) else { return };
-        let stage = if row.stage == JobStage::Queued { JobStage::Running } else { row.stage };
+        let Some(row) = self.state.jobs.get(&id).map(|job| Arc::clone(&job.row)) else {
+            return;
+        };
+        let stage = if row.stage == JobStage::Queued {
+            JobStage::Running
+        } else {
+            row.stage
+        };
         let started_at = row.started_at.or(ran_at);
         if (stage, started_at) != (row.stage, row.started_at) {
-            self.put_job(JobRow { stage, started_at, ..(*row).clone() });
+            self.put_job(JobRow {
+                stage,
+                started_at,
+                ..(*row).clone()
+            });
         }
     }
 
     /// The attempt that counted for a worker is over: what becomes of the worker and its job.
     pub(crate) fn worker_ended(&mut self, attempt: &AttemptRow, ended: &Ended) {
-        let Some(job) = self.state.jobs.get(&attempt.job) else { return };
-        let Some(worker) = job.worker(attempt.worker) else { return };
+        let Some(job) = self.state.jobs.get(&attempt.job) else {
+            return;
+        };
+        let Some(worker) = job.worker(attempt.worker) else {
+            return;
+        };
         if worker.stage != WorkerStage::Active(attempt.id) {
             return;
         }
         let (open, retries) = (job.row.stage.is_open(), job.row.spec.retries);
         let next = after(worker, ended.reason, open, retries);
         self.put_worker(attempt.job, attempt.worker, next);
-        if let Some(avoid) = avoid_after(ended.reason, self.now.mono) {
+        if let Some(avoid) = avoid_after(ended, self.now.mono) {
             self.put(Change::Avoid(attempt.job, attempt.node, Some(avoid)));
         }
         match next.stage {
             WorkerStage::Failed(exit_code) if open => {
-                self.wind_down(attempt.job, Verdict { outcome: JobOutcome::Failed, exit_code });
+                self.wind_down(
+                    attempt.job,
+                    Verdict {
+                        outcome: JobOutcome::Failed,
+                        exit_code,
+                    },
+                );
             }
             _ => self.conclude(attempt.job),
         }
@@ -116,10 +171,27 @@ impl Tx<'_> {
     /// The attempt that counts for a worker cannot be read from the store: the worker, and so its job, failed.
     pub(crate) fn lost_record(&mut self, id: JobId, index: u32, worker: WorkerRow) {
         let exit_code = EndReason::NodeLost.exit_code();
-        self.put_worker(id, index, WorkerRow { stage: WorkerStage::Failed(exit_code), ..worker });
-        let open = self.state.jobs.get(&id).is_some_and(|job| job.row.stage.is_open());
+        self.put_worker(
+            id,
+            index,
+            WorkerRow {
+                stage: WorkerStage::Failed(exit_code),
+                ..worker
+            },
+        );
+        let open = self
+            .state
+            .jobs
+            .get(&id)
+            .is_some_and(|job| job.row.stage.is_open());
         if open {
-            self.wind_down(id, Verdict { outcome: JobOutcome::Failed, exit_code });
+            self.wind_down(
+                id,
+                Verdict {
+                    outcome: JobOutcome::Failed,
+                    exit_code,
+                },
+            );
         } else {
             self.conclude(id);
         }
@@ -128,16 +200,22 @@ impl Tx<'_> {
     /// Ends the job if nothing of it counts any more.
     fn conclude(&mut self, id: JobId) {
         self.drop_needless(id);
-        let Some(job) = self.state.jobs.get(&id) else { return };
+        let Some(job) = self.state.jobs.get(&id) else {
+            return;
+        };
         let over = |worker: &WorkerRow| {
-            matches!(worker.stage, WorkerStage::Succeeded | WorkerStage::Failed(_) | WorkerStage::Dropped)
+            matches!(
+                worker.stage,
+                WorkerStage::Succeeded | WorkerStage::Failed(_) | WorkerStage::Dropped
+            )
         };
         let verdict = match job.row.stage {
             JobStage::Done(..) => return,
             JobStage::Ending(verdict) => verdict,
-            JobStage::Queued | JobStage::Running => {
-                Verdict { outcome: JobOutcome::Succeeded, exit_code: 0 }
-            }
+            JobStage::Queued | JobStage::Running => Verdict {
+                outcome: JobOutcome::Succeeded,
+                exit_code: 0,
+            },
         };
         if job.workers.iter().all(over) {
             let number = job.row.number;
@@ -148,14 +226,28 @@ impl Tx<'_> {
 
     /// An elastic job whose workers begin to finish has no more work: those that never started are not needed.
     fn drop_needless(&mut self, id: JobId) {
-        let Some(job) = self.state.jobs.get(&id).filter(|job| job.row.stage.is_open()) else { return };
+        let Some(job) = self.state.jobs.get(&id).filter(|job| job.row.stage.is_open()) else {
+            return;
+        };
         let elastic = matches!(job.row.spec.workers, Workers::Elastic(_));
-        if !elastic || !job.workers.iter().any(|worker| worker.stage == WorkerStage::Succeeded) {
+        if !elastic
+            || !job
+                .workers
+                .iter()
+                .any(|worker| worker.stage == WorkerStage::Succeeded)
+        {
             return;
         }
         for (index, worker) in (0u32..).zip(job.workers.clone()) {
             if worker == WorkerRow::default() {
-                self.put_worker(id, index, WorkerRow { stage: WorkerStage::Dropped, ..worker });
+                self.put_worker(
+                    id,
+                    index,
+                    WorkerRow {
+                        stage: WorkerStage::Dropped,
+                        ..worker
+                    },
+                );
             }
         }
     }
@@ -177,19 +269,31 @@ fn after(worker: WorkerRow, reason: EndReason, open: bool, retries: u32) -> Work
         | EndReason::OutOfMemory
         | EndReason::TimeLimit
         | EndReason::StartFailed => {
-            if worker.retries_used < retries { (WorkerStage::Waiting, 1) } else { (failed, 0) }
+            if worker.retries_used < retries {
+                (WorkerStage::Waiting, 1)
+            } else {
+                (failed, 0)
+            }
         }
     };
-    WorkerRow { stage, retries_used: worker.retries_used + used, ..worker }
+    WorkerRow {
+        stage,
+        retries_used: worker.retries_used + used,
+        ..worker
+    }
 }
 
-fn avoid_after(reason: EndReason, mono: Span) -> Option<Avoid> {
-    match reason {
-        EndReason::Refused { for_good: true } => Some(Avoid::ForGood),
-        EndReason::Refused { for_good: false } => Some(Avoid::Until(mono.plus(REFUSED_PAUSE))),
-        EndReason::Evicted => Some(Avoid::Until(mono.plus(EVICTED_PAUSE))),
-        _ => None,
-    }
+fn avoid_after(ended: &Ended, mono: Span) -> Option<Avoid> {
+    let until = match ended.reason {
+        EndReason::Refused { for_good: true } => None,
+        EndReason::Refused { for_good: false } => Some(mono.plus(REFUSED_PAUSE)),
+        EndReason::Evicted => Some(mono.plus(EVICTED_PAUSE)),
+        _ => return None,
+    };
+    Some(Avoid {
+        until,
+        why: ended.detail.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -232,13 +336,20 @@ mod tests {
             (waiting, 1, WorkerStage::Failed(143)),
         ];
         for (reason, (with_retry, used, without)) in EVERY_REASON.into_iter().zip(table) {
-            let worker = WorkerRow { attempts: 1, retries_used: 0, stage: waiting };
+            let worker = WorkerRow {
+                attempts: 1,
+                retries_used: 0,
+                stage: waiting,
+            };
             let next = after(worker, reason, true, 1);
             assert_eq!((next.stage, next.retries_used), (with_retry, used), "{reason}");
             assert_eq!(after(worker, reason, true, 0).stage, without, "{reason}");
             let ending = after(worker, reason, false, 1).stage;
-            let expected =
-                if reason.is_success() { WorkerStage::Succeeded } else { WorkerStage::Dropped };
+            let expected = if reason.is_success() {
+                WorkerStage::Succeeded
+            } else {
+                WorkerStage::Dropped
+            };
             assert_eq!(ending, expected, "{reason}");
         }
     }

@@ -83,7 +83,11 @@ pub(crate) struct Steady {
 impl Steady {
     /// The steady time at a moment of the monotonic clock.
     pub(crate) fn at(&self, mono: Span) -> Span {
-        let since_tick = if self.standing { mono.minus(self.ticked) } else { Span::ZERO };
+        let since_tick = if self.standing {
+            mono.minus(self.ticked)
+        } else {
+            Span::ZERO
+        };
         mono.minus(self.frozen).minus(since_tick)
     }
 

@@ -7,7 +7,7 @@ use loadline_model::{AttemptId, JobId, NodeId};
 use super::State;
 use super::change::Change;
 use super::command::Now;
-use super::rows::{AttemptRow, WorkerRow, WorkerStage};
+use super::rows::{AttemptRow, OrderRow, OrderWhat, Standing, WorkerRow, WorkerStage};
 use super::tx::{Batch, Ids, Tx};
 
 /// What a store holds.
@@ -38,8 +38,18 @@ impl State {
     /// Builds the state from what a store holds. Rows that refer to rows that are not there come back: the
     /// store is to set them aside too.
     pub fn load(loaded: Loaded) -> (Self, Vec<(Change, String)>) {
-        let Loaded { epoch, note, last_number, rows, set_aside } = loaded;
-        let mut state = Self { epoch, next_number: last_number + 1, ..Self::default() };
+        let Loaded {
+            epoch,
+            note,
+            last_number,
+            rows,
+            set_aside,
+        } = loaded;
+        let mut state = Self {
+            epoch,
+            next_number: last_number + 1,
+            ..Self::default()
+        };
         let mut dangling = Vec::new();
         for change in rows {
             match state.refers_to_nothing(&change) {
@@ -50,27 +60,58 @@ impl State {
             }
         }
         let aside = set_aside.len() + dangling.len();
-        state.store_note = if aside == 0 { note } else { format!("{note}, {aside} rows set aside") };
+        state.store_note = if aside == 0 {
+            note
+        } else {
+            format!("{note}, {aside} rows set aside")
+        };
         state.unplanned = true;
         (state, dangling)
     }
 
+    /// The attempts that occupy a node.
+    pub(crate) fn attempts_on(&self, id: NodeId) -> Vec<Arc<AttemptRow>> {
+        let on_it = self
+            .nodes
+            .get(&id)
+            .into_iter()
+            .flat_map(|node| &node.books.attempts);
+        on_it
+            .filter_map(|attempt| self.attempts.get(attempt))
+            .cloned()
+            .collect()
+    }
+
+    fn pending(&self, id: NodeId, attempt: AttemptId) -> Vec<OrderWhat> {
+        let orders = self
+            .nodes
+            .get(&id)
+            .into_iter()
+            .flat_map(|node| node.orders.values());
+        orders
+            .filter(|order| order.attempt == attempt)
+            .map(|order| order.what)
+            .collect()
+    }
+
     fn refers_to_nothing(&self, change: &Change) -> Option<String> {
         let job = |id: &JobId| (!self.jobs.contains_key(id)).then(|| format!("its job {id} is not there"));
-        let node = |id: &NodeId| (!self.nodes.contains_key(id)).then(|| format!("its node {id} is not there"));
-        let attempt =
-            |id: &AttemptId| (!self.attempts.contains_key(id)).then(|| format!("its attempt {id} is not there"));
+        let node =
+            |id: &NodeId| (!self.nodes.contains_key(id)).then(|| format!("its node {id} is not there"));
+        let attempt = |id: &AttemptId| {
+            (!self.attempts.contains_key(id)).then(|| format!("its attempt {id} is not there"))
+        };
         match change {
             Change::Attempt(_, Some(row)) => job(&row.job).or_else(|| node(&row.node)).or_else(|| {
                 let known = self.jobs.get(&row.job).and_then(|job| job.worker(row.worker));
-                known.is_none().then(|| format!("its job has no worker {}", row.worker))
+                known
+                    .is_none()
+                    .then(|| format!("its job has no worker {}", row.worker))
             }),
-            Change::Worker(id, worker, _) => job(id)
-                .or_else(|| {
-                    let known = self.jobs.get(id).and_then(|job| job.worker(*worker));
-                    known.is_none().then(|| format!("its job has no worker {worker}"))
-                })
-                ,
+            Change::Worker(id, worker, _) => job(id).or_else(|| {
+                let known = self.jobs.get(id).and_then(|job| job.worker(*worker));
+                known.is_none().then(|| format!("its job has no worker {worker}"))
+            }),
             Change::Order(id, _, Some(order)) => node(id).or_else(|| attempt(&order.attempt)),
             Change::Progress(id, _) | Change::LastBucket(id, _) => node(id),
             Change::Avoid(id, other, _) => job(id).or_else(|| node(other)),
@@ -80,19 +121,80 @@ impl State {
 
     /// Makes the state whole again after rows were set aside, as one more batch of changes.
     pub fn repair(&mut self, now: Now, ids: &mut dyn Ids, batch: &mut Batch) {
-        Tx { state: self, now, ids, batch }.repair();
+        Tx {
+            state: self,
+            now,
+            ids,
+            batch,
+        }
+        .repair();
     }
 }
 
 impl Tx<'_> {
     fn repair(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
+        for id in nodes {
+            self.repair_orders(id);
+        }
         let jobs: Vec<JobId> = self.state.jobs.keys().copied().collect();
         for id in jobs {
-            let Some(job) = self.state.jobs.get(&id) else { continue };
-            let attempts: Vec<Arc<AttemptRow>> =
-                job.attempts.iter().filter_map(|id| self.state.attempts.get(id)).cloned().collect();
+            let Some(job) = self.state.jobs.get(&id) else {
+                continue;
+            };
+            let attempts: Vec<Arc<AttemptRow>> = job
+                .attempts
+                .iter()
+                .filter_map(|id| self.state.attempts.get(id))
+                .cloned()
+                .collect();
             for (index, worker) in (0u32..).zip(job.workers.clone()) {
                 self.repair_worker(id, index, worker, &attempts);
+            }
+        }
+    }
+
+    /// Generations never go back, and an attempt on its way has its orders: both follow from the attempts.
+    fn repair_orders(&mut self, id: NodeId) {
+        let Some(node) = self
+            .state
+            .nodes
+            .get(&id)
+            .filter(|node| node.row.standing != Standing::Banned)
+        else {
+            return;
+        };
+        let mut progress = node.progress;
+        let newest = node.orders.keys().next_back().copied().unwrap_or_default();
+        let of_attempts = self.state.attempts.values().filter(|row| row.node == id);
+        let generation = of_attempts
+            .map(|row| row.generation)
+            .max()
+            .unwrap_or_default()
+            .max(newest);
+        if progress.generation < generation {
+            progress.generation = generation;
+            self.put_progress(id, progress);
+        }
+        let on_it: Vec<Arc<AttemptRow>> = self.state.attempts_on(id);
+        for row in on_it {
+            let pending = self.state.pending(id, row.id);
+            if row.generation > progress.applied && !pending.contains(&OrderWhat::Start) {
+                let order = OrderRow {
+                    epoch: self.state.epoch,
+                    issued_at: row.assigned_at,
+                    attempt: row.id,
+                    what: OrderWhat::Start,
+                };
+                self.put(Change::Order(id, row.generation, Some(order)));
+            }
+            let stops = pending.iter().any(|what| matches!(what, OrderWhat::Stop(_)));
+            if let Some(why) = row.stop.filter(|_| !stops) {
+                self.put_attempt(AttemptRow {
+                    stop: None,
+                    ..(*row).clone()
+                });
+                self.order_stop(row.id, why);
             }
         }
     }
@@ -100,7 +202,10 @@ impl Tx<'_> {
     /// A worker without its row follows from its newest attempt, so that nothing runs twice. One whose attempt
     /// cannot be read has failed: whether it ran, and where, nobody knows.
     fn repair_worker(&mut self, job: JobId, index: u32, worker: WorkerRow, attempts: &[Arc<AttemptRow>]) {
-        let newest = attempts.iter().filter(|row| row.worker == index).max_by_key(|row| row.number);
+        let newest = attempts
+            .iter()
+            .filter(|row| row.worker == index)
+            .max_by_key(|row| row.number);
         match (worker.stage, newest) {
             (WorkerStage::Waiting, Some(row)) if worker == WorkerRow::default() => {
                 let active = WorkerRow {

@@ -159,4 +159,7 @@ pub struct Hello {
     pub inventory: Option<Inventory>,
     /// All attempts that are not ended.
     pub attempts: Vec<Reported>,
+    /// False: some attempts could not be understood and are left out above, so that nothing follows from what is
+    /// not there.
+    pub complete: bool,
 }

@@ -8,7 +8,7 @@ use super::change::Change;
 use super::command::{Now, Reply};
 use super::link::{LOST_AFTER, Link, SUSPECT_AFTER};
 use super::refused::Refused;
-use super::rows::{AttemptRow, NodeRow, Standing};
+use super::rows::{NodeRow, Standing};
 use super::tx::Tx;
 use super::view::NodeCondition;
 use super::{Node, State};
@@ -45,7 +45,10 @@ impl State {
     }
 
     pub(crate) fn node_named(&self, name: &str) -> Result<NodeId, Refused> {
-        self.node_names.get(name).copied().ok_or_else(|| Refused::NodeUnknown(name.to_owned()))
+        self.node_names
+            .get(name)
+            .copied()
+            .ok_or_else(|| Refused::NodeUnknown(name.to_owned()))
     }
 
     /// The name if it is free, else one that says whose it is.
@@ -56,7 +59,11 @@ impl State {
         let mut id = node.hex();
         id.truncate(8);
         let long = format!("{name}-{id}");
-        if self.node_names.contains_key(&long) { node.to_string() } else { long }
+        if self.node_names.contains_key(&long) {
+            node.to_string()
+        } else {
+            long
+        }
     }
 }
 
@@ -102,30 +109,26 @@ impl Tx<'_> {
         let row = Arc::clone(&self.node(id)?.row);
         if row.standing != standing {
             self.log(kind, by, &row.name, id);
-            self.put_node(NodeRow { standing, ..(*row).clone() });
+            self.put_node(NodeRow {
+                standing,
+                ..(*row).clone()
+            });
         }
         self.shown(id)
     }
 
     fn shown(&self, id: NodeId) -> Result<Reply, Refused> {
-        Ok(Reply::Node(Box::new(self.state.node_summary(self.node(id)?, self.now))))
+        Ok(Reply::Node(Box::new(
+            self.state.node_summary(self.node(id)?, self.now),
+        )))
     }
 
     fn give_up_all(&mut self, id: NodeId, which: impl Fn(OnNodeLost) -> bool, detail: &str) {
-        let on_it: Vec<Arc<AttemptRow>> = self
-            .state
-            .nodes
-            .get(&id)
-            .into_iter()
-            .flat_map(|node| &node.books.attempts)
-            .filter_map(|attempt| self.state.attempts.get(attempt))
-            .filter(|row| row.is_live())
-            .filter(|row| {
-                let job = self.state.jobs.get(&row.job);
-                job.is_some_and(|job| which(job.row.spec.on_node_lost))
-            })
-            .cloned()
-            .collect();
+        let mut on_it = self.state.attempts_on(id);
+        on_it.retain(|row| {
+            let job = self.state.jobs.get(&row.job);
+            row.is_live() && job.is_some_and(|job| which(job.row.spec.on_node_lost))
+        });
         for row in on_it {
             self.give_up(&row, detail);
         }
@@ -162,13 +165,21 @@ impl Tx<'_> {
     }
 
     fn notice_lost(&mut self, id: NodeId) {
-        let Some(node) = self.state.nodes.get(&id) else { return };
+        let Some(node) = self.state.nodes.get(&id) else {
+            return;
+        };
         let lost = self.state.condition(node, self.now) == NodeCondition::Lost;
         let link = node.link.clone().unwrap_or_default();
         if lost != link.lost {
             let name = node.row.name.clone();
             self.log(if lost { "node_lost" } else { "node_found" }, "fleet", name, id);
-            self.put_link(id, Link { lost, ..(*link).clone() });
+            self.put_link(
+                id,
+                Link {
+                    lost,
+                    ..(*link).clone()
+                },
+            );
         }
         if lost {
             let replaces = |choice| choice == OnNodeLost::Replace;

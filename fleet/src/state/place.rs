@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loadline_model::{Amounts, AttemptPhase, Tier, WallTime};
 use loadline_placement::{
-    Assignment, Avoided, Line, Node as Candidate, NodeState, Policy, QueueEntry, Snapshot, Wanted, Why,
+    Assignment, Line, Node as Candidate, NodeState, Policy, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
 
 use super::command::{JobRef, Now};
@@ -18,8 +18,13 @@ use super::{Job, Node, State};
 
 impl State {
     fn snapshot(&self, now: Now) -> Snapshot {
-        let nodes = self.nodes.values().filter(|node| node.row.standing != Standing::Forgotten);
-        Snapshot { nodes: nodes.map(|node| self.candidate(node, now)).collect() }
+        let nodes = self
+            .nodes
+            .values()
+            .filter(|node| node.row.standing != Standing::Forgotten);
+        Snapshot {
+            nodes: nodes.map(|node| self.candidate(node, now)).collect(),
+        }
     }
 
     fn candidate(&self, node: &Node, now: Now) -> Candidate {
@@ -40,7 +45,9 @@ impl State {
             lending: inventory.is_some_and(|inventory| inventory.mode == LendMode::Enforce),
             line: line(node),
             exclusive_cpus: inventory.is_some_and(|inventory| inventory.exclusive_cpus),
-            allow_teams: inventory.map(|inventory| inventory.allow_teams.clone()).unwrap_or_default(),
+            allow_teams: inventory
+                .map(|inventory| inventory.allow_teams.clone())
+                .unwrap_or_default(),
             held: node.books.held,
         }
     }
@@ -54,17 +61,17 @@ impl State {
                 WorkerStage::Failed(_) | WorkerStage::Dropped => {}
             }
         }
-        let (mut excluded, mut avoided) = (Vec::new(), Vec::new());
-        for (node, avoid) in &job.avoid {
-            match avoid {
-                Avoid::ForGood => excluded.push(*node),
-                Avoid::Until(until) if *until > now.mono => {
-                    let until = now.wall.plus(until.minus(now.mono));
-                    avoided.push(Avoided { node: *node, until });
-                }
-                Avoid::Until(_) => {}
-            }
-        }
+        // Placement reckons in wall time: a pause that is over by the monotonic clock is left out.
+        let holds = |avoid: &Avoid| avoid.until.is_none_or(|until| until > now.mono);
+        let refusals = job
+            .avoid
+            .iter()
+            .filter(|(_, avoid)| holds(avoid))
+            .map(|(node, avoid)| Refusal {
+                node: *node,
+                until: avoid.until.map(|until| now.wall.plus(until.minus(now.mono))),
+                why: avoid.why.clone(),
+            });
         QueueEntry {
             job: job.row.id,
             tier: job.row.spec.tier,
@@ -74,8 +81,7 @@ impl State {
             user: job.row.user.clone(),
             team: job.row.team.clone(),
             nodes: job.row.spec.nodes.clone(),
-            excluded,
-            avoided,
+            refusals: refusals.collect(),
         }
     }
 
@@ -87,7 +93,12 @@ impl State {
         let job = self.find_job(job)?;
         let summary = self.summary(job);
         if !self.queue.contains(&job.row.id) {
-            return Ok(Explanation { summary, reasons: Vec::new(), change: String::new(), nodes_considered: 0 });
+            return Ok(Explanation {
+                summary,
+                reasons: Vec::new(),
+                change: String::new(),
+                nodes_considered: 0,
+            });
         }
         let why = loadline_placement::explain(&self.snapshot(now), &self.entry(job, now), now.wall);
         Ok(explanation(summary, &why))
@@ -119,12 +130,20 @@ fn line(node: &Node) -> Line {
     let Some(inventory) = node.row.inventory.as_deref() else {
         return Line::default();
     };
-    let now = node.pulse.samples.back().map_or_else(Amounts::default, |sample| Amounts {
-        cpu: sample.cpu.now,
-        memory: sample.memory.now,
-        gpus: inventory.line.gpus,
-    });
-    Line { firm: inventory.line, now, whole_cpus: inventory.line_whole_cpus }
+    let now = node
+        .pulse
+        .samples
+        .back()
+        .map_or_else(Amounts::default, |sample| Amounts {
+            cpu: sample.cpu.now,
+            memory: sample.memory.now,
+            gpus: inventory.line.gpus,
+        });
+    Line {
+        firm: inventory.line,
+        now,
+        whole_cpus: inventory.line_whole_cpus,
+    }
 }
 
 impl Tx<'_> {
@@ -146,18 +165,32 @@ impl Tx<'_> {
         for assignment in &plan.assignments {
             self.assign(assignment);
         }
-        let whys: BTreeMap<_, _> =
-            report.waiting.into_iter().map(|waiting| (waiting.job, waiting.why)).collect();
+        let whys: BTreeMap<_, _> = report
+            .waiting
+            .into_iter()
+            .map(|waiting| (waiting.job, waiting.why))
+            .collect();
         self.state.whys = whys;
         self.state.unplanned = plan.more;
     }
 
-    fn assign(&mut self, Assignment { job: id, worker: index, node }: &Assignment) {
-        let Some(job) = self.state.jobs.get(id) else { return };
+    fn assign(
+        &mut self,
+        Assignment {
+            job: id,
+            worker: index,
+            node,
+        }: &Assignment,
+    ) {
+        let Some(job) = self.state.jobs.get(id) else {
+            return;
+        };
         let Some(worker) = job.worker(*index) else { return };
         let number = job.row.number;
         let attempt = self.ids.attempt(self.now);
-        let Some(on) = self.state.nodes.get(node) else { return };
+        let Some(on) = self.state.nodes.get(node) else {
+            return;
+        };
         let row = AttemptRow {
             id: attempt,
             job: *id,
@@ -174,7 +207,15 @@ impl Tx<'_> {
         self.log("assigned", "fleet", format_args!("{number}.{index}"), attempt);
         self.put_attempt(row);
         let stage = WorkerStage::Active(attempt);
-        self.put_worker(*id, *index, WorkerRow { attempts: worker.attempts + 1, stage, ..worker });
+        self.put_worker(
+            *id,
+            *index,
+            WorkerRow {
+                attempts: worker.attempts + 1,
+                stage,
+                ..worker
+            },
+        );
         self.order(*node, attempt, OrderWhat::Start);
     }
 }
@@ -187,5 +228,8 @@ fn check(snapshot: &Snapshot, queue: &[QueueEntry], plan: &loadline_placement::P
 
 /// The tier's word in one phrase of a table.
 pub(crate) fn phrase(why: Option<&Arc<Why>>, tier: Tier) -> String {
-    why.map_or_else(|| format!("its turn in the {} queue", tier.word()), |why| why.phrase())
+    why.map_or_else(
+        || format!("its turn in the {} queue", tier.word()),
+        |why| why.phrase(),
+    )
 }

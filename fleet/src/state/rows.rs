@@ -288,11 +288,11 @@ pub struct TokenRow {
 
 /// A node that a job leaves alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Avoid {
-    /// The node refused it for good: durable.
-    ForGood,
-    /// Until this moment of the monotonic clock: forgotten when fleetd restarts.
-    Until(Span),
+pub struct Avoid {
+    /// Until this moment of the monotonic clock, and forgotten when fleetd restarts; none: for good, and durable.
+    pub until: Option<Span>,
+    /// The node's own words.
+    pub why: String,
 }
 
 /// The mean, the most and the 99th percentile of one figure.
@@ -348,4 +348,3 @@ pub struct LogRow {
     /// What else there is to say.
     pub detail: String,
 }
-

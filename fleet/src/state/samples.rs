@@ -19,7 +19,9 @@ const FORGET_EVERY: Span = Span::from_secs(3600);
 
 impl Tx<'_> {
     pub(crate) fn measured(&mut self, id: NodeId, sample: NodeSample) {
-        let Some(node) = self.state.nodes.get_mut(&id) else { return };
+        let Some(node) = self.state.nodes.get_mut(&id) else {
+            return;
+        };
         let before = node.pulse.samples.back().copied();
         let moved = before.is_none_or(|before| lines(&before) != lines(&sample));
         let ended = before.map(|before| bucket_start(before.at)).filter(|ended| {
@@ -49,7 +51,12 @@ impl Tx<'_> {
 }
 
 fn lines(sample: &NodeSample) -> [u64; 4] {
-    [sample.cpu.now.0, sample.cpu.firm.0, sample.memory.now.0, sample.memory.firm.0]
+    [
+        sample.cpu.now.0,
+        sample.cpu.firm.0,
+        sample.memory.now.0,
+        sample.memory.firm.0,
+    ]
 }
 
 fn bucket_start(at: WallTime) -> WallTime {
@@ -85,12 +92,19 @@ fn stat(mut values: Vec<u64>) -> Stat {
     values.sort_unstable();
     let count = values.len();
     let sum: u128 = values.iter().map(|value| u128::from(*value)).sum();
-    let mean = u128::try_from(count).ok().and_then(|count| sum.checked_div(count)).unwrap_or(0);
+    let mean = u128::try_from(count)
+        .ok()
+        .and_then(|count| sum.checked_div(count))
+        .unwrap_or(0);
     let rank = (count * 99).div_ceil(100);
     Stat {
         mean: u64::try_from(mean).unwrap_or(u64::MAX),
         max: values.last().copied().unwrap_or(0),
-        p99: rank.checked_sub(1).and_then(|index| values.get(index)).copied().unwrap_or(0),
+        p99: rank
+            .checked_sub(1)
+            .and_then(|index| values.get(index))
+            .copied()
+            .unwrap_or(0),
     }
 }
 
@@ -101,7 +115,14 @@ mod tests {
     #[test]
     fn the_percentile_is_the_nearest_rank() {
         // Of 1..=200 the 99 % rank is 198; of a hundred values the 99th; of sixty the last.
-        assert_eq!(stat((1..=200).rev().collect()), Stat { mean: 100, max: 200, p99: 198 });
+        assert_eq!(
+            stat((1..=200).rev().collect()),
+            Stat {
+                mean: 100,
+                max: 200,
+                p99: 198
+            }
+        );
         assert_eq!(stat((1..=100).collect()).p99, 99);
         assert_eq!(stat((1..=60).collect()).p99, 60);
         assert_eq!(stat(Vec::new()), Stat::default());

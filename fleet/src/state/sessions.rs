@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, Ended, EndReason, Generation, LedgerId, NodeId, NodeSample, Peaks, Sequence, Span,
+    AttemptId, EndReason, Ended, Generation, LedgerId, NodeId, NodeSample, Peaks, Sequence, Span,
 };
 
 use super::change::Change;
@@ -42,7 +42,13 @@ impl Tx<'_> {
                 last_seen: Some(self.now.wall),
             },
         );
-        self.put_link(id, Link { session: Some(session), ..Link::default() });
+        self.put_link(
+            id,
+            Link {
+                session: Some(session),
+                ..Link::default()
+            },
+        );
         self.hear(id);
         if new_ledger {
             self.log("ledger_new", id.to_string().as_str(), id, hello.ledger);
@@ -55,7 +61,11 @@ impl Tx<'_> {
         self.withdraw_needless(id);
         self.begin_sweep(&hello, new_ledger);
         let acked = self.acked(id, hello.ledger);
-        Ok(Reply::Welcome { session, epoch: self.state.epoch, acked })
+        Ok(Reply::Welcome {
+            session,
+            epoch: self.state.epoch,
+            acked,
+        })
     }
 
     /// Makes sure the node is in the books. One with a good certificate that the store does not know is a node
@@ -85,7 +95,11 @@ impl Tx<'_> {
             Some(new) if row.inventory.as_deref() != Some(new) => Some(Arc::new(new.clone())),
             _ => row.inventory.clone(),
         };
-        let standing = if row.standing == Standing::Forgotten { Standing::Member } else { row.standing };
+        let standing = if row.standing == Standing::Forgotten {
+            Standing::Member
+        } else {
+            row.standing
+        };
         let next = NodeRow {
             version: hello.version.clone(),
             boot_id: hello.boot_id.clone(),
@@ -100,7 +114,11 @@ impl Tx<'_> {
     }
 
     fn acked(&self, node: NodeId, ledger: LedgerId) -> Sequence {
-        self.state.ledgers.get(&(node, ledger)).copied().unwrap_or_default()
+        self.state
+            .ledgers
+            .get(&(node, ledger))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Orders in the node's ledger need no sending any more.
@@ -121,7 +139,9 @@ impl Tx<'_> {
     /// An attempt that was never started on its node, and is not wanted any more, is taken back: starting it only
     /// to stop it would run the command for a moment.
     fn withdraw_needless(&mut self, id: NodeId) {
-        let Some(node) = self.state.nodes.get(&id) else { return };
+        let Some(node) = self.state.nodes.get(&id) else {
+            return;
+        };
         let unstarted: Vec<AttemptId> = node
             .orders
             .values()
@@ -129,7 +149,9 @@ impl Tx<'_> {
             .map(|order| order.attempt)
             .collect();
         for attempt in unstarted {
-            let Some(row) = self.state.attempts.get(&attempt).cloned() else { continue };
+            let Some(row) = self.state.attempts.get(&attempt).cloned() else {
+                continue;
+            };
             if row.stop.is_none() && row.is_live() {
                 continue;
             }
@@ -145,15 +167,22 @@ impl Tx<'_> {
 
     /// Which attempts should be on the node and were not named.
     fn begin_sweep(&mut self, hello: &Hello, new_ledger: bool) {
-        let Some(node) = self.state.nodes.get(&hello.node) else { return };
+        let Some(node) = self.state.nodes.get(&hello.node) else {
+            return;
+        };
         let named: BTreeSet<AttemptId> = hello.attempts.iter().map(|report| report.attempt).collect();
         let told = |id: &AttemptId| {
             let row = self.state.attempts.get(id);
             new_ledger || row.is_some_and(|row| row.generation <= hello.applied)
         };
-        let missing: BTreeSet<AttemptId> =
-            node.books.attempts.difference(&named).copied().filter(told).collect();
-        if missing.is_empty() {
+        let missing: BTreeSet<AttemptId> = node
+            .books
+            .attempts
+            .difference(&named)
+            .copied()
+            .filter(told)
+            .collect();
+        if missing.is_empty() || !hello.complete {
             return;
         }
         let acked = self.acked(hello.node, hello.ledger);
@@ -161,16 +190,33 @@ impl Tx<'_> {
             self.sweep(&missing);
             return;
         }
-        let sweep = Some(Sweep { due: hello.last_sequence, since: self.now.mono, missing });
-        if let Some(link) = self.state.nodes.get(&hello.node).and_then(|node| node.link.clone()) {
-            self.put_link(hello.node, Link { sweep, ..(*link).clone() });
+        let sweep = Some(Sweep {
+            due: hello.last_sequence,
+            since: self.now.mono,
+            missing,
+        });
+        if let Some(link) = self
+            .state
+            .nodes
+            .get(&hello.node)
+            .and_then(|node| node.link.clone())
+        {
+            self.put_link(
+                hello.node,
+                Link {
+                    sweep,
+                    ..(*link).clone()
+                },
+            );
         }
     }
 
     /// These attempts are neither on their node nor explained by it.
     fn sweep(&mut self, missing: &BTreeSet<AttemptId>) {
         for id in missing {
-            let Some(row) = self.state.attempts.get(id).cloned().filter(|row| row.occupies()) else { continue };
+            let Some(row) = self.state.attempts.get(id).cloned().filter(|row| row.occupies()) else {
+                continue;
+            };
             let ended = row.ended().cloned().unwrap_or_else(|| Ended {
                 reason: EndReason::NodeLost,
                 at: self.now.wall,
@@ -191,10 +237,18 @@ impl Tx<'_> {
         else {
             return;
         };
-        let Some(sweep) = link.sweep.as_ref().filter(|_| link.session.is_some()) else { return };
+        let Some(sweep) = link.sweep.as_ref().filter(|_| link.session.is_some()) else {
+            return;
+        };
         let waited = self.now.mono.minus(sweep.since) >= SWEEP_AFTER;
         if self.acked(id, ledger) >= sweep.due || waited {
-            self.put_link(id, Link { sweep: None, ..(*link).clone() });
+            self.put_link(
+                id,
+                Link {
+                    sweep: None,
+                    ..(*link).clone()
+                },
+            );
             self.sweep(&sweep.missing);
         }
     }
@@ -204,8 +258,17 @@ impl Tx<'_> {
         let Some(link) = node.link.clone().filter(|link| link.session == Some(session)) else {
             return Ok(Reply::Done);
         };
-        let progress = Progress { last_seen: node.pulse.heard_at.or(node.progress.last_seen), ..node.progress };
-        self.put_link(id, Link { session: None, ..(*link).clone() });
+        let progress = Progress {
+            last_seen: node.pulse.heard_at.or(node.progress.last_seen),
+            ..node.progress
+        };
+        self.put_link(
+            id,
+            Link {
+                session: None,
+                ..(*link).clone()
+            },
+        );
         self.put_progress(id, progress);
         Ok(Reply::Done)
     }
@@ -218,7 +281,10 @@ impl Tx<'_> {
     ) -> Result<Reply, Refused> {
         let row = Arc::clone(&self.node(id)?.row);
         if let Some(new) = inventory.filter(|new| row.inventory.as_deref() != Some(new)) {
-            self.put_node(NodeRow { inventory: Some(Arc::new(new)), ..(*row).clone() });
+            self.put_node(NodeRow {
+                inventory: Some(Arc::new(new)),
+                ..(*row).clone()
+            });
         }
         if let Some(sample) = sample {
             self.measured(id, sample);
@@ -238,7 +304,11 @@ impl Tx<'_> {
     }
 
     pub(crate) fn events(&mut self, id: NodeId, events: Vec<Event>) -> Result<Reply, Refused> {
-        let current = self.node(id)?.progress.ledger.unwrap_or_else(|| LedgerId::from_uuid(uuid::Uuid::nil()));
+        let current = self
+            .node(id)?
+            .progress
+            .ledger
+            .unwrap_or_else(|| LedgerId::from_uuid(uuid::Uuid::nil()));
         let ledger = events.last().map_or(current, |event| event.ledger);
         for event in events {
             let known = self.acked(id, event.ledger);
@@ -248,17 +318,31 @@ impl Tx<'_> {
             if event.sequence > known.next() {
                 let first = known.next();
                 let last = event.sequence.0 - 1;
-                self.log("events_missing", &id.to_string(), event.ledger, format!("{first}-{last}"));
+                self.log(
+                    "events_missing",
+                    &id.to_string(),
+                    event.ledger,
+                    format!("{first}-{last}"),
+                );
             }
             self.put(Change::Ledger(id, event.ledger, Some(event.sequence)));
             self.happened(id, event);
         }
         self.sweep_due(id);
-        Ok(Reply::Acked { ledger, sequence: self.acked(id, ledger) })
+        Ok(Reply::Acked {
+            ledger,
+            sequence: self.acked(id, ledger),
+        })
     }
 
     fn happened(&mut self, id: NodeId, event: Event) {
-        let Event { ledger, sequence, boot_id: _, at, what } = event;
+        let Event {
+            ledger,
+            sequence,
+            boot_id: _,
+            at,
+            what,
+        } = event;
         match what {
             Happening::Attempt(report) => self.reported(id, &report, at),
             Happening::Receipt(receipt) => {

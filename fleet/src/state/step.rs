@@ -20,12 +20,24 @@ impl State {
         ids: &mut dyn Ids,
         batch: &mut Batch,
     ) -> Result<Reply, Refused> {
-        Tx { state: self, now, ids, batch }.attempt(|tx| tx.decide(command))
+        Tx {
+            state: self,
+            now,
+            ids,
+            batch,
+        }
+        .attempt(|tx| tx.decide(command))
     }
 
     /// Places what waits, if anything changed since it was last tried. Call once for each batch, before its commit.
     pub fn settle(&mut self, now: Now, ids: &mut dyn Ids, batch: &mut Batch) {
-        Tx { state: self, now, ids, batch }.place();
+        Tx {
+            state: self,
+            now,
+            ids,
+            batch,
+        }
+        .place();
     }
 }
 
@@ -43,30 +55,56 @@ impl Tx<'_> {
                     NodeVerb::Ban => self.ban(&by, id),
                 }
             }
-            Command::CreateNodeToken { by, token, secret, node, pool, life } => {
-                self.create_node_token(&by, token, secret, (node, pool), life)
-            }
-            Command::CreateLoginToken { by, token, secret, user, life } => {
-                self.create_login_token(&by, token, secret, user, life)
-            }
+            Command::CreateNodeToken {
+                by,
+                token,
+                secret,
+                node,
+                pool,
+                life,
+            } => self.create_node_token(&by, token, secret, (node, pool), life),
+            Command::CreateLoginToken {
+                by,
+                token,
+                secret,
+                user,
+                life,
+            } => self.create_login_token(&by, token, secret, user, life),
             Command::RevokeToken { by, token } => self.revoke_token(&by, token),
             Command::RedeemNodeToken { secret, node } => self.redeem_node_token(&secret, &node),
             Command::RedeemLoginToken { secret } => self.redeem_login_token(&secret),
-            Command::AddUser { by, name, role, unix_account, team } => {
-                self.add_user(&by, name, role, unix_account, team)
-            }
+            Command::AddUser {
+                by,
+                name,
+                role,
+                unix_account,
+                team,
+            } => self.add_user(&by, name, role, unix_account, team),
             Command::BanUser { by, name, banned } => self.ban_user(&by, &name, banned),
             Command::Hello(hello) => self.hello(*hello),
             Command::Bye { node, session } => self.bye(node, session),
-            Command::Alive { node, session, sample, inventory } => {
+            Command::Alive {
+                node,
+                session,
+                sample,
+                inventory,
+            } => {
                 self.in_session(node, session)?;
                 self.alive(node, sample, inventory.map(|inventory| *inventory))
             }
-            Command::Events { node, session, events } => {
+            Command::Events {
+                node,
+                session,
+                events,
+            } => {
                 self.in_session(node, session)?;
                 self.events(node, events)
             }
-            Command::Applied { node, session, generation } => {
+            Command::Applied {
+                node,
+                session,
+                generation,
+            } => {
                 self.in_session(node, session)?;
                 self.applied(node, generation)
             }

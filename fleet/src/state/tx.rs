@@ -82,7 +82,13 @@ impl Tx<'_> {
         self.state.unplanned = true;
     }
 
-    pub(crate) fn log(&mut self, kind: &'static str, who: &str, subject: impl ToString, detail: impl ToString) {
+    pub(crate) fn log(
+        &mut self,
+        kind: &'static str,
+        who: &str,
+        subject: impl ToString,
+        detail: impl ToString,
+    ) {
         self.put(Change::Log(LogRow {
             at: self.now.wall,
             kind,
@@ -117,6 +123,9 @@ impl Tx<'_> {
     }
 
     pub(crate) fn node(&self, id: NodeId) -> Result<&Node, Refused> {
-        self.state.nodes.get(&id).ok_or_else(|| Refused::NodeUnknown(id.to_string()))
+        self.state
+            .nodes
+            .get(&id)
+            .ok_or_else(|| Refused::NodeUnknown(id.to_string()))
     }
 }

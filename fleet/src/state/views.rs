@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loadline_model::{AttemptId, AttemptPhase, JobPhase, NodeId};
 
 use super::change::Change;
-use super::command::{JobRef, Now};
+use super::command::{JobRef, Now, SessionId};
 use super::node_types::{Receipt, Reported};
 use super::order::{Order, OrderKind, Start};
 use super::place::phrase;
@@ -58,7 +58,10 @@ impl State {
             let attempt = self.attempts.get(id);
             attempt.is_some_and(|attempt| {
                 let phase = attempt.phase();
-                matches!(phase, AttemptPhase::Running | AttemptPhase::Squeezed | AttemptPhase::Stopping)
+                matches!(
+                    phase,
+                    AttemptPhase::Running | AttemptPhase::Squeezed | AttemptPhase::Stopping
+                )
             })
         };
         let running = job.attempts.iter().filter(runs).count();
@@ -77,7 +80,11 @@ impl State {
             started_at: row.started_at,
             ended_at,
             exit_code,
-            waiting_for: if waits { phrase(self.whys.get(&row.id), row.spec.tier) } else { String::new() },
+            waiting_for: if waits {
+                phrase(self.whys.get(&row.id), row.spec.tier)
+            } else {
+                String::new()
+            },
         }
     }
 
@@ -90,8 +97,12 @@ impl State {
         let attempts = job.attempts.iter().filter_map(|id| self.attempts.get(id));
         let ids: BTreeSet<AttemptId> = job.attempts.iter().copied().collect();
         let about = |receipt: &&Arc<Receipt>| receipt.attempt.is_some_and(|id| ids.contains(&id));
-        let mut receipts: Vec<Receipt> =
-            self.receipts.values().filter(about).map(|receipt| Receipt::clone(receipt)).collect();
+        let mut receipts: Vec<Receipt> = self
+            .receipts
+            .values()
+            .filter(about)
+            .map(|receipt| Receipt::clone(receipt))
+            .collect();
         receipts.sort_by_key(|receipt| receipt.at);
         Ok(JobDetail {
             summary: self.summary(job),
@@ -131,10 +142,13 @@ impl State {
                 Change::Attempt(id, Some(row)) => (row.job, Some(*id)),
                 _ => continue,
             };
-            let index = touched.iter().position(|(other, _)| *other == job).unwrap_or_else(|| {
-                touched.push((job, Vec::new()));
-                touched.len() - 1
-            });
+            let index = touched
+                .iter()
+                .position(|(other, _)| *other == job)
+                .unwrap_or_else(|| {
+                    touched.push((job, Vec::new()));
+                    touched.len() - 1
+                });
             let changed = &mut touched[index].1;
             changed.extend(attempt.filter(|id| !changed.contains(id)));
         }
@@ -142,20 +156,32 @@ impl State {
             let job = self.jobs.get(&job)?;
             let rows = attempts.iter().filter_map(|id| self.attempts.get(id));
             let changed = rows.map(|row| self.attempt_view(row, now)).collect();
-            Some(JobChange { summary: self.summary(job), changed })
+            Some(JobChange {
+                summary: self.summary(job),
+                changed,
+            })
         });
         made.collect()
     }
 
     /// The orders for a node that are not known to be in its ledger, after a generation.
     pub fn orders(&self, id: NodeId, after: Generation) -> Vec<Order> {
-        let Some(node) = self.nodes.get(&id) else { return Vec::new() };
+        let Some(node) = self.nodes.get(&id) else {
+            return Vec::new();
+        };
         let later = node.orders.range(after.next()..);
-        later.filter_map(|(generation, row)| self.order_of(id, *generation, row)).collect()
+        later
+            .filter_map(|(generation, row)| self.order_of(id, *generation, row))
+            .collect()
     }
 
     fn order_of(&self, node: NodeId, generation: Generation, order: &OrderRow) -> Option<Order> {
-        let OrderRow { epoch, issued_at, attempt, what } = *order;
+        let OrderRow {
+            epoch,
+            issued_at,
+            attempt,
+            what,
+        } = *order;
         let what = match what {
             OrderWhat::Stop(stop) => OrderKind::Stop(stop),
             OrderWhat::Start => {
@@ -173,14 +199,24 @@ impl State {
                 }))
             }
         };
-        Some(Order { node, epoch, generation, issued_at, attempt, what })
+        Some(Order {
+            node,
+            epoch,
+            generation,
+            issued_at,
+            attempt,
+            what,
+        })
     }
 
     /// All nodes, by name; banned ones last.
     pub fn nodes(&self, now: Now) -> Vec<NodeSummary> {
         let mut nodes: Vec<&Node> = self.nodes.values().collect();
         nodes.sort_by_key(|node| (node.row.standing == Standing::Banned, &node.row.name, node.row.id));
-        nodes.into_iter().map(|node| self.node_summary(node, now)).collect()
+        nodes
+            .into_iter()
+            .map(|node| self.node_summary(node, now))
+            .collect()
     }
 
     pub(crate) fn node_summary(&self, node: &Node, now: Now) -> NodeSummary {
@@ -206,7 +242,10 @@ impl State {
     /// When there is none.
     pub fn node(&self, name: &str, now: Now) -> Result<NodeDetail, Refused> {
         let id = self.node_named(name)?;
-        let node = self.nodes.get(&id).ok_or_else(|| Refused::NodeUnknown(name.to_owned()))?;
+        let node = self
+            .nodes
+            .get(&id)
+            .ok_or_else(|| Refused::NodeUnknown(name.to_owned()))?;
         let rows = node.books.attempts.iter().filter_map(|id| self.attempts.get(id));
         let mut workers: Vec<NodeWorker> = rows.map(|row| self.node_worker(row)).collect();
         let orphans = node.link.iter().flat_map(|link| &link.orphans);
@@ -223,7 +262,11 @@ impl State {
             .collect();
         receipts.sort_by_key(|receipt| receipt.at);
         let shown = receipts.split_off(receipts.len().saturating_sub(RECEIPTS_SHOWN));
-        Ok(NodeDetail { summary: self.node_summary(node, now), workers, receipts: shown })
+        Ok(NodeDetail {
+            summary: self.node_summary(node, now),
+            workers,
+            receipts: shown,
+        })
     }
 
     fn node_worker(&self, row: &AttemptRow) -> NodeWorker {
@@ -247,16 +290,30 @@ impl State {
     /// # Errors
     /// When there is none.
     pub fn node_name(&self, id: NodeId) -> Result<String, Refused> {
-        let node = self.nodes.get(&id).ok_or_else(|| Refused::NodeUnknown(id.to_string()))?;
+        let node = self
+            .nodes
+            .get(&id)
+            .ok_or_else(|| Refused::NodeUnknown(id.to_string()))?;
         Ok(node.row.name.clone())
+    }
+
+    /// The open session of a node.
+    pub fn session(&self, id: NodeId) -> Option<SessionId> {
+        self.nodes.get(&id)?.link.as_ref()?.session
     }
 
     /// The fleet in one line.
     pub fn status(&self, now: Now) -> FleetStatus {
-        let conditions: Vec<NodeCondition> =
-            self.nodes.values().map(|node| self.condition(node, now)).collect();
+        let conditions: Vec<NodeCondition> = self
+            .nodes
+            .values()
+            .map(|node| self.condition(node, now))
+            .collect();
         let nodes = |wanted: &[NodeCondition]| {
-            let count = conditions.iter().filter(|condition| wanted.contains(condition)).count();
+            let count = conditions
+                .iter()
+                .filter(|condition| wanted.contains(condition))
+                .count();
             u32::try_from(count).unwrap_or(u32::MAX)
         };
         let jobs = |wanted: fn(&JobStage) -> bool| {
@@ -284,7 +341,10 @@ impl State {
             };
             (name.clone(), person)
         };
-        let banned = self.nodes.values().filter(|node| node.row.standing == Standing::Banned);
+        let banned = self
+            .nodes
+            .values()
+            .filter(|node| node.row.standing == Standing::Banned);
         Directory {
             people: self.users.iter().map(person).collect(),
             banned_nodes: banned.map(|node| node.row.id).collect(),

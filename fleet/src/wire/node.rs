@@ -53,6 +53,7 @@ pub fn read_hello(speaker: NodeId, hello: node::Hello) -> Result<ReadHello, Wire
         last_sequence: Sequence(hello.last_sequence),
         inventory: hello.inventory.map(read_inventory).transpose()?,
         attempts,
+        complete: left_out.is_empty(),
     };
     Ok(ReadHello { hello, left_out })
 }

@@ -102,7 +102,7 @@ pub(super) fn write_ended(ended: &Ended) -> types::Ended {
     }
 }
 
-fn read_site(placement: types::Placement) -> Result<Site, WireError> {
+pub(super) fn read_site(placement: types::Placement) -> Result<Site, WireError> {
     let set = |field, text: &str| {
         text.parse::<CpuSet>().map_err(|_| WireError::Value {
             field,

@@ -1,10 +1,13 @@
 //! The handle: commands, reads and subscriptions enter one bounded queue and are answered by the writer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadline_model::{NodeId, Sequence};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
+use super::stats::Stats;
 use crate::trust::Directory;
 
 use crate::state::{
@@ -16,11 +19,15 @@ const OUTGOING_MAX: usize = 1024;
 /// So many changes may wait for one watcher; a slower one is cut off and starts again from the state.
 const CHANGES_MAX: usize = 1024;
 
+/// Silence is counted in seconds.
+const TICK: Duration = Duration::from_secs(1);
+
 /// The way to the writer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fleet {
     queue: mpsc::Sender<Envelope>,
     directory: watch::Receiver<Arc<Directory>>,
+    stats: Arc<Stats>,
 }
 
 /// A change on its way.
@@ -37,7 +44,7 @@ impl Pending {
     }
 }
 
-type Answer = oneshot::Sender<Result<Reply, Refused>>;
+pub(crate) type Answer = oneshot::Sender<Result<Reply, Refused>>;
 type Read = Box<dyn FnOnce(&State, Now) + Send>;
 
 /// What waits in the queue.
@@ -49,11 +56,14 @@ pub(crate) enum Envelope {
     /// A look at the committed state.
     Read(Read),
     /// A look and a subscription.
-    Watch(
-        JobRef,
-        mpsc::Sender<JobChange>,
-        oneshot::Sender<Result<JobDetail, Refused>>,
-    ),
+    Watch(Box<Watching>),
+}
+
+/// A job to be looked at and watched from then on.
+pub(crate) struct Watching {
+    pub(crate) job: JobRef,
+    pub(crate) changes: mpsc::Sender<JobChange>,
+    pub(crate) answer: oneshot::Sender<Result<JobDetail, Refused>>,
 }
 
 /// An open session of a node.
@@ -102,8 +112,13 @@ impl Fleet {
     pub(crate) const fn new(
         queue: mpsc::Sender<Envelope>,
         directory: watch::Receiver<Arc<Directory>>,
+        stats: Arc<Stats>,
     ) -> Self {
-        Self { queue, directory }
+        Self {
+            queue,
+            directory,
+            stats,
+        }
     }
 
     /// Asks for a change; answers once it is durable.
@@ -176,7 +191,12 @@ impl Fleet {
     pub async fn watch_job(&self, job: JobRef) -> Result<JobWatch, Refused> {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
         let (answer, answered) = oneshot::channel();
-        self.send(Envelope::Watch(job, sender, answer)).await?;
+        let watching = Box::new(Watching {
+            job,
+            changes: sender,
+            answer,
+        });
+        self.send(Envelope::Watch(watching)).await?;
         let detail = answered.await.unwrap_or(Err(Refused::Stopped))?;
         Ok(JobWatch { detail, changes })
     }
@@ -184,6 +204,26 @@ impl Fleet {
     /// The people and bans that trust checks, always the newest durable ones.
     pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
         self.directory.clone()
+    }
+
+    /// What the writer counts about itself.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Sends the writer the time, once a second, until it ends. Run it once.
+    pub async fn tick(self) {
+        let mut interval = tokio::time::interval(TICK);
+        // A tick that was missed is not made up for: the writer reads the clock itself.
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            match self.submit(Command::Tick).await {
+                Err(Refused::Stopped) => return,
+                // A full disk is reported by the writer; the next tick tries again.
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 
     /// Returns when the writer has ended: fleetd has to end too.

@@ -1,0 +1,22 @@
+//! New ids, by chance and by time.
+
+use loadline_model::{AttemptId, NodeId};
+use uuid::Builder;
+
+use crate::state::{Ids, Now};
+
+/// UUIDs from the machine's random numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RandomIds;
+
+impl Ids for RandomIds {
+    fn attempt(&mut self, now: Now) -> AttemptId {
+        // Version 7 begins with the time: rows of the same minute lie together in the store.
+        let millis = u64::try_from(now.wall.0 / 1000).unwrap_or(0);
+        AttemptId::from_uuid(Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid())
+    }
+
+    fn node(&mut self, _now: Now) -> NodeId {
+        NodeId::from_uuid(Builder::from_random_bytes(rand::random()).into_uuid())
+    }
+}

@@ -218,10 +218,9 @@ impl Fleet {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            match self.submit(Command::Tick).await {
-                Err(Refused::Stopped) => return,
-                // A full disk is reported by the writer; the next tick tries again.
-                Ok(_) | Err(_) => {}
+            // A full disk is reported by the writer; the next tick tries again.
+            if let Err(Refused::Stopped) = self.submit(Command::Tick).await {
+                return;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! How a worker's unit ended, as told twice: by systemd's signals while the warden listens, and by the record
-//! that `loadline-ended@.service` writes into a folder whether or not anyone listens.
+//! that `loadline-ended@.service` (after a success; `loadline-failed@.service` else) writes into a folder
+//! whether or not anyone listens.
 //!
 //! The record is written by a unit of system.slice because an `ExecStopPost=` would run starved in the
 //! worker's own cgroup and could be killed with it (seen on systemd 257).

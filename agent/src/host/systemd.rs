@@ -12,7 +12,7 @@ mod unit;
 use std::time::Duration;
 
 use loadline_model::{Bytes, Span};
-use loadline_policy::attempt::UnitEnd;
+use loadline_policy::attempt::{MainEnd, UnitEnd};
 use loadline_policy::reconcile::UnitActive;
 
 pub use live::LiveSystemd;
@@ -60,11 +60,14 @@ pub struct UnitState {
 }
 
 /// From systemd's `ActiveState`; unknown words of newer versions count as running, so that nothing is given away.
-pub fn active_from_word(word: &str) -> UnitActive {
+/// A new unit is told as `inactive` before its start begins, so being over takes a word on how.
+pub fn active_from(word: &str, end: &UnitEnd) -> UnitActive {
+    let told = end.main != MainEnd::Unknown || end.result != "success";
     match word {
         "activating" => UnitActive::Starting,
         "deactivating" => UnitActive::Stopping,
-        "inactive" | "failed" => UnitActive::Over,
+        "inactive" | "failed" if told => UnitActive::Over,
+        "inactive" => UnitActive::Starting,
         _ => UnitActive::Running,
     }
 }

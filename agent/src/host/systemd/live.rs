@@ -20,7 +20,7 @@ use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use super::proxy::ManagerProxy;
 use super::{
     Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WORKER_PATTERN,
-    WorkerUnit, active_from_word, properties,
+    WorkerUnit, active_from, properties,
 };
 use crate::host::ended::end_from_properties;
 
@@ -113,12 +113,13 @@ impl LiveSystemd {
             self.get(unit, SERVICE_UNIT, "ExecMainStatus"),
         )?;
         let text = |value: OwnedValue| String::try_from(value);
+        let end = end_from_properties(&text(result)?, i32::try_from(code)?, i32::try_from(status)?);
         Ok(UnitState {
             unit: unit.to_owned(),
-            active: active_from_word(&text(active)?),
+            active: active_from(&text(active)?, &end),
             invocation: names::hex(&Vec::<u8>::try_from(invocation)?),
             main_pid: u32::try_from(pid)?,
-            end: end_from_properties(&text(result)?, i32::try_from(code)?, i32::try_from(status)?),
+            end,
         })
     }
 
@@ -178,6 +179,11 @@ async fn call<T>(
     }
 }
 
+/// A listing does not say how a unit ended; whoever is over is looked at again.
+fn listed(word: &str) -> UnitActive {
+    active_from(word, &end_from_properties("listed", 0, 0))
+}
+
 impl Systemd for LiveSystemd {
     async fn start_worker(&self, unit: &WorkerUnit) -> Result<Started, SystemdError> {
         let started = call(
@@ -222,7 +228,7 @@ impl Systemd for LiveSystemd {
         let rows = call("list", WORKER_PATTERN, CALL_LIMIT, work).await?;
         // Units that are only named by others are listed as `not-found`; they have no processes.
         let loaded = rows.into_iter().filter(|row| row.2 == "loaded");
-        Ok(loaded.map(|row| (row.0, active_from_word(&row.3))).collect())
+        Ok(loaded.map(|row| (row.0, listed(&row.3))).collect())
     }
 
     async fn observe(&self, unit: &str) -> Result<Option<UnitState>, SystemdError> {

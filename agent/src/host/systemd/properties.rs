@@ -43,8 +43,8 @@ pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
         property("OOMPolicy", oom_policy),
         property("CollectMode", "inactive-or-failed"),
         property("AddRef", true),
-        property("OnSuccess", vec![unit.recorder.clone()]),
-        property("OnFailure", vec![unit.recorder.clone()]),
+        property("OnSuccess", vec![unit.on_success()]),
+        property("OnFailure", vec![unit.on_failure()]),
         property("LogNamespace", "loadline"),
         property("SyslogIdentifier", unit.log_identifier.clone()),
         property("LogExtraFields", bytes(&unit.log_fields)),
@@ -146,7 +146,7 @@ mod tests {
             devices: Vec::new(),
             log_fields: vec!["LOADLINE_JOB=1".into()],
             log_identifier: "412.1".into(),
-            recorder: "loadline-ended@0192f0c123457abc8def0123456789ab.service".into(),
+            attempt: "0192f0c123457abc8def0123456789ab".parse().unwrap(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A worker's unit and its settings, in our own words; `properties` turns them into systemd's.
 
-use loadline_model::{Bytes, CpuSet, MilliCpu};
+use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu};
 use loadline_policy::settings::{CpuWeight, Limit, SliceSettings, WorkerSettings};
 
 /// One setting of a unit that can also be changed while it runs.
@@ -91,6 +91,18 @@ pub struct WorkerUnit {
     pub log_fields: Vec<String>,
     /// The name before its lines in the journal.
     pub log_identifier: String,
-    /// The unit that records its end.
-    pub recorder: String,
+    /// The attempt, for the units that record its end.
+    pub attempt: AttemptId,
+}
+
+impl WorkerUnit {
+    /// The unit that records a success. A unit named for both ends gets no `MONITOR_*` at all, so there are two.
+    pub fn on_success(&self) -> String {
+        format!("loadline-ended@{}.service", self.attempt.hex())
+    }
+
+    /// The unit that records anything else.
+    pub fn on_failure(&self) -> String {
+        format!("loadline-failed@{}.service", self.attempt.hex())
+    }
 }

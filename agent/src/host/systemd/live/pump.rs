@@ -19,7 +19,7 @@ use zbus::{Connection, MatchRule, Message, MessageStream};
 use super::{SERVICE, SERVICE_UNIT, Shared, UNIT, lock, names};
 use crate::host::ended::end_from_properties;
 use crate::host::systemd::proxy::ManagerProxy;
-use crate::host::systemd::{Outcome, Signal, UnitState, active_from_word};
+use crate::host::systemd::{Outcome, Signal, UnitState, active_from};
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -170,14 +170,14 @@ fn changed(message: &Message, unit: String, shared: &Shared, out: &mut Out) -> z
             }
         }
         UNIT => {
-            if let Some(word) = text(&values, "ActiveState") {
-                state.active = active_from_word(word);
-            }
             let id = values
                 .get("InvocationID")
                 .and_then(|value| value.try_clone().ok());
             if let Some(id) = id.and_then(|value| Vec::<u8>::try_from(value).ok()) {
                 state.invocation = names::hex(&id);
+            }
+            if let Some(word) = text(&values, "ActiveState") {
+                state.active = active_from(word, &state.end);
             }
             out.send(Signal::Unit(state.clone()));
         }

@@ -4,6 +4,7 @@
 //! it found it. To add one: write a function of `&Fleet` in the suite's file and name it in the suite's table.
 
 mod guests;
+mod packages;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ pub struct Suite {
 }
 
 /// Every suite.
-pub const SUITES: &[Suite] = &[guests::SUITE];
+pub const SUITES: &[Suite] = &[guests::SUITE, packages::SUITE];
 
 /// How many passed and failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

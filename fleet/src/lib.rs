@@ -11,6 +11,7 @@ pub mod ca;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod run;
 pub mod session;
 pub mod state;
 pub mod store;

@@ -1,0 +1,175 @@
+//! What is read from the state at the moment of a scrape.
+
+use std::collections::BTreeMap;
+
+use loadline_model::JobPhase;
+use prometheus::{Gauge, GaugeVec, IntGaugeVec, Opts, Registry};
+use serde::Serialize;
+
+use crate::api::Edge;
+use crate::state::{FleetStatus, JobSummary, NodeCondition, NodeSummary, Refused};
+
+/// The port on which agents offer their metrics, where their owners opened it.
+const AGENT_METRICS_PORT: u16 = 7719;
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ScrapeError {
+    #[error("the state cannot be read: {0}")]
+    State(#[from] Refused),
+    #[error("a metric is malformed: {0}")]
+    Metric(#[from] prometheus::Error),
+    #[error("the list cannot be encoded: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+const CONDITIONS: [(NodeCondition, &str); 7] = [
+    (NodeCondition::Ready, "ready"),
+    (NodeCondition::Suspect, "suspect"),
+    (NodeCondition::Lost, "lost"),
+    (NodeCondition::Draining, "draining"),
+    (NodeCondition::Banned, "banned"),
+    (NodeCondition::NeverSeen, "never_seen"),
+    (NodeCondition::Forgotten, "forgotten"),
+];
+
+pub(super) async fn metrics(edge: &Edge) -> Result<String, ScrapeError> {
+    let (nodes, jobs, status) = edge
+        .fleet
+        .read(|state, now| (state.nodes(now), state.jobs(false), state.status(now)))
+        .await?;
+    let registry = Registry::new();
+    show_nodes(&registry, &nodes, edge.sessions.count())?;
+    show_amounts(&registry, &nodes)?;
+    show_jobs(&registry, &jobs, &status, edge.clock.now().0)?;
+    Ok(edge.metrics.encode(&registry)?)
+}
+
+fn int_gauges(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, ScrapeError> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, value: f64) -> Result<(), ScrapeError> {
+    let gauge = Gauge::new(name, help)?;
+    gauge.set(value);
+    registry.register(Box::new(gauge))?;
+    Ok(())
+}
+
+fn show_nodes(registry: &Registry, nodes: &[NodeSummary], sessions: usize) -> Result<(), ScrapeError> {
+    let gauges = int_gauges(registry, "loadline_manager_nodes", "Nodes by state.", "state")?;
+    for (condition, word) in CONDITIONS {
+        let count = nodes.iter().filter(|node| node.condition == condition).count();
+        gauges
+            .with_label_values(&[word])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    let sessions = f64::from(u32::try_from(sessions).unwrap_or(u32::MAX));
+    gauge(
+        registry,
+        "loadline_manager_node_sessions",
+        "Open sessions of nodes.",
+        sessions,
+    )
+}
+
+fn show_amounts(registry: &Registry, nodes: &[NodeSummary]) -> Result<(), ScrapeError> {
+    let gauges = |name: &str, help: &str| -> Result<GaugeVec, ScrapeError> {
+        let gauges = GaugeVec::new(Opts::new(name, help), &["pool", "kind"])?;
+        registry.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    };
+    let cpu = gauges(
+        "loadline_manager_cpu_cores",
+        "CPU of nodes by pool: what their firm lines lend, and what is assigned.",
+    )?;
+    let memory = gauges(
+        "loadline_manager_memory_bytes",
+        "Memory of nodes by pool: what their firm lines lend, and what is assigned.",
+    )?;
+    let gpus = gauges(
+        "loadline_manager_gpus",
+        "GPUs of nodes by pool: what their firm lines lend, and what is assigned.",
+    )?;
+    // Gauges are floating point by their nature; 2^53 bytes are 8 PiB.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is floating point")]
+    let float = |amount: u64| amount as f64;
+    for node in nodes {
+        let line = node
+            .inventory
+            .as_ref()
+            .map(|inventory| inventory.line)
+            .unwrap_or_default();
+        for (kind, amounts) in [("allocatable", line), ("allocated", node.assigned)] {
+            let labels = [node.pool.as_str(), kind];
+            cpu.with_label_values(&labels).add(float(amounts.cpu.0) / 1000.0);
+            memory.with_label_values(&labels).add(float(amounts.memory.0));
+            gpus.with_label_values(&labels).add(f64::from(amounts.gpus));
+        }
+    }
+    Ok(())
+}
+
+fn show_jobs(
+    registry: &Registry,
+    jobs: &[JobSummary],
+    status: &FleetStatus,
+    now_us: i64,
+) -> Result<(), ScrapeError> {
+    let gauges = int_gauges(
+        registry,
+        "loadline_manager_jobs",
+        "Jobs that are not done, by state.",
+        "state",
+    )?;
+    gauges
+        .with_label_values(&["queued"])
+        .set(status.jobs_queued.into());
+    gauges
+        .with_label_values(&["running"])
+        .set(status.jobs_running.into());
+    let queued = jobs.iter().filter(|job| job.phase == JobPhase::Queued);
+    let oldest_us = queued
+        .map(|job| now_us.saturating_sub(job.submitted_at.0))
+        .max()
+        .unwrap_or(0);
+    let oldest_s = u32::try_from(oldest_us / 1_000_000).unwrap_or(0);
+    gauge(
+        registry,
+        "loadline_manager_queue_oldest_age_seconds",
+        "How long the job waits that has waited longest; 0 while none does.",
+        f64::from(oldest_s),
+    )
+}
+
+/// One entry of Prometheus's HTTP service discovery.
+#[derive(Serialize)]
+struct TargetGroup {
+    targets: Vec<String>,
+    labels: BTreeMap<&'static str, String>,
+}
+
+/// The whole list, every time: nodes by name, banned and forgotten ones left out.
+pub(super) async fn targets(edge: &Edge) -> Result<String, ScrapeError> {
+    let nodes = edge.fleet.read(|state, now| state.nodes(now)).await?;
+    let gone = |node: &NodeSummary| {
+        matches!(
+            node.condition,
+            NodeCondition::Banned | NodeCondition::Forgotten | NodeCondition::NeverSeen
+        )
+    };
+    let groups: Vec<TargetGroup> = nodes
+        .into_iter()
+        .filter(|node| !gone(node))
+        .map(|node| TargetGroup {
+            targets: vec![format!("{}:{AGENT_METRICS_PORT}", node.name)],
+            labels: BTreeMap::from([
+                ("__meta_loadline_node", node.name),
+                ("__meta_loadline_pool", node.pool),
+            ]),
+        })
+        .collect();
+    Ok(serde_json::to_string(&groups)?)
+}

@@ -1,0 +1,292 @@
+//! `fleetd run`: everything together, from the configuration to the last connection.
+//!
+//! Order of start: keys, store and writer, certificates, audit log, ports, then ready. Order of end: no new
+//! connections, streams say goodbye, connections end, the writer and the audit log finish what they hold.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::init::{AUDIT, STORE};
+use super::{account, notify, pki};
+use crate::api::{Edge, VERSION, access_service, session_service};
+use crate::audit::{AuditError, AuditLog};
+use crate::ca::{FleetKeys, KeysError, KeysLayout};
+use crate::clock::Clock;
+use crate::config::{Config, ReachableName};
+use crate::http::{self, Metrics};
+use crate::session::Sessions;
+use crate::store::{CommitError, Sqlite, StoreError};
+use crate::tls::{AcceptError, ConnectionLimits, Listener, PkiError, PkiSource, Port};
+use crate::writer::{self, StartError, WriterThread};
+
+/// How long connections may take to end; systemd waits longer.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// How long tasks may take that have lost their connections.
+const TASKS_WAIT: Duration = Duration::from_secs(2);
+
+/// Why fleetd does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// There are no keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state cannot be loaded.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A port cannot be had.
+    #[error(transparent)]
+    Port(#[from] AcceptError),
+    /// The counters could not be made.
+    #[error("making the counters")]
+    Metrics(#[from] prometheus::Error),
+    /// No name to be reached by.
+    #[error("nobody knows how to reach this fleet: set `names` in the configuration")]
+    NoName,
+    /// The machine gives no runtime or signals.
+    #[error("starting the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// The writer gave up.
+    #[error("the store broke; fleetd ends, and is started again with what is durable")]
+    Writer(#[from] CommitError),
+}
+
+/// The addresses in use, with the ports that were given if 0 was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Mutual TLS.
+    pub session: SocketAddr,
+    /// Join and login.
+    pub access: SocketAddr,
+    /// Metrics and health.
+    pub http: SocketAddr,
+}
+
+/// A running fleetd.
+#[derive(Debug)]
+pub struct Serving {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What its calls share.
+    pub edge: Arc<Edge>,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    background: JoinSet<()>,
+    writer: WriterThread,
+    audit: JoinHandle<()>,
+}
+
+/// What has to end after the runtime.
+#[derive(Debug)]
+pub struct Threads {
+    writer: WriterThread,
+    audit: JoinHandle<()>,
+}
+
+pub(super) fn command(path: &Path) -> Result<(), super::Failure> {
+    let config = Config::load(path)?;
+    account::become_owner(&config.state_dir)?;
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let threads = runtime.block_on(async {
+        let serving = start(&config, Clock::system(), ConnectionLimits::default()).await?;
+        info!(version = VERSION, addresses = ?serving.addresses, "fleetd is ready");
+        notify::ready();
+        serving.until_told().await
+    })?;
+    // Whatever still runs holds handles of the writer, which ends only without them.
+    runtime.shutdown_timeout(TASKS_WAIT);
+    threads.finish()?;
+    info!("fleetd has ended");
+    Ok(())
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // The journal has its own times.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+}
+
+/// Starts everything; answers once all ports are open.
+///
+/// # Errors
+/// What is missing.
+pub async fn start(config: &Config, clock: Clock, limits: ConnectionLimits) -> Result<Serving, ServeError> {
+    let keys = KeysLayout::of(&config.state_dir).read()?;
+    let metrics = Arc::new(Metrics::new(VERSION)?);
+    let store = Sqlite::open(&config.state_dir.join(STORE))?;
+    let (fleet, writer) = writer::start(Box::new(store), clock.clone())?;
+    let directory = fleet.directory();
+    let source = pki::source(config, &keys, clock.clone(), directory.clone());
+    let first = source.load()?;
+    pki::show(&first, &metrics);
+    let (in_force, newest) = watch::channel(Arc::new(first));
+    let (audit, audit_thread) = AuditLog::open(&config.state_dir.join(AUDIT), metrics.clone())?;
+    let session = Listener::bind(config.session).await?;
+    let access = Listener::bind(config.access).await?;
+    let monitoring = Listener::bind(config.http).await?;
+    let addresses = Addresses {
+        session: local(&session, config.session)?,
+        access: local(&access, config.access)?,
+        http: local(&monitoring, config.http)?,
+    };
+    let names = reachable(config, &keys, addresses)?;
+    let edge = Arc::new(Edge {
+        fleet_id: keys.fleet,
+        fleet,
+        sessions: Sessions::default(),
+        order_key: keys.order,
+        pki: newest.clone(),
+        audit,
+        directory: directory.clone(),
+        clock,
+        metrics: metrics.clone(),
+        session_address: names.with_port(addresses.session.port()),
+        access_address: names,
+    });
+    let (shutdown, stopping) = watch::channel(false);
+    let listener = |port: Port, tcp: TcpListener| Listener {
+        port,
+        tcp,
+        pki: newest.clone(),
+        directory: directory.clone(),
+        connections: limits,
+        accepts: port.accept_limits(),
+        metrics: metrics.clone(),
+        shutdown: stopping.clone(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listener(Port::Session, session).serve(session_service(edge.clone())));
+    tasks.spawn(listener(Port::Access, access).serve(access_service(edge.clone())));
+    tasks.spawn(http::serve(monitoring, edge.clone(), stopping.clone()));
+    let background = background(source, in_force, metrics, &edge)?;
+    Ok(Serving {
+        addresses,
+        edge,
+        shutdown,
+        tasks,
+        background,
+        writer,
+        audit: audit_thread,
+    })
+}
+
+fn local(tcp: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServeError> {
+    tcp.local_addr()
+        .map_err(|source| ServeError::Port(AcceptError::Bind { address, source }))
+}
+
+/// The first name; with the port that is really open, where the configuration left it to the system.
+fn reachable(config: &Config, keys: &FleetKeys, addresses: Addresses) -> Result<ReachableName, ServeError> {
+    let name = pki::names(config, keys)
+        .into_iter()
+        .next()
+        .ok_or(ServeError::NoName)?;
+    if config.access.port() == 0 {
+        let text = name.with_port(addresses.access.port());
+        return text.parse().map_err(|_| ServeError::NoName);
+    }
+    Ok(name)
+}
+
+fn background(
+    source: PkiSource,
+    in_force: watch::Sender<Arc<crate::tls::Pki>>,
+    metrics: Arc<Metrics>,
+    edge: &Arc<Edge>,
+) -> Result<JoinSet<()>, ServeError> {
+    let mut tasks = JoinSet::new();
+    let reload = on(SignalKind::hangup())?;
+    tasks.spawn(pki::keep(source, in_force, metrics, reload));
+    if let Some(interval) = notify::watchdog_interval() {
+        let edge = edge.clone();
+        tasks.spawn(async move {
+            loop {
+                match http::healthy(&edge).await {
+                    Ok(()) => notify::alive(),
+                    Err(problem) => warn!(%problem, "systemd is not told that fleetd lives"),
+                }
+                sleep(interval).await;
+            }
+        });
+    }
+    Ok(tasks)
+}
+
+fn on(kind: SignalKind) -> Result<Signal, ServeError> {
+    signal(kind).map_err(ServeError::Runtime)
+}
+
+impl Serving {
+    async fn until_told(self) -> Result<Threads, ServeError> {
+        let mut terminate = on(SignalKind::terminate())?;
+        let mut interrupt = on(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => info!("told to stop"),
+            _ = interrupt.recv() => info!("told to stop"),
+            () = self.edge.fleet.ended() => warn!("the writer has ended: fleetd ends too"),
+        }
+        notify::stopping();
+        Ok(self.stop().await)
+    }
+
+    /// Says goodbye to everyone and closes everything.
+    pub async fn stop(mut self) -> Threads {
+        self.shutdown.send_replace(true);
+        let drained = timeout(DRAIN_WAIT, async {
+            while self.tasks.join_next().await.is_some() {}
+        })
+        .await;
+        if drained.is_err() {
+            warn!("some connections did not end in time and are cut");
+        }
+        self.background.shutdown().await;
+        Threads {
+            writer: self.writer,
+            audit: self.audit,
+        }
+    }
+}
+
+impl Threads {
+    /// Waits for the writer and the audit log. Blocks, and only ends once the runtime's tasks have.
+    ///
+    /// # Errors
+    /// Why the writer gave up.
+    pub fn finish(self) -> Result<(), ServeError> {
+        let written = self.writer.join();
+        // A panic there has been printed; everything that was acknowledged is durable.
+        self.audit.join().ok();
+        Ok(written?)
+    }
+}

@@ -11,9 +11,11 @@ mod serve;
 
 use std::process::ExitCode;
 
-pub use arguments::{Arguments, Command};
+pub use account::AccountError;
+pub use admin::AdminError;
+pub use arguments::{AdminName, Arguments, Command};
 pub use init::{InitError, InitOptions, Made, init};
-pub use serve::{Addresses, ServeError, Serving, start};
+pub use serve::{Addresses, ServeError, Serving, Threads, start};
 
 /// A command was used wrongly; like the `fleet` command line.
 const USAGE: u8 = 2;

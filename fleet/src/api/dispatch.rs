@@ -65,7 +65,7 @@ pub fn access_service(
 }
 
 /// An answer on its way.
-pub type Answering = std::pin::Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+pub(super) type Answering = std::pin::Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 fn call<S>(mut service: S, request: Request<Incoming>) -> Answering
 where

@@ -1,0 +1,167 @@
+//! A node's session: hello, acknowledgements, resuming, a second session, speaking for another.
+
+use loadline_proto::fleet::v1 as fleet;
+use loadline_proto::node::v1::{self as node, node_message};
+use loadline_proto::types::v1 as types;
+use tonic::Code;
+
+use crate::jobs::{by_number, carry_out, joined, submission};
+use crate::node::message;
+use crate::world::{World, reason, wait_for};
+
+#[tokio::test]
+async fn events_are_acknowledged_once_and_resumed_after_a_break() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut node = joined(&world, &mut admin, "n1").await;
+    let mut stream = node.connect(&world).await.unwrap();
+    assert_eq!(stream.welcome.acked_sequence, 0);
+    admin
+        .jobs
+        .submit(submission(1, &["/usr/bin/true"]))
+        .await
+        .unwrap();
+    let order = stream.order(&node).await;
+    carry_out(&mut node, &mut stream, &order).await;
+    drop(stream);
+    let mut again = node.connect(&world).await.unwrap();
+    assert_eq!(again.welcome.acked_sequence, node.sequence);
+    // Sent again, as a node does that missed the acknowledgement: acknowledged again, counted once.
+    node.sequence -= 1;
+    let repeated = node.attempt(&order, types::AttemptPhase::Ended, Some(crate::node::exited(0)));
+    again.say(repeated).await;
+    again.acked(node.sequence).await;
+    let job = admin.jobs.get(by_number(1)).await.unwrap().into_inner();
+    assert_eq!(job.attempts.len(), 1);
+    assert_eq!(job.summary.unwrap().exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn an_order_that_was_not_applied_is_sent_again() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut node = joined(&world, &mut admin, "n1").await;
+    let mut stream = node.connect(&world).await.unwrap();
+    admin
+        .jobs
+        .submit(submission(1, &["/usr/bin/true"]))
+        .await
+        .unwrap();
+    let first = stream.order(&node).await;
+    drop(stream);
+    let mut stream = node.connect(&world).await.unwrap();
+    let again = stream.order(&node).await;
+    assert_eq!(
+        (first.attempt_id, first.generation),
+        (again.attempt_id.clone(), again.generation)
+    );
+    carry_out(&mut node, &mut stream, &again).await;
+}
+
+#[tokio::test]
+async fn a_second_session_of_the_same_certificate_closes_the_first() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut node = joined(&world, &mut admin, "n1").await;
+    let mut first = node.connect(&world).await.unwrap();
+    node.boot_id = "boot-2".into();
+    let _second = node.connect(&world).await.unwrap();
+    let end = first.end().await.expect("the first session is told why it ends");
+    assert_eq!(reason(&end), "SESSION_REPLACED");
+    wait_for("sessions", async || match world.serving.edge.sessions.count() {
+        1 => Ok(()),
+        count => Err(format!("{count} open")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_itself_only_and_says_hello_first() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let one = joined(&world, &mut admin, "n1").await;
+    let two = joined(&world, &mut admin, "n2").await;
+    let channel = one.channel(&world).await.unwrap();
+    let refused = one.open(channel.clone(), two.hello()).await.err().unwrap();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("node_id"), "{}", refused.message());
+    let (up, ups) = tokio::sync::mpsc::channel(1);
+    up.send(message(node_message::What::Liveness(node::Liveness::default())))
+        .await
+        .unwrap();
+    let ups = tokio_stream::wrappers::ReceiverStream::new(ups);
+    let refused = node::node_session_client::NodeSessionClient::new(channel)
+        .session(ups)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::InvalidArgument, "NO_HELLO")
+    );
+}
+
+#[tokio::test]
+async fn liveness_brings_a_sample_and_what_is_not_understood_ends_nothing() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut node = joined(&world, &mut admin, "n1").await;
+    let mut stream = node.connect(&world).await.unwrap();
+    let cpu = types::ResourceSample {
+        capacity: 4000,
+        production: 700,
+        ..Default::default()
+    };
+    let sample = types::NodeSample {
+        at_us: 1,
+        cpu: Some(cpu),
+        memory: Some(Default::default()),
+        ..Default::default()
+    };
+    let half = types::NodeSample {
+        memory: None,
+        ..sample
+    };
+    for sample in [half, sample] {
+        let liveness = node::Liveness {
+            sample: Some(sample),
+            ..Default::default()
+        };
+        stream.say(message(node_message::What::Liveness(liveness))).await;
+    }
+    stream.say(node::NodeMessage { what: None }).await;
+    wait_for("the sample", async || {
+        let nodes = admin
+            .nodes
+            .list(fleet::ListNodesRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .nodes;
+        match nodes[0].sample.and_then(|sample| sample.cpu) {
+            Some(cpu) if cpu.production == 700 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let receipt = types::Receipt {
+        sentence: "nothing to see".into(),
+        ..Default::default()
+    };
+    stream.say(node.event(types::event::What::Receipt(receipt))).await;
+    stream.acked(1).await;
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_up_is_gone_from_the_list_of_sessions() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let node = joined(&world, &mut admin, "n1").await;
+    let stream = node.connect(&world).await.unwrap();
+    assert_eq!(world.serving.edge.sessions.count(), 1);
+    drop(stream);
+    wait_for("sessions", async || match world.serving.edge.sessions.count() {
+        0 => Ok(()),
+        count => Err(format!("{count} open")),
+    })
+    .await;
+}

@@ -1,0 +1,22 @@
+//! fleetd's edge as its callers meet it: the real services in this process, real TLS over loopback, a clock that
+//! the test sets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "edge/access.rs"]
+mod access;
+#[path = "edge/authority.rs"]
+mod authority;
+#[path = "edge/jobs.rs"]
+mod jobs;
+#[path = "edge/logs.rs"]
+mod logs;
+#[path = "edge/monitoring.rs"]
+mod monitoring;
+#[path = "edge/node.rs"]
+mod node;
+#[path = "edge/session.rs"]
+mod session;
+#[path = "edge/tls.rs"]
+mod tls;
+#[path = "edge/world.rs"]
+mod world;

@@ -1,6 +1,7 @@
 //! Stories told in text: each `scenarios/NAME.txt` is played and what placement says must equal `NAME.out`.
 //!
 //! `LOADLINE_GOLDEN=write cargo test -p loadline-placement --test scenarios` rewrites the outputs; read the diff.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

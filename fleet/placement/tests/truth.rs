@@ -1,5 +1,6 @@
 //! Property tests with an oracle of their own: whether a worker fits on a node is decided here a second time, from
 //! the words of the design and without the crate's filters.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use loadline_model::{
     Amounts, Bytes, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Tier, WallTime, WorkerRequest, Workers,

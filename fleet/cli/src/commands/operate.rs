@@ -1,0 +1,104 @@
+//! What operators do: nodes, tokens, people.
+
+use loadline_model::Span;
+
+use super::Session;
+use crate::args::{NodeCommand, TokenCommand, UserCommand};
+use crate::exit::Exit;
+use crate::problem::Problem;
+use crate::view::UserRow;
+
+pub(super) async fn node(session: &mut Session, command: NodeCommand) -> Result<Exit, Problem> {
+    let mut client = session.connect().await?;
+    let (row, what) = match command {
+        NodeCommand::Show { node } => {
+            let node = client.node(&node).await?;
+            session.out.node(&node)?;
+            return Ok(Exit::Done);
+        }
+        NodeCommand::Drain { node } => (
+            client.drain(&node).await?,
+            "is being drained: it gets nothing new, what runs goes on",
+        ),
+        NodeCommand::Resume { node } => (client.resume(&node).await?, "takes new work again"),
+        NodeCommand::Forget { node } => (
+            client.forget(&node).await?,
+            "is given up: what waited for it goes on elsewhere",
+        ),
+        NodeCommand::Ban { node } => (
+            client.ban_node(&node).await?,
+            "is banned: its certificate is refused from now on",
+        ),
+    };
+    session.out.node_changed(&row, what)?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn token(session: &mut Session, command: TokenCommand) -> Result<Exit, Problem> {
+    let life = match &command {
+        TokenCommand::Node { life: Some(life), .. } => Some(span("--life", life)?),
+        _ => None,
+    };
+    let mut client = session.connect().await?;
+    match command {
+        TokenCommand::Node { node, pool, life: _ } => {
+            let token = client.node_token(&node, pool, life).await?;
+            session.out.token(&token)?;
+        }
+        TokenCommand::Login { user } => {
+            let token = client.login_token(&user).await?;
+            session.out.token(&token)?;
+        }
+        TokenCommand::List => {
+            let tokens = client.tokens().await?;
+            session.out.tokens(&tokens)?;
+        }
+        TokenCommand::Revoke { token } => {
+            client.revoke_token(&token).await?;
+            session.out.revoked(&token)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn user(session: &mut Session, command: UserCommand) -> Result<Exit, Problem> {
+    let mut client = session.connect().await?;
+    let (row, what) = match command {
+        UserCommand::List => {
+            let users = client.users().await?;
+            session.out.users(&users)?;
+            return Ok(Exit::Done);
+        }
+        UserCommand::Add {
+            name,
+            role,
+            account,
+            team,
+        } => {
+            let new = UserRow {
+                name,
+                role,
+                unix_account: account.unwrap_or_default(),
+                team: team.unwrap_or_default(),
+                banned: false,
+            };
+            (
+                client.add_user(new).await?,
+                "was added; `fleet token login NAME` makes the token to log in with",
+            )
+        }
+        UserCommand::Ban { name } => (client.set_banned(&name, true).await?, "is shut out"),
+        UserCommand::Unban { name } => (client.set_banned(&name, false).await?, "may log in again"),
+    };
+    session.out.user(&row, what)?;
+    Ok(Exit::Done)
+}
+
+/// A length of time that was written behind a flag.
+pub(super) fn span(flag: &'static str, text: &str) -> Result<Span, Problem> {
+    text.parse()
+        .map_err(|error: loadline_model::ParseQuantityError| Problem::Word {
+            flag,
+            problem: error.to_string(),
+        })
+}

@@ -1,0 +1,94 @@
+//! The flags of `fleet run`, as written.
+
+use std::collections::BTreeMap;
+
+use super::words;
+use super::{Mistake, Place, Said, Written};
+use crate::args::RunArgs;
+
+/// Reads the flags; what cannot be read is noted as a mistake.
+pub(super) fn read(
+    args: &RunArgs,
+    own_env: impl Fn(&str) -> Option<String>,
+    mistakes: &mut Vec<Mistake>,
+) -> Written {
+    let env = env(&args.env, own_env, mistakes);
+    let mut flags = Flags(mistakes);
+    Written {
+        name: args.name.clone().map(said),
+        command: (!args.command.is_empty()).then(|| said(args.command.clone())),
+        dir: args.dir.clone().map(said),
+        env,
+        workers: flags.read("workers", args.workers.as_deref(), words::workers),
+        tier: flags.read("tier", args.tier.as_deref(), words::tier),
+        retries: flags.read("retries", args.retries.as_deref(), words::count),
+        time: flags.read("time", args.time.as_deref(), |text| {
+            text.parse().map_err(words::told)
+        }),
+        grace: flags.read("grace", args.grace.as_deref(), |text| {
+            text.parse().map_err(words::told)
+        }),
+        on_node_lost: flags.read("on_node_lost", args.on_node_lost.as_deref(), words::on_node_lost),
+        nodes: (!args.node.is_empty()).then(|| said(args.node.clone())),
+        cpus: flags.read("worker.cpus", args.cpus.as_deref(), words::cpus),
+        memory: flags.read("worker.memory", args.memory.as_deref(), |text| {
+            text.parse().map_err(words::told)
+        }),
+        gpus: flags.read("worker.gpus", args.gpus.as_deref(), words::count),
+    }
+}
+
+const fn said<T>(value: T) -> Said<T> {
+    Said {
+        value,
+        place: Place::Flag,
+    }
+}
+
+struct Flags<'a>(&'a mut Vec<Mistake>);
+
+impl Flags<'_> {
+    fn read<T>(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Said<T>> {
+        match parse(text?) {
+            Ok(value) => Some(said(value)),
+            Err(problem) => {
+                self.0.push(Mistake {
+                    place: Place::Flag,
+                    key: key.into(),
+                    problem,
+                });
+                None
+            }
+        }
+    }
+}
+
+fn env(
+    words: &[String],
+    own_env: impl Fn(&str) -> Option<String>,
+    mistakes: &mut Vec<Mistake>,
+) -> BTreeMap<String, Said<String>> {
+    let mut found = BTreeMap::new();
+    for word in words {
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_string())),
+            None => (word.as_str(), own_env(word)),
+        };
+        match value {
+            Some(value) => {
+                found.insert(key.to_string(), said(value));
+            }
+            None => mistakes.push(Mistake {
+                place: Place::Flag,
+                key: "env".into(),
+                problem: format!("{key} is not set here: write {key}=VALUE"),
+            }),
+        }
+    }
+    found
+}

@@ -1,0 +1,68 @@
+//! Everything that is printed, in one trait with two implementations: tables for people, JSON for programs. Both
+//! render the same values of [`crate::view`].
+
+mod detail;
+mod json;
+mod note;
+mod table;
+
+use std::io;
+
+use crate::args::Format;
+use crate::view::{
+    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, Submitted,
+    TokenRow, UserRow,
+};
+
+pub use json::Json;
+pub use note::Note;
+pub use table::Table;
+
+/// What a command can say.
+pub trait Output {
+    /// A list of jobs.
+    ///
+    /// # Errors
+    /// When it cannot be written; so for all of these.
+    fn jobs(&mut self, jobs: &[JobRow]) -> io::Result<()>;
+    /// One job.
+    fn job(&mut self, job: &JobView) -> io::Result<()>;
+    /// A job that was accepted and left alone.
+    fn submitted(&mut self, job: &Submitted) -> io::Result<()>;
+    /// A job that is done, or is asked to be.
+    fn done(&mut self, job: &JobRow) -> io::Result<()>;
+    /// Why a job waits.
+    fn explained(&mut self, why: &Explained) -> io::Result<()>;
+    /// A list of nodes.
+    fn nodes(&mut self, nodes: &[NodeRow]) -> io::Result<()>;
+    /// One node.
+    fn node(&mut self, node: &NodeView) -> io::Result<()>;
+    /// A node after something was done to it.
+    fn node_changed(&mut self, node: &NodeRow, what: &str) -> io::Result<()>;
+    /// A new token.
+    fn token(&mut self, token: &NewToken) -> io::Result<()>;
+    /// A list of tokens.
+    fn tokens(&mut self, tokens: &[TokenRow]) -> io::Result<()>;
+    /// A token that was made useless.
+    fn revoked(&mut self, token_id: &str) -> io::Result<()>;
+    /// A person after something was done.
+    fn user(&mut self, user: &UserRow, what: &str) -> io::Result<()>;
+    /// A list of people.
+    fn users(&mut self, users: &[UserRow]) -> io::Result<()>;
+    /// After a login.
+    fn logged_in(&mut self, me: &Me, address: &str) -> io::Result<()>;
+    /// What `fleet doctor` found.
+    fn health(&mut self, checks: &[Check], me: Option<&Me>, fleet: Option<&FleetStatus>) -> io::Result<()>;
+    /// A line of a worker; `many`: its worker is to be told.
+    fn log(&mut self, line: &LogLine, many: bool) -> io::Result<()>;
+    /// Something that happened while a job is watched.
+    fn note(&mut self, note: &Note<'_>) -> io::Result<()>;
+}
+
+/// The output that was asked for, on standard output and standard error.
+pub fn on_standard(format: Format) -> Box<dyn Output> {
+    match format {
+        Format::Table => Box::new(Table::new(io::stdout(), io::stderr(), crate::clock::now())),
+        Format::Json => Box::new(Json::new(io::stdout())),
+    }
+}

@@ -6,6 +6,7 @@
     missing_debug_implementations,
     unreachable_pub,
     clippy::all,
+    clippy::too_many_lines,
     reason = "generated code follows its generator's style"
 )]
 

@@ -229,6 +229,9 @@ impl Written {
 
 /// Judges what was written, together with what was found wrong while reading it.
 fn spec(written: Written, mut mistakes: Vec<Mistake>) -> Result<JobSpec, Vec<Mistake>> {
+    if mistakes.iter().any(|mistake| mistake.key == file::SYNTAX) {
+        return Err(mistakes);
+    }
     let places = written.places();
     match JobSpec::new(written.into_draft()) {
         Ok(spec) if mistakes.is_empty() => Ok(spec),

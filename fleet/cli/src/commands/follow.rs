@@ -173,7 +173,7 @@ impl Follow {
     }
 
     /// Follows the job to its end.
-    pub(super) async fn to_the_end(&mut self, session: &mut Session) -> Result<JobRow, Problem> {
+    pub(super) async fn until_done(&mut self, session: &mut Session) -> Result<JobRow, Problem> {
         let mut client = session.connect().await?;
         loop {
             match self.on_connection(session, &mut client).await {
@@ -217,7 +217,7 @@ impl Follow {
                     let row = self.take(session, update)?;
                     if self.telling.logs && !logs_asked && !self.attempts.is_empty() {
                         logs_asked = true;
-                        self.seen.from_the_beginning();
+                        self.seen.begin_again();
                         logs = self.open_logs(session, client, &row).await?;
                     }
                     if row.is_done() {

@@ -52,7 +52,7 @@ pub(super) async fn logs(
                 session.out.note(&Note::Back { job: row.job })?;
                 // The last lines only, told again, would leave a gap.
                 query.tail = None;
-                seen.from_the_beginning();
+                seen.begin_again();
             }
             Err(problem) => return Err(problem),
         }

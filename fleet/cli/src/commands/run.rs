@@ -24,7 +24,7 @@ pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, P
     }
     let mut follow = Follow::of_run(Submission { id, spec }, args.quiet);
     let left = tokio::select! {
-        done = follow.to_the_end(session) => Some(done),
+        done = follow.until_done(session) => Some(done),
         _ = tokio::signal::ctrl_c() => None,
     };
     match left {
@@ -41,7 +41,7 @@ pub(super) async fn wait(session: &mut Session, job: &str, limit: Option<String>
     let time = limit.as_deref().map(|text| span("--timeout", text)).transpose()?;
     // With JSON the one document on standard output is the job's end.
     let mut follow = Follow::of_wait(named, session.format == Format::Json);
-    let end = follow.to_the_end(session);
+    let end = follow.until_done(session);
     let row = match time {
         None => end.await?,
         Some(time) => match timeout(time.into(), end).await {

@@ -25,7 +25,7 @@ pub(super) struct Seen(BTreeMap<(u32, u32), Mark>);
 
 impl Seen {
     /// From here on the logs come from their beginning again.
-    pub(super) fn from_the_beginning(&mut self) {
+    pub(super) fn begin_again(&mut self) {
         for mark in self.0.values_mut() {
             mark.again = 0;
         }
@@ -83,13 +83,13 @@ mod tests {
         let mut seen = Seen::default();
         let first = [line(0, 1), line(0, 2), line(0, 2), line(1, 1)];
         assert!(first.iter().all(|line| seen.is_new(line)));
-        seen.from_the_beginning();
+        seen.begin_again();
         assert!(!first.iter().any(|line| seen.is_new(line)));
         // One more line with the time of the last one, one later, one of another worker.
         for fresh in [line(0, 2), line(0, 3), line(1, 1)] {
             assert!(seen.is_new(&fresh), "{fresh:?}");
         }
-        seen.from_the_beginning();
+        seen.begin_again();
         let all = [
             line(0, 1),
             line(0, 2),

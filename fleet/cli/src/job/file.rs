@@ -13,6 +13,9 @@ const KEYS: &str =
     "version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, [worker]";
 const WORKER_KEYS: &str = "cpus, memory, gpus";
 
+/// The key of mistakes after which nothing else in the file means anything.
+pub(super) const SYNTAX: &str = "syntax";
+
 /// Reads the file; what cannot be read is noted as a mistake.
 pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Written {
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -21,16 +24,23 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Written {
         mistakes,
         written: Written::default(),
     };
-    for error in errors {
-        let line = error.span().map_or(Place::File, |span| reader.line(span.start));
-        reader.wrong(line, "toml", error.message().to_string());
+    if !errors.is_empty() {
+        for error in errors {
+            let line = error.span().map_or(Place::File, |span| reader.line(span.start));
+            reader.wrong(
+                line,
+                SYNTAX,
+                format!("{} (texts stand in quotes)", error.message()),
+            );
+        }
+        return Written::default();
     }
     let mut version = false;
     for (key, value) in table.get_ref() {
         version |= key.get_ref() == "version";
         reader.key(key, value);
     }
-    if !version && reader.mistakes.iter().all(|mistake| mistake.key != "toml") {
+    if !version {
         reader.wrong(
             Place::Line(1),
             "version",

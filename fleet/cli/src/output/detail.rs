@@ -244,6 +244,26 @@ pub(super) fn node(node: &NodeView, now: WallTime) -> String {
         ];
         sheet.line("hardware", parts.join(", "));
     }
+    amounts(&mut sheet, node);
+    sheet.line("teams", node.allow_teams.join(", "));
+    sheet.line("version", &row.version);
+    sheet.line("id", &row.node_id);
+    for missed in &node.missed {
+        sheet.line("lacks", missed);
+    }
+    if !node.running.is_empty() {
+        sheet.table(&columns(
+            ["WORKER", "USER", "STATE", "CPUS", "UNIT"],
+            node.running.iter().map(worker_row),
+        ));
+    }
+    receipts_below(&mut sheet, &node.receipts);
+    sheet.0
+}
+
+/// What the node has, lends and promised.
+fn amounts(sheet: &mut Sheet, node: &NodeView) {
+    let row = &node.row;
     let cpus = |millis| MilliCpu(millis).to_string();
     sheet.line(
         "cpus",
@@ -272,20 +292,6 @@ pub(super) fn node(node: &NodeView, now: WallTime) -> String {
             _ => String::new(),
         },
     );
-    sheet.line("teams", node.allow_teams.join(", "));
-    sheet.line("version", &row.version);
-    sheet.line("id", &row.node_id);
-    for missed in &node.missed {
-        sheet.line("lacks", missed);
-    }
-    if !node.running.is_empty() {
-        sheet.table(&columns(
-            ["WORKER", "USER", "STATE", "CPUS", "UNIT"],
-            node.running.iter().map(worker_row),
-        ));
-    }
-    receipts_below(&mut sheet, &node.receipts);
-    sheet.0
 }
 
 fn worker_row(worker: &NodeWorkerView) -> [String; 5] {

@@ -53,10 +53,19 @@ pub(super) async fn open(
         warn!(%node, %problem, "an attempt in the node's hello is not understood");
     }
     let link = edge.fleet.open_session(hello).await?;
-    info!(%node, address = %call.address, %boot_id, %version, session = link.session.0, "node connected");
+    let id = link.session;
+    info!(%node, address = %call.address, %boot_id, %version, session = id.0, "node connected");
     let (down, downs) = mpsc::channel(DOWN_MAX);
+    let NodeLink {
+        epoch,
+        acked,
+        outgoing,
+        ..
+    } = link;
+    // First of all, before anyone can find this session and ask it for logs. The channel is empty.
+    down.try_send(Ok(Down::Welcome { epoch, acked })).ok();
     let open = Arc::new(Open {
-        id: link.session,
+        id,
         boot_id,
         down,
         logs: LogTable::default(),
@@ -68,7 +77,7 @@ pub(super) async fn open(
         open,
         drain: call.drain.clone(),
     };
-    tokio::spawn(session.run(link, ups));
+    tokio::spawn(session.run(outgoing, ups));
     Ok(ReceiverStream::new(downs))
 }
 
@@ -86,26 +95,15 @@ enum End {
 }
 
 impl Session {
-    async fn run(self, link: NodeLink, ups: Ups) {
-        let NodeLink {
-            epoch,
-            acked,
-            outgoing,
-            ..
-        } = link;
+    async fn run(self, outgoing: mpsc::Receiver<Outgoing>, ups: Ups) {
         let (pending, answers) = mpsc::channel(PENDING_MAX);
-        let welcome = self.open.down.send(Ok(Down::Welcome { epoch, acked })).await;
-        let end = if welcome.is_err() {
-            End::ByNode
-        } else {
-            // Whichever ends first ends the session. What the others held is resumed in the next one.
-            tokio::select! {
-                end = self.up(ups, pending) => end,
-                end = self.answers(answers) => end,
-                end = self.down(outgoing) => end,
-                end = self.drained() => end,
-                () = self.open.down.closed() => End::ByNode,
-            }
+        // Whichever ends first ends the session. What the others held is resumed in the next one.
+        let end = tokio::select! {
+            end = self.up(ups, pending) => end,
+            end = self.answers(answers) => end,
+            end = self.down(outgoing) => end,
+            end = self.drained() => end,
+            () = self.open.down.closed() => End::ByNode,
         };
         self.edge.sessions.remove(self.node, self.open.id);
         self.open.logs.clear();

@@ -104,7 +104,8 @@ pub(crate) fn failure_reason(error: &Error) -> &'static str {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not_valid_yet",
             CertificateError::Revoked => "banned",
-            CertificateError::UnknownIssuer => "unknown_issuer",
+            // The authority of another fleet, or one of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => "unknown_issuer",
             CertificateError::Other(_) => "wrong_name",
             _ => "bad_certificate",
         },

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::node::{FakeNode, Stream, exited, join, message, spec};
 use crate::world::{Person, World, reason};
 
-pub fn submission(id: u8, command: &[&str]) -> fleet::SubmitRequest {
+pub(crate) fn submission(id: u8, command: &[&str]) -> fleet::SubmitRequest {
     let mut job_id = vec![id; 16];
     // Version 7, variant 1.
     job_id[6] = 0x70;
@@ -21,19 +21,19 @@ pub fn submission(id: u8, command: &[&str]) -> fleet::SubmitRequest {
     }
 }
 
-pub fn by_number(number: u64) -> fleet::JobRef {
+pub(crate) fn by_number(number: u64) -> fleet::JobRef {
     fleet::JobRef {
         r#ref: Some(Ref::Number(number)),
     }
 }
 
-pub async fn joined(world: &World, admin: &mut Person, name: &str) -> FakeNode {
+pub(crate) async fn joined(world: &World, admin: &mut Person, name: &str) -> FakeNode {
     let token = admin.node_token(name).await;
     join(world, &token, name).await.unwrap()
 }
 
 /// Does what an order says, successfully.
-pub async fn carry_out(node: &mut FakeNode, stream: &mut Stream, order: &types::Order) {
+pub(crate) async fn carry_out(node: &mut FakeNode, stream: &mut Stream, order: &types::Order) {
     let generation = order.generation;
     node.applied = generation;
     stream

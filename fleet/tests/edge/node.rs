@@ -18,25 +18,25 @@ use tonic::{Status, Streaming};
 
 use crate::world::{Identity, SOON, World, channel, client_config, csr};
 
-pub struct FakeNode {
-    pub identity: Identity,
-    pub id: Vec<u8>,
-    pub name: String,
-    pub boot_id: String,
-    pub ledger: Vec<u8>,
-    pub sequence: u64,
-    pub applied: u64,
+pub(crate) struct FakeNode {
+    pub(crate) identity: Identity,
+    pub(crate) id: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) boot_id: String,
+    pub(crate) ledger: Vec<u8>,
+    pub(crate) sequence: u64,
+    pub(crate) applied: u64,
     order_key: VerifyingKey,
 }
 
 /// An open stream.
-pub struct Stream {
-    pub up: mpsc::Sender<node::NodeMessage>,
-    pub down: Streaming<node::FleetMessage>,
-    pub welcome: node::Welcome,
+pub(crate) struct Stream {
+    pub(crate) up: mpsc::Sender<node::NodeMessage>,
+    pub(crate) down: Streaming<node::FleetMessage>,
+    pub(crate) welcome: node::Welcome,
 }
 
-pub async fn join(world: &World, token: &str, name: &str) -> Result<FakeNode, Status> {
+pub(crate) async fn join(world: &World, token: &str, name: &str) -> Result<FakeNode, Status> {
     let key = KeyPair::generate().unwrap();
     let (_, token) = TokenText::decode(token).unwrap();
     let request = fleet::JoinRequest {
@@ -62,7 +62,7 @@ pub async fn join(world: &World, token: &str, name: &str) -> Result<FakeNode, St
     })
 }
 
-pub fn inventory(cpus: u32) -> types::Inventory {
+pub(crate) fn inventory(cpus: u32) -> types::Inventory {
     let thread = |cpu| types::Thread {
         cpu,
         core: cpu,
@@ -90,17 +90,17 @@ pub fn inventory(cpus: u32) -> types::Inventory {
     }
 }
 
-pub fn message(what: node_message::What) -> node::NodeMessage {
+pub(crate) fn message(what: node_message::What) -> node::NodeMessage {
     node::NodeMessage { what: Some(what) }
 }
 
 impl FakeNode {
-    pub async fn channel(&self, world: &World) -> Result<Channel, tonic::transport::Error> {
+    pub(crate) async fn channel(&self, world: &World) -> Result<Channel, tonic::transport::Error> {
         let tls = client_config(&world.authority(), Some(&self.identity));
         channel(world.session_address(), tls).await
     }
 
-    pub fn hello(&self) -> node::Hello {
+    pub(crate) fn hello(&self) -> node::Hello {
         node::Hello {
             version: "0.1.0".into(),
             capabilities: Vec::new(),
@@ -115,7 +115,7 @@ impl FakeNode {
         }
     }
 
-    pub async fn connect(&self, world: &World) -> Result<Stream, Status> {
+    pub(crate) async fn connect(&self, world: &World) -> Result<Stream, Status> {
         let channel = self
             .channel(world)
             .await
@@ -123,7 +123,7 @@ impl FakeNode {
         self.open(channel, self.hello()).await
     }
 
-    pub async fn open(&self, channel: Channel, hello: node::Hello) -> Result<Stream, Status> {
+    pub(crate) async fn open(&self, channel: Channel, hello: node::Hello) -> Result<Stream, Status> {
         let (up, ups) = mpsc::channel(16);
         up.send(message(node_message::What::Hello(hello))).await.unwrap();
         let opened = NodeSessionClient::new(channel)
@@ -137,7 +137,7 @@ impl FakeNode {
     }
 
     /// Checks an order as a warden does.
-    pub fn verify(&self, signed: &types::SignedOrder) -> types::Order {
+    pub(crate) fn verify(&self, signed: &types::SignedOrder) -> types::Order {
         let signature = Signature::from_slice(&signed.signature).unwrap();
         self.order_key.verify_strict(&signed.order, &signature).unwrap();
         let order = types::Order::decode(signed.order.as_slice()).unwrap();
@@ -145,7 +145,7 @@ impl FakeNode {
         order
     }
 
-    pub fn event(&mut self, what: types::event::What) -> node::NodeMessage {
+    pub(crate) fn event(&mut self, what: types::event::What) -> node::NodeMessage {
         self.sequence += 1;
         let event = types::Event {
             ledger_id: self.ledger.clone(),
@@ -159,7 +159,7 @@ impl FakeNode {
         }))
     }
 
-    pub fn attempt(
+    pub(crate) fn attempt(
         &mut self,
         order: &types::Order,
         phase: types::AttemptPhase,
@@ -187,7 +187,7 @@ impl FakeNode {
     }
 }
 
-pub fn exited(code: u32) -> types::Ended {
+pub(crate) fn exited(code: u32) -> types::Ended {
     types::Ended {
         reason: types::EndReason::Exited.into(),
         code,
@@ -197,7 +197,7 @@ pub fn exited(code: u32) -> types::Ended {
 }
 
 impl Stream {
-    pub async fn next(&mut self) -> Result<Option<fleet_message::What>, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Option<fleet_message::What>, Status> {
         let message = timeout(SOON, self.down.message())
             .await
             .expect("fleetd says nothing")?;
@@ -205,7 +205,7 @@ impl Stream {
     }
 
     /// The next order, whatever else is said before.
-    pub async fn order(&mut self, node: &FakeNode) -> types::Order {
+    pub(crate) async fn order(&mut self, node: &FakeNode) -> types::Order {
         loop {
             match self.next().await.unwrap() {
                 Some(fleet_message::What::Desired(desired)) => return node.verify(&desired.orders[0]),
@@ -216,7 +216,7 @@ impl Stream {
     }
 
     /// The acknowledged sequence, once it reaches `sequence`.
-    pub async fn acked(&mut self, sequence: u64) {
+    pub(crate) async fn acked(&mut self, sequence: u64) {
         loop {
             match self.next().await.unwrap() {
                 Some(fleet_message::What::Ack(ack)) if ack.sequence >= sequence => return,
@@ -226,12 +226,12 @@ impl Stream {
         }
     }
 
-    pub async fn say(&self, message: node::NodeMessage) {
+    pub(crate) async fn say(&self, message: node::NodeMessage) {
         self.up.send(message).await.unwrap();
     }
 
     /// How the stream ends.
-    pub async fn end(&mut self) -> Option<Status> {
+    pub(crate) async fn end(&mut self) -> Option<Status> {
         loop {
             match self.next().await {
                 Ok(Some(_)) => {}
@@ -242,7 +242,7 @@ impl Stream {
     }
 }
 
-pub fn spec(command: &[&str]) -> types::JobSpec {
+pub(crate) fn spec(command: &[&str]) -> types::JobSpec {
     types::JobSpec {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         workers_min: 1,

@@ -33,33 +33,33 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// 2027-01-15.
-pub const START: i64 = 1_800_000_000_000_000;
+pub(crate) const START: i64 = 1_800_000_000_000_000;
 
 /// Nothing in these tests takes long; a hang is a failure.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A running fleetd with its administrator.
-pub struct World {
-    pub dir: TempDir,
-    pub serving: Serving,
-    pub made: Made,
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) serving: Serving,
+    pub(crate) made: Made,
     now: Arc<AtomicI64>,
 }
 
 /// Someone with a key and, once logged in or joined, a certificate.
-pub struct Identity {
-    pub key: KeyPair,
-    pub certificate: Option<String>,
+pub(crate) struct Identity {
+    pub(crate) key: KeyPair,
+    pub(crate) certificate: Option<String>,
 }
 
-pub fn short_limits() -> ConnectionLimits {
+pub(crate) fn short_limits() -> ConnectionLimits {
     ConnectionLimits {
         handshake: Duration::from_secs(5),
         ..ConnectionLimits::default()
     }
 }
 
-pub fn config(state_dir: &Path) -> Config {
+pub(crate) fn config(state_dir: &Path) -> Config {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     Config {
         state_dir: state_dir.to_owned(),
@@ -71,11 +71,11 @@ pub fn config(state_dir: &Path) -> Config {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(short_limits(), |_| {}).await
     }
 
-    pub async fn with(limits: ConnectionLimits, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(limits: ConnectionLimits, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicI64::new(START));
         let made = make(dir.path().to_owned(), clock(&now)).await;
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// Stops fleetd and starts it again on the same state.
-    pub async fn restarted(self) -> Self {
+    pub(crate) async fn restarted(self) -> Self {
         let Self {
             dir,
             serving,
@@ -110,34 +110,34 @@ impl World {
         }
     }
 
-    pub fn later(&self, by: Duration) {
+    pub(crate) fn later(&self, by: Duration) {
         self.now
             .fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
-    pub fn now(&self) -> WallTime {
+    pub(crate) fn now(&self) -> WallTime {
         WallTime(self.now.load(Ordering::SeqCst))
     }
 
-    pub fn authority(&self) -> Authority {
+    pub(crate) fn authority(&self) -> Authority {
         KeysLayout::of(self.dir.path()).read().unwrap().authority
     }
 
-    pub fn state(&self, file: &str) -> PathBuf {
+    pub(crate) fn state(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
     }
 
-    pub fn session_address(&self) -> SocketAddr {
+    pub(crate) fn session_address(&self) -> SocketAddr {
         self.serving.addresses.session
     }
 
     /// The access service, as a newcomer calls it.
-    pub async fn access(&self) -> AccessClient<Channel> {
+    pub(crate) async fn access(&self) -> AccessClient<Channel> {
         let tls = client_config(&self.authority(), None);
         AccessClient::new(channel(self.serving.addresses.access, tls).await.unwrap())
     }
 
-    pub async fn login_with(&self, token: &str) -> Result<Identity, Status> {
+    pub(crate) async fn login_with(&self, token: &str) -> Result<Identity, Status> {
         let key = KeyPair::generate().unwrap();
         let (_, token) = TokenText::decode(token).unwrap();
         let request = fleet::LoginRequest {
@@ -151,18 +151,18 @@ impl World {
         })
     }
 
-    pub async fn admin(&self) -> Person {
+    pub(crate) async fn admin(&self) -> Person {
         let identity = self.login_with(&self.made.login_token).await.unwrap();
         Person::new(self, &identity).await
     }
 
     /// Adds a person with a role and logs them in.
-    pub async fn person(&self, admin: &mut Person, name: &str, role: &str) -> Person {
+    pub(crate) async fn person(&self, admin: &mut Person, name: &str, role: &str) -> Person {
         let identity = self.identity(admin, name, role).await;
         Person::new(self, &identity).await
     }
 
-    pub async fn identity(&self, admin: &mut Person, name: &str, role: &str) -> Identity {
+    pub(crate) async fn identity(&self, admin: &mut Person, name: &str, role: &str) -> Identity {
         let add = fleet::AddUserRequest {
             name: name.into(),
             role: role.into(),
@@ -181,12 +181,12 @@ impl World {
     }
 }
 
-pub fn clock(now: &Arc<AtomicI64>) -> Clock {
+pub(crate) fn clock(now: &Arc<AtomicI64>) -> Clock {
     let now = now.clone();
     Clock::new(move || WallTime(now.load(Ordering::SeqCst)))
 }
 
-pub async fn make(state_dir: PathBuf, clock: Clock) -> Made {
+pub(crate) async fn make(state_dir: PathBuf, clock: Clock) -> Made {
     let options = InitOptions {
         state_dir,
         names: vec!["127.0.0.1".parse().unwrap()],
@@ -201,7 +201,7 @@ pub async fn make(state_dir: PathBuf, clock: Clock) -> Made {
         .unwrap()
 }
 
-pub async fn stop(serving: Serving) {
+pub(crate) async fn stop(serving: Serving) {
     let threads = serving.stop().await;
     tokio::task::spawn_blocking(move || threads.finish().unwrap())
         .await
@@ -210,19 +210,19 @@ pub async fn stop(serving: Serving) {
 
 /// The services as one person calls them, on one connection.
 #[derive(Clone)]
-pub struct Person {
-    pub jobs: JobsClient<Channel>,
-    pub nodes: NodesClient<Channel>,
-    pub admin: AdminClient<Channel>,
+pub(crate) struct Person {
+    pub(crate) jobs: JobsClient<Channel>,
+    pub(crate) nodes: NodesClient<Channel>,
+    pub(crate) admin: AdminClient<Channel>,
 }
 
 impl Person {
-    pub async fn new(world: &World, identity: &Identity) -> Self {
+    pub(crate) async fn new(world: &World, identity: &Identity) -> Self {
         let tls = client_config(&world.authority(), Some(identity));
         Self::on(channel(world.session_address(), tls).await.unwrap())
     }
 
-    pub fn on(channel: Channel) -> Self {
+    pub(crate) fn on(channel: Channel) -> Self {
         Self {
             jobs: JobsClient::new(channel.clone()),
             nodes: NodesClient::new(channel.clone()),
@@ -230,7 +230,7 @@ impl Person {
         }
     }
 
-    pub async fn node_token(&mut self, node: &str) -> String {
+    pub(crate) async fn node_token(&mut self, node: &str) -> String {
         let request = fleet::CreateNodeTokenRequest {
             node: node.into(),
             ..Default::default()
@@ -244,7 +244,7 @@ impl Person {
     }
 }
 
-pub fn csr(key: &KeyPair) -> Vec<u8> {
+pub(crate) fn csr(key: &KeyPair) -> Vec<u8> {
     CertificateParams::default()
         .serialize_request(key)
         .unwrap()
@@ -264,7 +264,7 @@ impl TimeProvider for AtStart {
     }
 }
 
-pub fn versions(
+pub(crate) fn versions(
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -273,11 +273,11 @@ pub fn versions(
         .unwrap()
 }
 
-pub fn client_config(authority: &Authority, identity: Option<&Identity>) -> ClientConfig {
+pub(crate) fn client_config(authority: &Authority, identity: Option<&Identity>) -> ClientConfig {
     finish(versions(&[&rustls::version::TLS13]), authority, identity)
 }
 
-pub fn finish(
+pub(crate) fn finish(
     builder: rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>,
     authority: &Authority,
     identity: Option<&Identity>,
@@ -299,14 +299,17 @@ pub fn finish(
 }
 
 /// Opens TLS under fleetd's fixed name.
-pub async fn dial(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn dial(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from("fleetd.loadline").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await
 }
 
 /// gRPC over one TLS connection, which is not opened a second time.
-pub async fn channel(address: SocketAddr, config: ClientConfig) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn channel(
+    address: SocketAddr,
+    config: ClientConfig,
+) -> Result<Channel, tonic::transport::Error> {
     let connector = tower::service_fn(move |_: Uri| {
         let config = config.clone();
         async move { dial(address, config).await.map(TokioIo::new) }
@@ -317,7 +320,7 @@ pub async fn channel(address: SocketAddr, config: ClientConfig) -> Result<Channe
 }
 
 /// The reason in a failed call's details; every failure has one, with the next step and the call's id.
-pub fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     let details = ErrorDetails::of(status).unwrap_or_else(|| panic!("no details in {status:?}"));
     assert!(!details.next_step.is_empty(), "{status:?}");
     assert!(!details.request_id.is_empty(), "{status:?}");
@@ -325,7 +328,10 @@ pub fn reason(status: &Status) -> String {
 }
 
 /// Waits for a condition; a time-out reports the last state.
-pub async fn wait_for<T: std::fmt::Debug>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+pub(crate) async fn wait_for<T: std::fmt::Debug>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
     let deadline = tokio::time::Instant::now() + SOON;
     loop {
         match look().await {

@@ -89,6 +89,7 @@ impl Admin for AdminService {
                 jobs_queued: status.jobs_queued,
                 jobs_running: status.jobs_running,
                 store: status.store,
+                now_us: self.0.clock.now().0,
             })
         })
         .await

@@ -183,10 +183,15 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be read or written.
-    pub fn attempts(&mut self, now: WallTime) -> Result<(Vec<StoredAttempt>, SetAside), LedgerError> {
+    pub fn attempts(
+        &mut self,
+        now: WallTime,
+        order_is_readable: impl Fn(&[u8]) -> Result<(), String>,
+    ) -> Result<(Vec<StoredAttempt>, SetAside), LedgerError> {
         let (mut attempts, mut aside) = (Vec::new(), SetAside::default());
         for (id, order, state) in self.attempt_rows().map_err(reading("attempts"))? {
-            match StoredAttempt::decode(&id, order, &state) {
+            let readable = order.as_deref().map_or(Ok(()), &order_is_readable);
+            match readable.and_then(|()| StoredAttempt::decode(&id, order, &state)) {
                 Ok(attempt) => attempts.push(attempt),
                 Err(why) => {
                     let name = data_encoding::HEXLOWER.encode(&id);

@@ -4,6 +4,7 @@
 //! a network socket; never runs what local policy forbids, whoever asks.
 
 pub mod orders;
+pub mod reconciler;
 pub mod slices;
 pub mod trust;
 pub mod unit;

@@ -107,6 +107,12 @@ impl CgroupFs {
         }
     }
 
+    /// How often it met its own memory limit and nothing could be freed; not what happened below or above it.
+    pub fn limit_met(&self, cgroup: &str) -> u64 {
+        let events = pairs(&self.path(cgroup), "memory.events.local");
+        events.get("oom").copied().unwrap_or(0)
+    }
+
     /// The processes directly in it.
     pub fn processes(&self, cgroup: &str) -> Vec<u32> {
         let text = fs::read_to_string(self.path(cgroup).join("cgroup.procs")).unwrap_or_default();

@@ -27,6 +27,8 @@ pub struct StoredAttempt {
     pub peaks: Peaks,
     /// Where it runs, once it does.
     pub placement: Option<Placement>,
+    /// Found without a record of it.
+    pub orphan: bool,
 }
 
 /// What a worker holds, in the ledger's own form.
@@ -73,6 +75,7 @@ struct State {
     applied_cpus: Option<CpuSet>,
     peaks: Peaks,
     placement: Option<Placement>,
+    orphan: bool,
 }
 
 impl StoredAttempt {
@@ -84,6 +87,7 @@ impl StoredAttempt {
             applied_cpus: self.applied_cpus.clone(),
             peaks: self.peaks,
             placement: self.placement.clone(),
+            orphan: self.orphan,
         };
         // Plain structs with text keys: there is nothing in them that JSON cannot say.
         serde_json::to_string(&state).unwrap_or_default()
@@ -101,6 +105,7 @@ impl StoredAttempt {
             applied_cpus: state.applied_cpus,
             peaks: state.peaks,
             placement: state.placement,
+            orphan: state.orphan,
         })
     }
 }

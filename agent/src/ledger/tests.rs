@@ -39,6 +39,7 @@ fn attempt(last: u8, life: Life) -> StoredAttempt {
         applied_cpus: "1-2".parse().ok(),
         peaks: Peaks::default(),
         placement: None,
+        orphan: false,
     }
 }
 
@@ -91,7 +92,7 @@ fn what_was_committed_is_there_after_reopening_with_the_same_name() {
         (ledger.generation(), ledger.last_sequence()),
         (Generation(2), Sequence(2))
     );
-    let (attempts, aside) = ledger.attempts(NOW).unwrap();
+    let (attempts, aside) = ledger.attempts(NOW, |_| Ok(())).unwrap();
     assert_eq!(attempts, [attempt(1, running()), attempt(2, running())]);
     assert!(aside.sentences.is_empty());
     let events = decoded(&ledger.events_after(Sequence(1), NOW).unwrap());
@@ -148,7 +149,7 @@ fn ended_attempts_can_be_forgotten_and_others_cannot() {
             ..Change::default()
         })
         .unwrap();
-    assert_eq!(ledger.attempts(NOW).unwrap().0, [attempt(1, running())]);
+    assert_eq!(ledger.attempts(NOW, |_| Ok(())).unwrap().0, [attempt(1, running())]);
 }
 
 #[test]
@@ -161,11 +162,11 @@ fn a_broken_attempt_is_set_aside_and_named_and_the_others_live() {
         .connection
         .execute("UPDATE attempt SET state = '{' WHERE id = ?1", [id(1).as_bytes()])
         .unwrap();
-    let (attempts, aside) = ledger.attempts(NOW).unwrap();
+    let (attempts, aside) = ledger.attempts(NOW, |_| Ok(())).unwrap();
     assert_eq!(attempts, [attempt(2, running())]);
     assert!(aside.sentences[0].contains(&id(1).hex()), "{aside:?}");
     assert_eq!(ledger.set_aside_count().unwrap(), 1);
-    assert!(ledger.attempts(NOW).unwrap().1.sentences.is_empty());
+    assert!(ledger.attempts(NOW, |_| Ok(())).unwrap().1.sentences.is_empty());
 }
 
 #[test]
@@ -253,7 +254,7 @@ fn a_full_disk_changes_nothing_and_room_makes_it_work_again() {
         (ledger.last_sequence(), ledger.generation()),
         (Sequence(1), Generation(1))
     );
-    assert_eq!(ledger.attempts(NOW).unwrap().0.len(), 1);
+    assert_eq!(ledger.attempts(NOW, |_| Ok(())).unwrap().0.len(), 1);
     ledger
         .connection
         .pragma_update(None, "max_page_count", 1_000_000)

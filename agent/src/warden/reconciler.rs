@@ -1,0 +1,337 @@
+//! The warden's one loop: observe → decide → apply → report.
+//!
+//! Everything that changes an attempt goes through this task, one thing after the other. It is woken by orders,
+//! systemd's signals, end records and a tick; each round looks at the whole state and asks
+//! [`loadline_policy::reconcile`] what to do. Starting a worker takes as long as it takes (seconds in a starved
+//! slice), so starts run beside the loop and come back as news.
+//!
+//! The 100 ms headroom loop will stand beside this one: it reads pressure, decides [`Setpoints`], uses the brake
+//! where it must, and wakes this loop with them.
+
+mod apply;
+mod ends;
+mod intake;
+mod observe;
+mod starts;
+mod state;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use loadline_model::{AttemptId, Generation, Sequence, Topology};
+use loadline_policy::allocation::Machine;
+use loadline_policy::attempt::{BootId, Moment};
+use loadline_policy::line::Line;
+use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
+use loadline_policy::reconcile::{Absences, EndRecord, ObservedUnit, Plan, View, reconcile};
+use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use crate::host::cgroup::CgroupFs;
+use crate::host::clock::Clock;
+use crate::host::ended::EndFolder;
+use crate::host::systemd::{Signal, Systemd, UnitState};
+use crate::host::users::Accounts;
+use crate::ledger::{Ledger, LedgerError};
+
+pub use intake::{Incoming, Lookup};
+pub use status::{Counters, Snapshot};
+
+use ends::Words;
+use starts::{InFlight, StartDone};
+use state::State;
+
+/// The slower tick: use, time limits, limits. The headroom loop brings its own.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The ledger, shared with the socket, which reads events from it.
+pub type SharedLedger = Arc<Mutex<Ledger>>;
+
+/// Locks the ledger; a panic elsewhere cannot leave it half changed, since changes are transactions.
+pub fn lock(ledger: &SharedLedger) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This machine and its owner's policy.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The policy.
+    pub policy: NodePolicy,
+    /// Threads and memory.
+    pub topology: Topology,
+    /// Whole GPUs.
+    pub gpus: u32,
+    /// Whether CPUs are pinned.
+    pub pinning: Pinning,
+    /// How much may be lent, by the reserve alone.
+    pub line: Line,
+}
+
+impl Node {
+    /// A machine under a policy.
+    pub fn new(policy: NodePolicy, topology: Topology, gpus: u32, pinning: Pinning) -> Self {
+        let line = Line::fixed(&topology, gpus, &policy);
+        Self {
+            policy,
+            topology,
+            gpus,
+            pinning,
+            line,
+        }
+    }
+}
+
+/// The moment by the clocks that a policy's windows go by.
+pub type LocalClock = Box<dyn Fn(&NodePolicy) -> LocalTimes + Send + Sync>;
+
+/// The outside world, as the reconciler is given it.
+pub struct Outside<S, C, A> {
+    /// systemd.
+    pub systemd: Arc<S>,
+    /// Its signals.
+    pub signals: mpsc::Receiver<Signal>,
+    /// The clocks.
+    pub clock: C,
+    /// Local time.
+    pub local: LocalClock,
+    /// The accounts.
+    pub accounts: Arc<A>,
+    /// The cgroups.
+    pub cgroups: CgroupFs,
+    /// End records.
+    pub folder: EndFolder,
+    /// Says that the folder has changed.
+    pub records: mpsc::Receiver<()>,
+    /// The ledger.
+    pub ledger: SharedLedger,
+    /// The boot that is running.
+    pub boot: BootId,
+    /// Tells the service manager that the loop turns.
+    pub alive: Box<dyn Fn() + Send>,
+}
+
+/// What others ask of the reconciler.
+#[derive(Debug)]
+pub enum Command {
+    /// Take these orders; answered once they are durable.
+    Apply {
+        /// The orders.
+        orders: Vec<Incoming>,
+        /// The generation that is durable now.
+        reply: oneshot::Sender<Result<Generation, Arc<LedgerError>>>,
+    },
+    /// How things stand.
+    Status {
+        /// How.
+        reply: oneshot::Sender<Snapshot>,
+    },
+    /// The owner changed the policy, or the machine changed.
+    Replace(Box<Node>),
+    /// End every worker by name, and start none any more.
+    Drain {
+        /// Who was told to end.
+        reply: oneshot::Sender<Vec<AttemptId>>,
+    },
+}
+
+/// The loop's state.
+pub struct Reconciler<S, C, A> {
+    systemd: Arc<S>,
+    clock: C,
+    local: LocalClock,
+    accounts: Arc<A>,
+    cgroups: CgroupFs,
+    folder: EndFolder,
+    ledger: SharedLedger,
+    boot: BootId,
+    alive: Box<dyn Fn() + Send>,
+    node: Node,
+    state: State,
+    units: BTreeMap<AttemptId, ObservedUnit>,
+    live: BTreeMap<AttemptId, UnitState>,
+    records: BTreeMap<AttemptId, EndRecord>,
+    words: Words,
+    absences: Absences,
+    setpoints: Setpoints,
+    slices: BTreeMap<Slice, Observed>,
+    in_flight: BTreeMap<AttemptId, InFlight>,
+    starts: JoinSet<StartDone>,
+    readings: BTreeMap<String, Vec<LimitReading>>,
+    counters: Counters,
+    /// True while not all units are known: then nothing is decided.
+    blind: bool,
+    draining: bool,
+    ticks: u64,
+    sequence: watch::Sender<Sequence>,
+}
+
+/// What the loop is woken by.
+struct Wakers {
+    signals: mpsc::Receiver<Signal>,
+    records: mpsc::Receiver<()>,
+    commands: mpsc::Receiver<Command>,
+}
+
+type Waiting = Vec<oneshot::Sender<Result<Generation, Arc<LedgerError>>>>;
+
+impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
+    /// Takes over the node: reads the ledger, finds what runs, and turns until `stop` resolves. Workers go on
+    /// after that.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn run(
+        outside: Outside<S, C, A>,
+        node: Node,
+        commands: mpsc::Receiver<Command>,
+        sequence: watch::Sender<Sequence>,
+        found: crate::ledger::SetAside,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), LedgerError> {
+        let (mut this, mut wakers) = Self::new(outside, node, commands, sequence, found).await?;
+        this.settle().await;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            // Every arm is cancel-safe: channels, a timer, a join set; nothing is half done when another wins.
+            let mut orders = Vec::new();
+            let mut waiting = Waiting::new();
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                Some(command) = wakers.commands.recv() => {
+                    this.command(command, &mut orders, &mut waiting);
+                    while let Ok(command) = wakers.commands.try_recv() {
+                        this.command(command, &mut orders, &mut waiting);
+                    }
+                }
+                Some(signal) = wakers.signals.recv() => {
+                    this.signal(signal).await;
+                    while let Ok(signal) = wakers.signals.try_recv() {
+                        this.signal(signal).await;
+                    }
+                }
+                Some(()) = wakers.records.recv() => this.read_records(),
+                Some(done) = this.starts.join_next(), if !this.starts.is_empty() => this.start_done(done).await,
+                _ = tick.tick() => this.tick().await,
+            }
+            this.round(orders, waiting).await;
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment {
+            boot: self.clock.monotonic(),
+            wall: self.clock.wall(),
+        }
+    }
+
+    fn command(&mut self, command: Command, orders: &mut Vec<Incoming>, waiting: &mut Waiting) {
+        match command {
+            Command::Apply { orders: more, reply } => {
+                orders.extend(more);
+                waiting.push(reply);
+            }
+            // Whoever asked may be gone by now.
+            Command::Status { reply } => drop(reply.send(self.snapshot())),
+            Command::Replace(node) => {
+                self.node = *node;
+                if self.draining {
+                    self.node.policy.lend.mode = Mode::Off;
+                }
+            }
+            Command::Drain { reply } => drop(reply.send(self.drain())),
+        }
+    }
+
+    /// One round: new orders, decisions, writing down, doing. What could not be made durable is not answered
+    /// as durable and starts nothing; stopping and repairing go on.
+    async fn round(&mut self, orders: Vec<Incoming>, waiting: Waiting) {
+        let before = (!waiting.is_empty()).then(|| self.state.clone());
+        if let Some(before) = before {
+            let now = self.now();
+            intake::take(&mut self.state, orders, &self.boot.0.clone(), now);
+            let plan = self.decide();
+            let provisional = self.write_down(&plan);
+            match self.flush() {
+                Ok(()) => {
+                    let generation = lock(&self.ledger).generation();
+                    waiting.into_iter().for_each(|reply| drop(reply.send(Ok(generation))));
+                    return self.carry_out(plan, provisional, true).await;
+                }
+                Err(problem) => {
+                    // As if they had never come: the agent will bring them again.
+                    self.state = before;
+                    let problem = Arc::new(problem);
+                    waiting.into_iter().for_each(|reply| drop(reply.send(Err(problem.clone()))));
+                }
+            }
+        }
+        let plan = self.decide();
+        let provisional = self.write_down(&plan);
+        let durable = self.flush().is_ok();
+        self.carry_out(plan, provisional, durable).await;
+    }
+
+    /// Asks policy what to do about everything that is known.
+    fn decide(&mut self) -> Plan {
+        let now = self.now();
+        self.absences.observe(&self.state.attempts, &self.units, now);
+        let local = (self.local)(&self.node.policy);
+        let view = View {
+            policy: &self.node.policy,
+            machine: Machine {
+                topology: &self.node.topology,
+                line: &self.node.line,
+                pinning: &self.node.pinning,
+            },
+            setpoints: &self.setpoints,
+            local: &local,
+            boot: &self.boot,
+            now,
+            attempts: &self.state.attempts,
+            ended: &self.state.ended,
+            units: &self.units,
+            records: &self.records,
+            absences: &self.absences,
+            slices: &self.slices,
+        };
+        let mut plan = reconcile(&view);
+        if self.blind {
+            // Not all units are known, and nothing may follow from a unit that only seems to be missing.
+            plan.actions.clear();
+        }
+        for (attempt, what) in &plan.contradictions {
+            warn!(%attempt, what, "contradiction");
+        }
+        plan
+    }
+
+    /// Makes everything durable that is not.
+    fn flush(&mut self) -> Result<(), LedgerError> {
+        let change = self.state.change();
+        if change.is_empty() {
+            return Ok(());
+        }
+        let (committed, last) = {
+            let mut ledger = lock(&self.ledger);
+            (ledger.commit(&change), ledger.last_sequence())
+        };
+        if let Err(problem) = committed {
+            self.counters.ledger_failures += 1;
+            error!(error = &problem as &dyn std::error::Error, "not durable");
+            return Err(problem);
+        }
+        let over = self.state.durable();
+        self.sequence.send_replace(last);
+        self.laid_to_rest(&over);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! How things stand, for whoever asks.
+
+use std::collections::BTreeMap;
+
+use loadline_model::{AttemptId, Generation, LedgerId, Sequence};
+use loadline_policy::settings::{LimitReading, Slice};
+
+use super::{Node, Reconciler, lock};
+use crate::host::cgroup::Usage;
+use crate::host::clock::Clock;
+use crate::host::systemd::Systemd;
+use crate::host::users::Accounts;
+use crate::ledger::AttemptReport;
+
+/// What was counted since the warden started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Limits that had changed and were put back.
+    pub limit_repairs: u64,
+    /// Workers that started.
+    pub starts_ok: u64,
+    /// Workers that could not be started.
+    pub starts_failed: u64,
+    /// Ends of which signal and record told differently.
+    pub end_records_disagreeing: u64,
+    /// Records kept aside.
+    pub records_set_aside: u64,
+    /// Writes to the ledger that failed.
+    pub ledger_failures: u64,
+    /// Receipts, by action.
+    pub protection_actions: BTreeMap<&'static str, u64>,
+    /// How often each slice has met its own memory limit, as last read.
+    pub(super) slices_oom: BTreeMap<Slice, u64>,
+}
+
+/// How things stand.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The boot that is running.
+    pub boot_id: String,
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// Orders up to here are known.
+    pub generation: Generation,
+    /// The latest event.
+    pub last_sequence: Sequence,
+    /// Attempts that are not ended.
+    pub attempts: Vec<AttemptReport>,
+    /// Every limit as last read, by unit.
+    pub limits: BTreeMap<String, Vec<LimitReading>>,
+    /// What was counted.
+    pub counters: Counters,
+    /// What each slice uses.
+    pub slices: BTreeMap<Slice, Usage>,
+    /// Limits of slices as last read.
+    pub slice_limits: BTreeMap<Slice, loadline_policy::settings::Observed>,
+    /// The machine and its policy.
+    pub node: Node,
+}
+
+impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let (ledger_id, last_sequence) = {
+            let ledger = lock(&self.ledger);
+            (ledger.id(), ledger.last_sequence())
+        };
+        let report = |attempt: &AttemptId| self.state.report(*attempt);
+        let there = |slice: &Slice| self.cgroups.exists(&self.slice_cgroup(*slice));
+        let usage = |slice: Slice| (slice, self.cgroups.usage(&self.slice_cgroup(slice)));
+        Snapshot {
+            boot_id: self.boot.0.clone(),
+            ledger_id,
+            generation: self.state.generation,
+            last_sequence,
+            attempts: self.state.attempts.keys().filter_map(report).collect(),
+            limits: self.readings.clone(),
+            counters: self.counters.clone(),
+            slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
+            slice_limits: self.slices.clone(),
+            node: self.node.clone(),
+        }
+    }
+}

@@ -162,7 +162,7 @@ impl Ledger {
                 put_attempt(&transaction, attempt)?;
             }
             for attempt in &change.forgotten {
-                let sql = "DELETE FROM attempt WHERE id = ?1 AND ended = 1";
+                let sql = "DELETE FROM attempt WHERE id = ?1 AND ended_at_us IS NOT NULL";
                 transaction.prepare_cached(sql)?.execute([attempt.as_bytes()])?;
             }
             for event in &change.events {
@@ -314,6 +314,24 @@ impl Ledger {
             .map(drop)
     }
 
+    /// Attempts that ended before a moment.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn ended_before(&self, before: WallTime) -> Result<Vec<AttemptId>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
+            let sql = "SELECT id FROM attempt WHERE ended_at_us < ?1";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map([before.0], |row| row.get(0))?;
+            rows.collect()
+        };
+        let ids = read().map_err(reading("ended attempts"))?;
+        Ok(ids
+            .iter()
+            .filter_map(|id| AttemptId::from_slice(id).ok())
+            .collect())
+    }
+
     /// How many records are kept aside.
     ///
     /// # Errors
@@ -327,10 +345,31 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+impl Ledger {
+    /// The disk is full from now on.
+    pub(crate) fn fill_up(&self) {
+        let pages: i64 = self
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .unwrap();
+        self.connection
+            .pragma_update(None, "max_page_count", pages)
+            .unwrap();
+    }
+
+    /// There is room again.
+    pub(crate) fn make_room(&self) {
+        self.connection
+            .pragma_update(None, "max_page_count", 1_000_000)
+            .unwrap();
+    }
+}
+
 fn put_attempt(transaction: &Transaction<'_>, attempt: &StoredAttempt) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO attempt (id, ended, order_bytes, state) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, state = excluded.state";
-    let ended = attempt.life.ended().is_some();
+    let sql = "INSERT INTO attempt (id, ended_at_us, order_bytes, state) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (id) DO UPDATE SET ended_at_us = excluded.ended_at_us, state = excluded.state";
+    let ended = attempt.life.ended().map(|ended| ended.at.0);
     transaction
         .prepare_cached(sql)?
         .execute(params![

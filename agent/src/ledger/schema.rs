@@ -8,7 +8,7 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     CREATE TABLE attempt (
         id BLOB PRIMARY KEY,
-        ended INTEGER NOT NULL,
+        ended_at_us INTEGER,
         order_bytes BLOB,
         state TEXT NOT NULL
     ) STRICT;

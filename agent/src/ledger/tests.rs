@@ -149,7 +149,10 @@ fn ended_attempts_can_be_forgotten_and_others_cannot() {
             ..Change::default()
         })
         .unwrap();
-    assert_eq!(ledger.attempts(NOW, |_| Ok(())).unwrap().0, [attempt(1, running())]);
+    assert_eq!(
+        ledger.attempts(NOW, |_| Ok(())).unwrap().0,
+        [attempt(1, running())]
+    );
 }
 
 #[test]

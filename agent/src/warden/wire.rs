@@ -1,5 +1,8 @@
 //! Orders from the wire into our own words. What is not understood is said, so that it can be refused by name.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod forge;
+
 use std::collections::BTreeMap;
 
 use loadline_model::{

@@ -159,7 +159,14 @@ impl FakeSystemd {
         self.world().end(unit, result, main);
     }
 
-    /// Signals were lost.
+    /// systemd forgets a unit, whoever holds it.
+    pub fn forget(&self, unit: &str) {
+        let mut world = self.world();
+        world.units.remove(unit);
+        world.held.remove(unit);
+    }
+
+    /// Something is told.
     pub async fn tell(&self, signal: Signal) {
         // Nobody listens any more: the warden under test is gone.
         let _ = self.signals.send(signal).await;

@@ -5,7 +5,7 @@ use loadline_model::{AttemptId, CpuSet, Receipt, ReceiptAction, ReceiptSubject};
 use loadline_policy::attempt::{Event, Life, StopWhy};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reconcile::{Action, Gate, LedgerAttempt, Plan, Planned, Stage, UnitActive};
-use loadline_policy::settings::{Mismatch, Slice, SliceSettings, WorkerSettings, compare, readings, slice_settings};
+use loadline_policy::settings::{Mismatch, Slice, SliceSettings, WorkerSettings, compare, slice_settings};
 use tracing::{error, info, warn};
 
 use super::Reconciler;
@@ -32,15 +32,17 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// if nothing stands before them; they are given back, to be taken back if they do not take place.
     pub(super) fn write_down(&mut self, plan: &Plan) -> Vec<AttemptId> {
         let now = self.now();
-        let only_starts = plan.actions.iter().all(|planned| {
-            matches!(planned.stage, Stage::Record | Stage::Start)
-        });
+        let only_starts = plan
+            .actions
+            .iter()
+            .all(|planned| matches!(planned.stage, Stage::Record | Stage::Start));
         let mut provisional = Vec::new();
         for planned in &plan.actions {
             let Some(attempt) = planned.attempt else { continue };
             match &planned.action {
                 Action::Record(life) | Action::Stop(life) => {
                     if self.life(attempt) != Some(life) {
+                        self.place_found(attempt, life);
                         self.state.put(attempt, life.clone(), now);
                     }
                 }
@@ -60,6 +62,20 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         provisional
     }
 
+    /// A worker that a warden before this one had started.
+    fn place_found(&mut self, attempt: AttemptId, life: &Life) {
+        let placed = self
+            .state
+            .extras
+            .get(&attempt)
+            .is_some_and(|extra| extra.placement.is_some());
+        if !placed && matches!(life, Life::Running { .. }) {
+            self.verify(attempt);
+            let live = self.live.get(&attempt).cloned();
+            self.place(attempt, live.as_ref());
+        }
+    }
+
     fn life(&self, attempt: AttemptId) -> Option<&Life> {
         self.state.attempts.get(&attempt).map(|entry| &entry.life)
     }
@@ -69,7 +85,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let now = self.now();
         let live = self.live.get(&attempt);
         let placement = crate::ledger::Placement {
-            cpus: self.units.get(&attempt).and_then(|unit| unit.limits.as_ref()?.cpus_effective.clone()).unwrap_or_default(),
+            cpus: self
+                .units
+                .get(&attempt)
+                .and_then(|unit| unit.limits.as_ref()?.cpus_effective.clone())
+                .unwrap_or_default(),
             numa_nodes: holding.memory_nodes.clone(),
             exclusive: loadline_policy::settings::is_exclusive(&holding.grant),
             main_pid: live.map_or(0, |live| live.main_pid),
@@ -96,7 +116,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     fn count(&mut self, receipt: &Receipt) {
-        *self.counters.protection_actions.entry(receipt.action.word()).or_default() += 1;
+        *self
+            .counters
+            .protection_actions
+            .entry(receipt.action.word())
+            .or_default() += 1;
     }
 
     /// Does what the plan says, in its order.
@@ -107,7 +131,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             if !gate.allows(&planned) {
                 continue;
             }
-            if let Action::Start { life, holding, settings } = planned.action {
+            if let Action::Start {
+                life,
+                holding,
+                settings,
+            } = planned.action
+            {
                 let Some(attempt) = planned.attempt else { continue };
                 if !provisional.contains(&attempt) {
                     self.write_start(attempt, life, holding);
@@ -123,14 +152,27 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 }
             }
         }
-        // Limits were read for this round only.
-        self.units.values_mut().for_each(|unit| unit.limits = None);
+        if !self.blind {
+            // Limits were read for this round only.
+            self.units.values_mut().for_each(|unit| unit.limits = None);
+        }
         let all_written = starts.iter().all(|start| provisional.contains(&start.attempt));
-        let durable = if durable && all_written { self.flush_rest(); true } else { self.flush().is_ok() };
+        let durable = if durable && all_written {
+            self.flush_rest();
+            true
+        } else {
+            self.flush().is_ok()
+        };
         provisional.retain(|attempt| !starts.iter().any(|start| start.attempt == *attempt));
-        provisional.into_iter().for_each(|attempt| self.unwrite_start(attempt));
+        provisional
+            .into_iter()
+            .for_each(|attempt| self.unwrite_start(attempt));
         for start in starts {
-            if durable { self.ask(start) } else { self.unwrite_start(start.attempt) }
+            if durable {
+                self.ask(start)
+            } else {
+                self.unwrite_start(start.attempt)
+            }
         }
     }
 
@@ -195,15 +237,25 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     async fn set_worker_cpus(&mut self, attempt: AttemptId, cpus: &CpuSet) -> Result<(), Failed> {
         let unit = attempt.unit_name();
-        self.systemd.set(&unit, &[Setting::AllowedCpus(cpus.clone())]).await?;
-        let limits = self.cgroups.limits(&self.cgroup(attempt));
-        if limits.cpus_effective.as_ref() != Some(cpus) {
-            return Err(Failed::NotHeld(format!("{unit}: CPUs {cpus}, effective {:?}", limits.cpus_effective)));
+        self.systemd
+            .set(&unit, &[Setting::AllowedCpus(cpus.clone())])
+            .await?;
+        self.read_back(attempt, Some(cpus.clone()));
+        let effective = self.cgroups.limits(&self.cgroup(attempt)).cpus_effective;
+        if effective.as_ref() != Some(cpus) {
+            return Err(Failed::NotHeld(format!(
+                "{unit}: CPUs {cpus}, effective {effective:?}"
+            )));
         }
         if let Some(entry) = self.state.attempts.get_mut(&attempt) {
             entry.applied_cpus = Some(cpus.clone());
         }
-        if let Some(placement) = self.state.extras.get_mut(&attempt).and_then(|extra| extra.placement.as_mut()) {
+        if let Some(placement) = self
+            .state
+            .extras
+            .get_mut(&attempt)
+            .and_then(|extra| extra.placement.as_mut())
+        {
             placement.cpus = cpus.clone();
         }
         self.state.touch(attempt);
@@ -211,13 +263,21 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     async fn set_slice_cpus(&mut self, slice: Slice, cpus: &CpuSet) -> Result<(), Failed> {
-        self.systemd.set(slice.unit(), &[Setting::AllowedCpus(cpus.clone())]).await?;
+        self.systemd
+            .set(slice.unit(), &[Setting::AllowedCpus(cpus.clone())])
+            .await?;
         self.read_slices();
-        let effective = self.slices.get(&slice).and_then(|observed| observed.cpus_effective.clone());
+        let effective = self
+            .slices
+            .get(&slice)
+            .and_then(|observed| observed.cpus_effective.clone());
         if effective.as_ref() == Some(cpus) {
             return Ok(());
         }
-        Err(Failed::NotHeld(format!("{}: CPUs {cpus}, effective {effective:?}", slice.unit())))
+        Err(Failed::NotHeld(format!(
+            "{}: CPUs {cpus}, effective {effective:?}",
+            slice.unit()
+        )))
     }
 
     async fn set_slice(&mut self, settings: &SliceSettings) -> Result<(), Failed> {
@@ -232,9 +292,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     async fn repair(&mut self, attempt: AttemptId, settings: &WorkerSettings) -> Result<(), Failed> {
-        self.systemd.set(&settings.unit, &Setting::of_worker(settings)).await?;
+        self.systemd
+            .set(&settings.unit, &Setting::of_worker(settings))
+            .await?;
+        self.verify(attempt);
         let limits = self.cgroups.limits(&self.cgroup(attempt));
-        self.readings.insert(settings.unit.clone(), readings(settings, &limits));
         held(&settings.unit, compare(settings, &limits))
     }
 
@@ -243,10 +305,18 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.node.policy.lend.mode == Mode::Shadow {
             return;
         }
-        let all = slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, self.memory_held());
+        let all = slice_settings(
+            &self.node.line,
+            &self.node.pinning,
+            &self.setpoints,
+            self.memory_held(),
+        );
         for settings in &all {
             if let Err(problem) = self.set_slice(settings).await {
-                error!(error = &problem as &dyn std::error::Error, "a slice is not as it should be");
+                error!(
+                    error = &problem as &dyn std::error::Error,
+                    "a slice is not as it should be"
+                );
             }
         }
     }
@@ -261,7 +331,15 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             let detail = "evicted: loadline-node is being taken off this node".to_owned();
             let (why, grace) = (StopWhy::Evicted, loadline_model::Span(u64::MAX));
             let stopping = matches!(self.life(*attempt), Some(Life::Stopping { .. }));
-            self.state.happen(*attempt, &Event::StopOrdered { why, grace, detail: detail.clone() }, now);
+            self.state.happen(
+                *attempt,
+                &Event::StopOrdered {
+                    why,
+                    grace,
+                    detail: detail.clone(),
+                },
+                now,
+            );
             if !stopping {
                 let receipt = Receipt {
                     at: now.wall,
@@ -286,8 +364,11 @@ fn warn_of(unit: &str, missed: &[Mismatch]) {
 /// What could be read must be held; what could not be read is reported as such, and setting it again would
 /// not make it readable.
 fn held(unit: &str, missed: Vec<Mismatch>) -> Result<(), Failed> {
-    let differs: Vec<String> =
-        missed.iter().filter(|one| one.actual.is_some()).map(ToString::to_string).collect();
+    let differs: Vec<String> = missed
+        .iter()
+        .filter(|one| one.actual.is_some())
+        .map(ToString::to_string)
+        .collect();
     if differs.is_empty() {
         return Ok(());
     }

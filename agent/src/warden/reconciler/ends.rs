@@ -72,7 +72,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// The last word on what it used: what systemd kept, and the limit where the kernel killed at it.
     fn most_used(&mut self, attempt: AttemptId, end: &UnitEnd, usage: UnitUsage) {
         let slices_hit = end.result == "oom-kill" && self.slices_hit_limit();
-        let Some(entry) = self.state.attempts.get_mut(&attempt) else { return };
+        let Some(entry) = self.state.attempts.get_mut(&attempt) else {
+            return;
+        };
         let mut last = Peaks {
             memory: usage.memory_peak,
             cpu_time: usage.cpu_time,
@@ -87,12 +89,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     /// True if a slice of ours met its own memory limit since the last look.
-    fn slices_hit_limit(&mut self) -> bool {
+    pub(super) fn slices_hit_limit(&mut self) -> bool {
         let mut hit = false;
         for slice in Slice::ALL {
             let now = self.cgroups.limit_met(&self.slice_cgroup(slice));
             let before = self.counters.slices_oom.insert(slice, now);
-            hit |= before.is_some_and(|before| now > before);
+            hit |= now > before.unwrap_or(0);
         }
         hit
     }
@@ -148,7 +150,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     pub(super) fn laid_to_rest(&mut self, over: &[AttemptId]) {
         for attempt in over {
             self.readings.remove(&attempt.unit_name());
-            if self.units.get(attempt).is_none_or(|unit| unit.active == UnitActive::Over) {
+            if self
+                .units
+                .get(attempt)
+                .is_none_or(|unit| unit.active == UnitActive::Over)
+            {
                 self.release(*attempt);
             }
         }
@@ -169,8 +175,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Records of ends that the ledger has.
     fn drop_settled_records(&mut self) {
-        let settled: Vec<AttemptId> =
-            self.records.keys().filter(|attempt| self.state.is_over(**attempt)).copied().collect();
+        let settled: Vec<AttemptId> = self
+            .records
+            .keys()
+            .filter(|attempt| self.state.is_over(**attempt))
+            .copied()
+            .collect();
         for attempt in settled {
             match self.folder.remove(attempt) {
                 Ok(()) => drop(self.records.remove(&attempt)),

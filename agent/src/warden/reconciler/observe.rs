@@ -1,8 +1,9 @@
 //! What is: units from systemd's signals and listings, limits and use from cgroupfs, and the tick that looks
 //! again at what nobody tells of.
 
-use loadline_model::{AttemptId, Span, Tier};
+use loadline_model::{AttemptId, CpuSet, Span, Tier, WallTime};
 use loadline_policy::admission::Account;
+use loadline_policy::allocation::Grant;
 use loadline_policy::reconcile::{LedgerAttempt, ObservedUnit, UnitActive};
 use loadline_policy::settings::{Slice, readings, slice_settings, worker_settings};
 use tokio::sync::{mpsc, watch};
@@ -26,6 +27,10 @@ const YOUNG: Span = Span::from_secs(10);
 const VERIFY_EVERY: Span = Span::from_secs(30);
 /// Slices are few and carry everyone: more often.
 const SLICES_EVERY_TICKS: u64 = 5;
+/// Attempts that ended are known for a week, in case an order about them comes again …
+const REMEMBER: Span = Span::from_secs(7 * 86_400);
+/// … and dropped in this rhythm.
+const PRUNE_EVERY_TICKS: u64 = 600;
 /// All units are listed this often, in case a signal was lost.
 const LIST_EVERY_TICKS: u64 = 60;
 
@@ -94,7 +99,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             return;
         }
         // Checked when the ledger was read.
-        let order = stored.order.as_deref().and_then(|order| wire::stored_order(order).ok().flatten());
+        let order = stored
+            .order
+            .as_deref()
+            .and_then(|order| wire::stored_order(order).ok().flatten());
         let lookup = match &order {
             Some(order) if !stored.life.may_have_unit() => look_up(&*self.accounts, &order.user).await,
             _ => Lookup::Missing,
@@ -127,6 +135,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.establish_slices().await;
         self.resync().await;
         self.read_records();
+        self.slices_hit_limit();
         self.verify_all();
         self.round(Vec::new(), Vec::new()).await;
         info!(workers = self.state.attempts.len(), blind = self.blind, "settled");
@@ -142,7 +151,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     async fn unit_changed(&mut self, unit: UnitState) {
-        let Some(attempt) = AttemptId::from_unit_name(&unit.unit) else { return };
+        let Some(attempt) = AttemptId::from_unit_name(&unit.unit) else {
+            return;
+        };
         if let Some(in_flight) = self.in_flight.get_mut(&attempt) {
             // Its start is not answered yet; what came of it is looked at together with the answer.
             if unit.active == UnitActive::Over {
@@ -175,7 +186,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Ok(()) => self.blind = false,
             Err(problem) => {
                 self.blind = true;
-                warn!(error = &problem as &dyn std::error::Error, "units cannot be listed; trying again");
+                warn!(
+                    error = &problem as &dyn std::error::Error,
+                    "units cannot be listed; trying again"
+                );
             }
         }
     }
@@ -184,9 +198,14 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let listed = self.systemd.workers().await?;
         let mut seen = Vec::with_capacity(listed.len());
         for (unit, active) in listed {
-            let Some(attempt) = AttemptId::from_unit_name(&unit) else { continue };
+            let Some(attempt) = AttemptId::from_unit_name(&unit) else {
+                continue;
+            };
             seen.push(attempt);
-            let same = self.units.get(&attempt).is_some_and(|known| known.active == active);
+            let same = self
+                .units
+                .get(&attempt)
+                .is_some_and(|known| known.active == active);
             if self.in_flight.contains_key(&attempt) || (same && self.live.contains_key(&attempt)) {
                 continue;
             }
@@ -208,6 +227,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     pub(super) async fn tick(&mut self) {
         (self.alive)();
         self.ticks += 1;
+        if self.ticks.is_multiple_of(PRUNE_EVERY_TICKS) {
+            self.prune();
+        }
         if self.blind || self.ticks.is_multiple_of(LIST_EVERY_TICKS) {
             self.resync().await;
         }
@@ -219,13 +241,32 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.verify_due();
     }
 
+    /// Attempts that ended long ago.
+    fn prune(&mut self) {
+        let before = WallTime(self.clock.wall().0.saturating_sub_unsigned(REMEMBER.0));
+        let old = lock(&self.ledger).ended_before(before);
+        match old {
+            Ok(old) => old.into_iter().for_each(|attempt| self.state.forget(attempt)),
+            Err(problem) => warn!(error = &problem as &dyn std::error::Error, "prune"),
+        }
+    }
+
     /// Reads what workers use. Memory is the kernel's own peak; what happens between two reads is in it.
     fn sample(&mut self) {
         let now = self.clock.monotonic();
-        let due: Vec<AttemptId> = self.state.extras.iter().filter_map(|(attempt, extra)| {
-            let young = self.state.attempts.get(attempt).is_some_and(|entry| is_young(entry, now));
-            (young || now.minus(extra.sampled) >= SAMPLE_EVERY).then_some(*attempt)
-        }).collect();
+        let due: Vec<AttemptId> = self
+            .state
+            .extras
+            .iter()
+            .filter_map(|(attempt, extra)| {
+                let young = self
+                    .state
+                    .attempts
+                    .get(attempt)
+                    .is_some_and(|entry| is_young(entry, now));
+                (young || now.minus(extra.sampled) >= SAMPLE_EVERY).then_some(*attempt)
+            })
+            .collect();
         for attempt in due {
             self.sample_one(attempt, now);
         }
@@ -243,7 +284,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     fn verify_due(&mut self) {
         let now = self.clock.monotonic();
-        let due = self.state.extras.iter().filter(|(_, extra)| now.minus(extra.verified) >= VERIFY_EVERY);
+        let due = self
+            .state
+            .extras
+            .iter()
+            .filter(|(_, extra)| now.minus(extra.verified) >= VERIFY_EVERY);
         let due: Vec<AttemptId> = due.map(|(attempt, _)| *attempt).collect();
         due.into_iter().for_each(|attempt| self.verify(attempt));
     }
@@ -257,18 +302,26 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Reads one worker's limits back.
     pub(super) fn verify(&mut self, attempt: AttemptId) {
+        self.read_back(attempt, self.meant_cpus(attempt));
+    }
+
+    /// Reads one worker's limits back, and compares its CPUs with these.
+    pub(super) fn read_back(&mut self, attempt: AttemptId, meant: Option<CpuSet>) {
         let limits = self.cgroups.limits(&self.cgroup(attempt));
-        let (Some(unit), Some(entry)) = (self.units.get_mut(&attempt), self.state.attempts.get(&attempt)) else {
+        let (Some(unit), Some(entry)) = (self.units.get_mut(&attempt), self.state.attempts.get(&attempt))
+        else {
             return;
         };
         if unit.active != UnitActive::Running {
             return;
         }
         if let Some(order) = &entry.order {
-            let nodes = entry.holding.as_ref().map(|holding| holding.memory_nodes.clone());
-            let nodes = nodes.filter(|_| self.node.pinning.is_cpuset());
-            let settings = worker_settings(attempt, &order.spec, entry.applied_cpus.clone(), nodes);
-            self.readings.insert(settings.unit.clone(), readings(&settings, &limits));
+            let pinned = self.node.pinning.is_cpuset();
+            let holding = entry.holding.as_ref().filter(|_| pinned);
+            let nodes = holding.map(|holding| holding.memory_nodes.clone());
+            let settings = worker_settings(attempt, &order.spec, meant, nodes);
+            self.readings
+                .insert(settings.unit.clone(), readings(&settings, &limits));
         }
         unit.limits = Some(limits);
         if let Some(extra) = self.state.extras.get_mut(&attempt) {
@@ -288,14 +341,44 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let held = self.memory_held();
         for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
             if let Some(observed) = self.slices.get(&settings.slice) {
-                self.readings.insert(settings.slice.unit().into(), readings(&settings, observed));
+                self.readings
+                    .insert(settings.slice.unit().into(), readings(&settings, observed));
+            }
+        }
+    }
+
+    /// The CPUs that a worker is to run on; none where CPUs are not pinned.
+    pub(super) fn meant_cpus(&self, attempt: AttemptId) -> Option<CpuSet> {
+        let entry = self.state.attempts.get(&attempt)?;
+        let pinned = self.node.pinning.is_cpuset();
+        match &entry.holding.as_ref().filter(|_| pinned)?.grant {
+            Grant::Exclusive(cpus) => Some(cpus.clone()),
+            Grant::Shared => {
+                let holdings = self
+                    .state
+                    .attempts
+                    .values()
+                    .filter_map(|entry| entry.holding.as_ref());
+                let pool = holdings.fold(self.node.line.lendable.clone(), |pool, holding| {
+                    match &holding.grant {
+                        Grant::Exclusive(cpus) => pool.difference(cpus),
+                        Grant::Shared => pool,
+                    }
+                });
+                Some(pool)
             }
         }
     }
 
     pub(super) fn memory_held(&self) -> loadline_model::Bytes {
-        let holdings = self.state.attempts.values().filter_map(|entry| entry.holding.as_ref());
-        holdings.fold(loadline_model::Bytes::ZERO, |sum, holding| sum.plus(holding.memory))
+        let holdings = self
+            .state
+            .attempts
+            .values()
+            .filter_map(|entry| entry.holding.as_ref());
+        holdings.fold(loadline_model::Bytes::ZERO, |sum, holding| {
+            sum.plus(holding.memory)
+        })
     }
 
     pub(super) fn slice_cgroup(&self, slice: Slice) -> String {
@@ -308,12 +391,20 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// A worker's cgroup; an orphan's is where it is found.
     pub(super) fn cgroup(&self, attempt: AttemptId) -> String {
         let within = |slice| format!("{}/{}", self.slice_cgroup(slice), attempt.unit_name());
-        let order = self.state.attempts.get(&attempt).and_then(|entry| entry.order.as_ref());
+        let order = self
+            .state
+            .attempts
+            .get(&attempt)
+            .and_then(|entry| entry.order.as_ref());
         match order.map(|order| order.spec.tier) {
             Some(tier) => within(Slice::of(tier)),
             None => {
                 let burst = within(Slice::of(Tier::Burst));
-                if self.cgroups.exists(&burst) { burst } else { within(Slice::of(Tier::Standard)) }
+                if self.cgroups.exists(&burst) {
+                    burst
+                } else {
+                    within(Slice::of(Tier::Standard))
+                }
             }
         }
     }
@@ -336,7 +427,7 @@ fn is_young(entry: &LedgerAttempt, now: Span) -> bool {
 }
 
 /// Asks the name service about an account.
-pub async fn look_up<A: Accounts>(accounts: &A, user: &str) -> Lookup {
+pub(super) async fn look_up<A: Accounts>(accounts: &A, user: &str) -> Lookup {
     match accounts.lookup(user).await {
         Ok(Some(person)) => Lookup::Known(person),
         Ok(None) => Lookup::Missing,
@@ -355,4 +446,3 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-

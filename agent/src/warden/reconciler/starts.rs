@@ -1,10 +1,10 @@
 //! Starting workers, beside the loop: asked once, answered when systemd has decided.
 
 use loadline_model::{AttemptId, Span};
-use loadline_policy::allocation::{Grant, Holding};
+use loadline_policy::allocation::Holding;
 use loadline_policy::attempt::{Event, Life, WorkOrder};
 use loadline_policy::reconcile::{ObservedUnit, UnitActive};
-use loadline_policy::settings::WorkerSettings;
+use loadline_policy::settings::{WorkerSettings, is_exclusive};
 use tokio::task::JoinError;
 use tracing::{error, info, warn};
 
@@ -72,16 +72,34 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// Asks systemd, beside the loop.
     pub(super) fn ask(&mut self, start: Start) {
         let Start { attempt, settings } = start;
-        let Some(order) = self.state.attempts.get(&attempt).and_then(|entry| entry.order.clone()) else { return };
+        let Some(order) = self
+            .state
+            .attempts
+            .get(&attempt)
+            .and_then(|entry| entry.order.clone())
+        else {
+            return;
+        };
         let since = self.clock.monotonic();
-        self.in_flight.insert(attempt, InFlight { since, told: false, over: None });
+        self.in_flight.insert(
+            attempt,
+            InFlight {
+                since,
+                told: false,
+                over: None,
+            },
+        );
         let waiting = ObservedUnit {
             active: UnitActive::Starting,
             end: None,
             limits: None,
         };
         self.units.insert(attempt, waiting);
-        let known = self.state.extras.get(&attempt).and_then(|extra| extra.account.clone());
+        let known = self
+            .state
+            .extras
+            .get(&attempt)
+            .and_then(|extra| extra.account.clone());
         let (systemd, accounts) = (self.systemd.clone(), self.accounts.clone());
         self.starts.spawn(async move {
             let answer = match account(&*accounts, known, &order).await {
@@ -106,10 +124,16 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 return self.resync().await;
             }
         };
-        let over = self.in_flight.remove(&attempt).and_then(|in_flight| in_flight.over);
+        let over = self
+            .in_flight
+            .remove(&attempt)
+            .and_then(|in_flight| in_flight.over);
         self.units.remove(&attempt);
         match answer {
-            Answer::Systemd(Ok(Started { outcome: Outcome::Done, state })) => {
+            Answer::Systemd(Ok(Started {
+                outcome: Outcome::Done,
+                state,
+            })) => {
                 self.counters.starts_ok += 1;
                 self.started(attempt, state, over).await;
             }
@@ -123,7 +147,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 self.resync().await;
             }
             Answer::Systemd(Err(problem)) if problem.nothing_done() => {
-                self.fail(attempt, format!("{}; the node's journal says more", chain(&problem)));
+                self.fail(
+                    attempt,
+                    format!("{}; the node's journal says more", chain(&problem)),
+                );
             }
             Answer::Systemd(Err(problem)) => {
                 // Perhaps it runs. If so, systemd will tell; if not, it will be missed.
@@ -162,7 +189,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         match state {
             Some(state) if state.active == UnitActive::Over => self.take_in(attempt, state).await,
             _ if outcome == Outcome::Cancelled => self.fail(attempt, "its start was cancelled".into()),
-            _ => self.fail(attempt, "systemd could not start it; the node's journal says why".into()),
+            _ => self.fail(
+                attempt,
+                "systemd could not start it; the node's journal says why".into(),
+            ),
         }
     }
 
@@ -174,19 +204,30 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     /// Notes where it runs, as the kernel has it; as it was meant where the kernel does not say any more.
-    fn place(&mut self, attempt: AttemptId, state: Option<&UnitState>) {
-        let limits = self.units.get(&attempt).and_then(|unit| unit.limits.clone()).unwrap_or_default();
-        let Some(entry) = self.state.attempts.get_mut(&attempt) else { return };
-        let (exclusive, meant) = match entry.holding.as_ref().map(|holding| &holding.grant) {
-            Some(Grant::Exclusive(cpus)) => (true, cpus.clone()),
-            _ => (false, self.node.line.lendable.clone()),
+    pub(super) fn place(&mut self, attempt: AttemptId, state: Option<&UnitState>) {
+        let limits = self
+            .units
+            .get(&attempt)
+            .and_then(|unit| unit.limits.clone())
+            .unwrap_or_default();
+        let meant = self.meant_cpus(attempt);
+        let Some(entry) = self.state.attempts.get_mut(&attempt) else {
+            return;
         };
-        if self.node.pinning.is_cpuset() {
-            entry.applied_cpus = limits.cpus_effective.clone();
-        }
-        let all = || self.node.topology.numa_nodes().iter().map(|node| node.id).collect();
-        let everywhere = self.node.topology.cpus();
-        let cpus = if self.node.pinning.is_cpuset() { meant } else { everywhere };
+        let exclusive = entry
+            .holding
+            .as_ref()
+            .is_some_and(|holding| is_exclusive(&holding.grant));
+        // Only what was read back counts as set.
+        entry.applied_cpus = limits
+            .cpus_effective
+            .clone()
+            .filter(|cpus| meant.as_ref() == Some(cpus));
+        let all = || {
+            let nodes = self.node.topology.numa_nodes().iter();
+            nodes.map(|node| node.id).collect()
+        };
+        let cpus = meant.unwrap_or_else(|| self.node.topology.cpus());
         let placement = Placement {
             cpus: limits.cpus_effective.unwrap_or(cpus),
             numa_nodes: limits.mems_effective.unwrap_or_else(all),
@@ -194,7 +235,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             main_pid: state.map_or(0, |state| state.main_pid),
             invocation: state.map(|state| state.invocation.clone()).unwrap_or_default(),
             unit: attempt.unit_name(),
-            user: entry.order.as_ref().map(|order| order.user.clone()).unwrap_or_default(),
+            user: entry
+                .order
+                .as_ref()
+                .map(|order| order.user.clone())
+                .unwrap_or_default(),
         };
         if let Some(extra) = self.state.extras.get_mut(&attempt) {
             extra.placement = Some(placement);
@@ -223,7 +268,10 @@ async fn account<A: Accounts>(
     }
     match look_up(accounts, &order.user).await {
         Lookup::Known(person) => Ok(person),
-        Lookup::Missing => Err(format!("the account `{}` does not exist on this node any more", order.user)),
+        Lookup::Missing => Err(format!(
+            "the account `{}` does not exist on this node any more",
+            order.user
+        )),
         Lookup::Failed(sentence) => Err(sentence),
     }
 }

@@ -92,7 +92,9 @@ impl State {
 
     /// Lets something happen to an attempt.
     pub(super) fn happen(&mut self, attempt: AttemptId, event: &Event, now: Moment) {
-        let Some(entry) = self.attempts.get(&attempt) else { return };
+        let Some(entry) = self.attempts.get(&attempt) else {
+            return;
+        };
         let spec = entry.order.as_ref().map(|order| &order.spec);
         match step(&entry.life, event, spec, now) {
             Outcome::Moved(life) | Outcome::Stop(life) => self.put(attempt, life, now),
@@ -103,7 +105,9 @@ impl State {
 
     /// Writes down where an attempt stands now, and tells of it where that is news to the fleet.
     pub(super) fn put(&mut self, attempt: AttemptId, life: Life, now: Moment) {
-        let Some(entry) = self.attempts.get_mut(&attempt) else { return };
+        let Some(entry) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
         let (before, phase) = (entry.life.phase(), life.phase());
         entry.life = life;
         if phase != before && !matches!(phase, AttemptPhase::Assigned | AttemptPhase::Starting) {
@@ -189,7 +193,11 @@ impl State {
 
     /// What is to be made durable.
     pub(super) fn change(&self) -> Change {
-        let dirty = self.pending.dirty.iter().filter_map(|attempt| self.stored(*attempt));
+        let dirty = self
+            .pending
+            .dirty
+            .iter()
+            .filter_map(|attempt| self.stored(*attempt));
         Change {
             attempts: dirty.chain(self.pending.over.values().cloned()).collect(),
             forgotten: self.pending.forgotten.clone(),

@@ -1,1 +1,6 @@
-//! (being written)
+//! The reconciler against a systemd in memory: its ordinary life, and each fault by name.
+
+mod faults;
+mod lives;
+mod restarts;
+mod rig;

@@ -20,8 +20,6 @@ packages=(
 
 mmdebstrap --quiet --variant=minbase --mode=root --components=main \
     --include="$(IFS=, && echo "${packages[*]}")" \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook="cp '$here/guest-setup' '$here/guest-probe' \"\$1/usr/local/sbin/\"" \
     --customize-hook="env KERNEL='$kernel_pattern' bash '$here/customize.sh' \"\$1\"" \
     "$suite" "$root" "$mirror"

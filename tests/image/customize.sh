@@ -66,10 +66,13 @@ in_root systemctl -q enable testbed-guest.service ssh.service
 
 # Production stand-ins start when a scenario says so.
 in_root systemctl -q disable nginx.service
-# Timers and services that mean nothing to a guest that lives for minutes, and would disturb measurements.
+# What means nothing to a guest that lives for minutes: timers that would disturb measurements, consoles nobody reads,
+# and mounts and modules that nothing here uses but each cost a fork or two of an emulated boot.
 in_root systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer systemd-networkd-wait-online.service getty@tty1.service \
-    serial-getty@ttyS0.service systemd-pstore.service
+    serial-getty@ttyS0.service systemd-pstore.service systemd-binfmt.service \
+    dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
+    modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service modprobe@dm_mod.service
 
 {
     echo "kernel $release ($package)"

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::testbed::cache::{self, Cache};
-use crate::testbed::image::Image;
+use crate::testbed::image::{self, Image};
 use crate::testbed::spec::{GuestSpec, parse_list};
 use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, keeper};
@@ -31,6 +31,9 @@ enum What {
     Images {
         /// debian12 or debian13; all when left out
         image: Option<String>,
+        /// Remove images of older recipes instead
+        #[arg(long, conflicts_with = "image")]
+        prune: bool,
     },
     /// Boot one guest, print how to reach it, end it on Ctrl-C
     Shell {
@@ -133,7 +136,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let cache = Cache::open()?;
     match arguments.command {
         What::Setup => setup()?,
-        What::Images { image } => images(&cache, image.as_deref())?,
+        What::Images { prune: true, .. } => image::prune(&cache)?,
+        What::Images { image, .. } => images(&cache, image.as_deref())?,
         What::Shell { image, cpus } => shell(&cache, &image, cpus)?,
         What::Up { fleet } => up(&cache, &fleet)?,
         What::Keep { fleet } => {

@@ -2,12 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::scenarios::Suite;
+use crate::testbed::cache::{self, Cache};
 use crate::testbed::image::Image;
+use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest, GuestSpec};
 
 pub(super) const SUITE: Suite = Suite {
@@ -27,6 +30,7 @@ pub(super) const SUITE: Suite = Suite {
         ("people_and_production_as_baked", as_baked),
         ("files_travel_unharmed", files),
         ("lan_and_names", lan),
+        ("guests_die_with_a_killed_testbed", orphans),
         ("a_forwarded_port_leads_into_the_guest", forwarded),
         ("an_unplugged_cable_parts_guests_and_nothing_else", partition),
         ("a_reboot_keeps_the_disk_and_not_the_memory", reboot),
@@ -199,6 +203,42 @@ fn forwarded(fleet: &Fleet) -> Result<()> {
     stream.read_to_string(&mut answer).context("read the answer")?;
     ensure!(answer.starts_with("HTTP/1.1 200"), "answer {answer:?}");
     guest.ok("systemctl stop nginx")?;
+    Ok(())
+}
+
+/// A keeper that is killed as soon as its guest's QEMU runs; no need to wait for a boot.
+fn orphans(_: &Fleet) -> Result<()> {
+    let cache = Cache::open()?;
+    let name = format!("orphans-{}", std::process::id());
+    let mut keeper = Command::new(std::env::current_exe().context("find own program")?)
+        .args(["keep", "--name", &name, "--guests", "orphan:debian12:1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start a keeper")?;
+    let note = cache.runs().join(&name).join("orphan.pid");
+    let noted = wait_for("QEMU of the keeper", SETTLE, || {
+        let text = std::fs::read_to_string(&note).unwrap_or_default();
+        Ok(if text.is_empty() {
+            Look::Pending("not started".into())
+        } else {
+            Look::Done(text)
+        })
+    });
+    keeper.kill().context("kill the keeper")?;
+    keeper.wait().context("wait for the keeper")?;
+    let qemu = noted?;
+    wait_for("end of the orphaned QEMU", Duration::from_secs(10), || {
+        let status = std::fs::read_to_string(format!("/proc/{qemu}/status")).unwrap_or_default();
+        let alive = status
+            .lines()
+            .find(|line| line.starts_with("State:") && !line.contains('Z'));
+        Ok(alive.map_or(Look::Done(()), |state| Look::Pending(state.into())))
+    })?;
+    ensure!(
+        cache::sweep(&cache)?.contains(&name),
+        "the folder of {name} was not swept"
+    );
     Ok(())
 }
 

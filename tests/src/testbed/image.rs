@@ -6,12 +6,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::testbed::cache::{Cache, Lock};
+use crate::testbed::cache::{self, Cache, Lock};
 
 /// What a guest runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,12 +86,17 @@ impl Image {
         data_encoding::HEXLOWER.encode(&hash.finalize()[..6])
     }
 
+    /// Name of its folder in the cache.
+    fn id(self) -> String {
+        format!("{}-{}", self.name(), self.recipe())
+    }
+
     /// The finished image; builds it when the cache lacks it, or waits for the process that is building it.
     ///
     /// # Errors
     /// When the build fails; its output has been shown.
     pub fn ensure(self, cache: &Cache) -> Result<ImageFiles> {
-        let id = format!("{}-{}", self.name(), self.recipe());
+        let id = self.id();
         let place = cache.images().join(&id);
         if !place.exists() {
             let _lock = Lock::wait(&cache.images().join(format!("{}.lock", self.name())))?;
@@ -113,8 +118,17 @@ impl Image {
     /// Caller holds the lock of this image.
     fn build(self, images: &Path, place: &Path) -> Result<()> {
         eprintln!("testbed: building the image {} (about a minute)", self.name());
-        let work = images.join(format!(".building-{}", self.name()));
-        remove_tree(&work)?;
+        // A folder of this process alone: the scripts of a build that was killed may still be at work in theirs.
+        let prefix = format!(".building-{}-", self.name());
+        for entry in fs::read_dir(images).context("read the image folder")? {
+            let entry = entry.context("read the image folder")?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix)
+                && let Err(error) = remove_tree(&entry.path())
+            {
+                eprintln!("testbed: {error:#}");
+            }
+        }
+        let work = images.join(format!("{prefix}{}", std::process::id()));
         fs::create_dir_all(work.join("scripts")).with_context(|| format!("make {}", work.display()))?;
         for (name, text) in SCRIPTS {
             let path = work.join("scripts").join(name);
@@ -128,7 +142,7 @@ impl Image {
         build
             .arg(work.join("scripts/build.sh"))
             .args([self.suite(), self.kernel_package()]);
-        build.arg(&out).arg(mirror());
+        build.arg(&out).arg(mirror()).stdout(Stdio::null());
         let status = build.status().context("start the image build")?;
         ensure!(
             status.success(),
@@ -138,6 +152,33 @@ impl Image {
         fs::rename(&out, place).with_context(|| format!("put {} in place", place.display()))?;
         remove_tree(&work)
     }
+}
+
+/// Removes images of older recipes; their guests could not boot again, so no fleet may be up.
+///
+/// # Errors
+/// When a fleet is up or a folder cannot be removed.
+pub fn prune(cache: &Cache) -> Result<()> {
+    let live = cache::live(cache)?;
+    ensure!(
+        live.is_empty(),
+        "fleets are up that may use old images: {}",
+        live.join(", ")
+    );
+    let current: Vec<String> = Image::ALL.iter().map(|image| image.id()).collect();
+    for entry in fs::read_dir(cache.images()).context("read the image folder")? {
+        let path = entry.context("read the image folder")?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir() && !current.contains(&name) {
+            remove_tree(&path)?;
+            println!("removed {name}");
+        }
+    }
+    Ok(())
 }
 
 /// Trees of another root's files need root to go.

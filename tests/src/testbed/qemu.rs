@@ -18,7 +18,8 @@ impl Accel {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // 512 MiB of translated code: the default cache is flushed during a boot.
-            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"],
+            // Without svm the guest does not load KVM of its own.
+            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,svm=off"],
         }
     }
 }
@@ -64,7 +65,7 @@ impl Boot<'_> {
             "-display",
             "none",
             "-machine",
-            "q35",
+            "q35,sata=off,smbus=off,vmport=off",
         ]
         .into_iter()
         .chain(self.accel.words())

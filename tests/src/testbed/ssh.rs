@@ -200,7 +200,7 @@ impl Ssh {
     /// When it cannot be read here or written there.
     pub fn put(&self, from: &Path, to: &str, limit: Duration) -> Result<()> {
         let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
-        let (status, _, stderr) = self.run(&format!("cat > {to}"), bytes, limit)?;
+        let (status, _, stderr) = self.run(&format!("cat > {}", quoted(to)), bytes, limit)?;
         ensure!(
             status.success(),
             "{}: write {to}: {}",
@@ -215,7 +215,7 @@ impl Ssh {
     /// # Errors
     /// When it cannot be read there or written here.
     pub fn get(&self, from: &str, to: &Path, limit: Duration) -> Result<()> {
-        let (status, stdout, stderr) = self.run(&format!("cat {from}"), Vec::new(), limit)?;
+        let (status, stdout, stderr) = self.run(&format!("cat {}", quoted(from)), Vec::new(), limit)?;
         ensure!(
             status.success(),
             "{}: read {from}: {}",
@@ -224,6 +224,11 @@ impl Ssh {
         );
         fs::write(to, stdout).with_context(|| format!("write {}", to.display()))
     }
+}
+
+/// A word that the guest's shell takes as it is.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn feed(mut pipe: impl Write, bytes: &[u8]) {
@@ -242,4 +247,15 @@ fn collect(
         let _ = ended.send(());
         bytes
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_word_stays_one_word() {
+        assert_eq!(quoted("/var/tmp/a b"), "'/var/tmp/a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
 }

@@ -22,6 +22,7 @@ const USAGE: u8 = 2;
 
 /// Runs a command and says how it went.
 pub fn execute(arguments: Arguments) -> ExitCode {
+    account::close_to_others();
     let done = match arguments.command {
         Command::Init(options) => init::command(&arguments.config, options),
         Command::Admin(options) => admin::command(&arguments.config, &options),

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
 
 /// The account that the package makes.
@@ -37,6 +38,11 @@ pub enum AccountError {
         #[source]
         source: nix::Error,
     },
+}
+
+/// Whatever is made from here on is for its owner only.
+pub(super) fn close_to_others() {
+    umask(Mode::from_bits_truncate(0o077));
 }
 
 /// Makes the state directory if it is not there, for the package's account where that exists.

@@ -65,9 +65,8 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>) {
     let served = http
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_LIFE, served).await {
-        Ok(Err(error)) => debug!(%error, "an HTTP connection broke"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = timeout(CONNECTION_LIFE, served).await {
+        debug!(%error, "an HTTP connection broke");
     }
 }
 

@@ -152,6 +152,15 @@ impl Edge {
                 "log in with `fleet login`",
             )
         })?;
+        // TLS looked when the connection began; since then the certificate may have ended.
+        if certificate.expires <= self.clock.now() {
+            return Err(Failure::new(
+                Code::Unauthenticated,
+                "EXPIRED",
+                "the certificate of this connection has ended",
+                "log in again with `fleet login`; a node renews by itself and connects again",
+            ));
+        }
         let actor = self.directory.borrow().actor(&certificate.identity)?;
         Ok(Call {
             id: request_id(request),

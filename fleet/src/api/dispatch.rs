@@ -1,6 +1,7 @@
 //! From a connection to a service: by path, with the call's id, its time and outcome measured.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -17,6 +18,7 @@ use super::wire::{
     NodesService,
 };
 use crate::session::{NodeSessionServer, NodeSessionService};
+use crate::tls::{Peer, PeerBuckets, Rate};
 
 /// A page of jobs or nodes of a large fleet.
 const ANSWER_MAX: usize = 64 << 20;
@@ -50,12 +52,28 @@ struct SessionServices {
     session: NodeSessionServer<NodeSessionService>,
 }
 
+/// People try a login a few times; whoever guesses tokens waits. Each guess costs a line of the audit log.
+const NEWCOMER_CALLS: Rate = Rate {
+    burst: 10,
+    per_second: 1,
+};
+
 /// Answers calls on port 7718.
 pub fn access_service(
     edge: Arc<Edge>,
 ) -> impl Fn(Request<Incoming>) -> Answering + Clone + Send + Sync + 'static {
     let access = AccessServer::new(AccessService(edge.clone()));
+    let calls = Arc::new(Mutex::new(PeerBuckets::new(NEWCOMER_CALLS)));
     move |request| {
+        if let Some(wait) = too_often(&calls, &request) {
+            edge.metrics.auth_failure("rate_limited");
+            return refuse(Failure::new(
+                Code::ResourceExhausted,
+                "RATE_LIMITED",
+                "too many attempts from this address",
+                format!("try again in {} s", wait.as_secs() + 1),
+            ));
+        }
         let access = access.clone();
         measured(edge.clone(), request, move |service, request| match service {
             "loadline.fleet.v1.Access" => Some(call(access, request)),
@@ -81,6 +99,18 @@ where
     })
 }
 
+fn too_often(calls: &Mutex<PeerBuckets>, request: &Request<Incoming>) -> Option<Duration> {
+    let address = request.extensions().get::<Peer>()?.address.ip();
+    // Nothing under this lock can leave the buckets half-changed.
+    let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+    calls.take(address, Instant::now()).err()
+}
+
+fn refuse(failure: Failure) -> Answering {
+    let status = failure.into_status(&RequestId::generate().0);
+    Box::pin(std::future::ready(status.into_http()))
+}
+
 fn measured(
     edge: Arc<Edge>,
     mut request: Request<Incoming>,
@@ -101,7 +131,7 @@ fn measured(
             "this port does not serve that",
             "use a client of the same minor version as fleetd; join and login have a port of their own",
         );
-        return Box::pin(std::future::ready(failure.into_status(&id.0).into_http()));
+        return refuse(failure);
     };
     let label = format!("{}/{method}", service.rsplit('.').next().unwrap_or(service));
     Box::pin(async move {

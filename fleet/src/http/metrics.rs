@@ -13,6 +13,29 @@ use prometheus::{
 /// RPCs are answered after one commit (a few ms); beyond a second something is wrong.
 const RPC_BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// Every reason for which someone is refused; from the start at zero, so that the first one shows as an increase.
+const REFUSALS: [&str; 19] = [
+    "no_certificate",
+    "unknown_issuer",
+    "expired",
+    "not_valid_yet",
+    "wrong_name",
+    "banned",
+    "bad_certificate",
+    "tls_version",
+    "not_tls",
+    "refused_by_peer",
+    "handshake",
+    "handshake_timeout",
+    "disconnected",
+    "rate_limited",
+    "denied",
+    "unknown_person",
+    "token_invalid",
+    "not_a_client",
+    "no_peer",
+];
+
 /// The counters of one fleetd.
 #[derive(Debug)]
 pub struct Metrics {
@@ -77,6 +100,9 @@ impl Metrics {
             ),
             &["kind"],
         )?;
+        for reason in REFUSALS {
+            auth_failures.with_label_values(&[reason]);
+        }
         registry.register(Box::new(build))?;
         registry.register(Box::new(auth_failures.clone()))?;
         registry.register(Box::new(audit_write_failures.clone()))?;

@@ -26,11 +26,13 @@ use crate::config::{Config, ReachableName};
 use crate::http::{self, Metrics};
 use crate::session::Sessions;
 use crate::store::{CommitError, Sqlite, StoreError};
-use crate::tls::{AcceptError, ConnectionLimits, Listener, PkiError, PkiSource, Port};
-use crate::writer::{self, StartError, WriterThread};
+use crate::tls::{AcceptError, ConnectionLimits, Listener, PkiError, Port};
+use crate::writer::{self, Fleet, StartError, WriterThread};
 
 /// How long connections may take to end; systemd waits longer.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// Joining is one call: whoever stays longer on port 7718 only holds a place.
+const NEWCOMER_AGE: Duration = Duration::from_secs(60);
 /// How long tasks may take that have lost their connections.
 const TASKS_WAIT: Duration = Duration::from_secs(2);
 
@@ -140,65 +142,146 @@ fn log_to_stderr() {
 /// Starts everything; answers once all ports are open.
 ///
 /// # Errors
-/// What is missing.
+/// What is missing. The store is free again then.
 pub async fn start(config: &Config, clock: Clock, limits: ConnectionLimits) -> Result<Serving, ServeError> {
     let keys = KeysLayout::of(&config.state_dir).read()?;
-    let metrics = Arc::new(Metrics::new(VERSION)?);
+    let ports = Ports::open(config).await?;
     let store = Sqlite::open(&config.state_dir.join(STORE))?;
     let (fleet, writer) = writer::start(Box::new(store), clock.clone())?;
-    let directory = fleet.directory();
-    let source = pki::source(config, &keys, clock.clone(), directory.clone());
-    let first = source.load()?;
-    pki::show(&first, &metrics);
-    let (in_force, newest) = watch::channel(Arc::new(first));
-    let (audit, audit_thread) = AuditLog::open(&config.state_dir.join(AUDIT), metrics.clone())?;
-    let session = Listener::bind(config.session).await?;
-    let access = Listener::bind(config.access).await?;
-    let monitoring = Listener::bind(config.http).await?;
-    let addresses = Addresses {
-        session: local(&session, config.session)?,
-        access: local(&access, config.access)?,
-        http: local(&monitoring, config.http)?,
-    };
-    let names = reachable(config, &keys, addresses)?;
-    let edge = Arc::new(Edge {
-        fleet_id: keys.fleet,
-        fleet,
-        sessions: Sessions::default(),
-        order_key: keys.order,
-        pki: newest.clone(),
-        audit,
-        directory: directory.clone(),
-        clock,
-        metrics: metrics.clone(),
-        session_address: names.with_port(addresses.session.port()),
-        access_address: names,
-    });
-    let (shutdown, stopping) = watch::channel(false);
-    let listener = |port: Port, tcp: TcpListener| Listener {
-        port,
-        tcp,
-        pki: newest.clone(),
-        directory: directory.clone(),
-        connections: limits,
-        accepts: port.accept_limits(),
-        metrics: metrics.clone(),
-        shutdown: stopping.clone(),
-    };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(listener(Port::Session, session).serve(session_service(edge.clone())));
-    tasks.spawn(listener(Port::Access, access).serve(access_service(edge.clone())));
-    tasks.spawn(http::serve(monitoring, edge.clone(), stopping.clone()));
-    let background = background(source, in_force, metrics, &edge)?;
-    Ok(Serving {
-        addresses,
-        edge,
-        shutdown,
-        tasks,
-        background,
-        writer,
-        audit: audit_thread,
-    })
+    match Inside::build(config, keys, ports.addresses, fleet, clock) {
+        Ok(inside) => Ok(inside.serve(ports, limits, writer)),
+        Err(error) => {
+            // Every handle of the writer is dropped, so it ends at once.
+            writer.join()?;
+            Err(error)
+        }
+    }
+}
+
+/// The bound sockets.
+struct Ports {
+    session: TcpListener,
+    access: TcpListener,
+    http: TcpListener,
+    addresses: Addresses,
+}
+
+impl Ports {
+    async fn open(config: &Config) -> Result<Self, ServeError> {
+        let session = Listener::bind(config.session).await?;
+        let access = Listener::bind(config.access).await?;
+        let http = Listener::bind(config.http).await?;
+        let addresses = Addresses {
+            session: local(&session, config.session)?,
+            access: local(&access, config.access)?,
+            http: local(&http, config.http)?,
+        };
+        Ok(Self {
+            session,
+            access,
+            http,
+            addresses,
+        })
+    }
+}
+
+/// Everything but sockets and the writer's thread.
+struct Inside {
+    edge: Arc<Edge>,
+    background: JoinSet<()>,
+    audit: JoinHandle<()>,
+}
+
+impl Inside {
+    fn build(
+        config: &Config,
+        keys: FleetKeys,
+        addresses: Addresses,
+        fleet: Fleet,
+        clock: Clock,
+    ) -> Result<Self, ServeError> {
+        let metrics = Arc::new(Metrics::new(VERSION)?);
+        let directory = fleet.directory();
+        let source = pki::source(config, &keys, clock.clone(), directory.clone());
+        let first = source.load()?;
+        pki::show(&first, &metrics);
+        let (in_force, newest) = watch::channel(Arc::new(first));
+        let name = reachable(config, &keys, addresses)?;
+        let reload = on(SignalKind::hangup())?;
+        let (audit, audit_thread) = AuditLog::open(&config.state_dir.join(AUDIT), metrics.clone())?;
+        let edge = Arc::new(Edge {
+            fleet_id: keys.fleet,
+            fleet,
+            sessions: Sessions::default(),
+            order_key: keys.order,
+            pki: newest,
+            audit,
+            directory,
+            clock,
+            metrics: metrics.clone(),
+            session_address: name.with_port(addresses.session.port()),
+            access_address: name,
+        });
+        let mut background = JoinSet::new();
+        background.spawn(pki::keep(source, in_force, metrics, reload));
+        if let Some(interval) = notify::watchdog_interval() {
+            background.spawn(watchdog(edge.clone(), interval));
+        }
+        Ok(Self {
+            edge,
+            background,
+            audit: audit_thread,
+        })
+    }
+
+    fn serve(self, ports: Ports, limits: ConnectionLimits, writer: WriterThread) -> Serving {
+        let Self {
+            edge,
+            background,
+            audit,
+        } = self;
+        let (shutdown, stopping) = watch::channel(false);
+        let listener = |port: Port, tcp: TcpListener| Listener {
+            port,
+            tcp,
+            pki: edge.pki.clone(),
+            directory: edge.directory.clone(),
+            connections: match port {
+                Port::Session => limits,
+                Port::Access => ConnectionLimits {
+                    age: limits.age.min(NEWCOMER_AGE),
+                    ..limits
+                },
+            },
+            accepts: port.accept_limits(),
+            metrics: edge.metrics.clone(),
+            shutdown: stopping.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener(Port::Session, ports.session).serve(session_service(edge.clone())));
+        tasks.spawn(listener(Port::Access, ports.access).serve(access_service(edge.clone())));
+        tasks.spawn(http::serve(ports.http, edge.clone(), stopping.clone()));
+        let addresses = ports.addresses;
+        Serving {
+            addresses,
+            edge,
+            shutdown,
+            tasks,
+            background,
+            writer,
+            audit,
+        }
+    }
+}
+
+async fn watchdog(edge: Arc<Edge>, interval: Duration) {
+    loop {
+        match http::healthy(&edge).await {
+            Ok(()) => notify::alive(),
+            Err(problem) => warn!(%problem, "systemd is not told that fleetd lives"),
+        }
+        sleep(interval).await;
+    }
 }
 
 fn local(tcp: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServeError> {
@@ -217,30 +300,6 @@ fn reachable(config: &Config, keys: &FleetKeys, addresses: Addresses) -> Result<
         return text.parse().map_err(|_| ServeError::NoName);
     }
     Ok(name)
-}
-
-fn background(
-    source: PkiSource,
-    in_force: watch::Sender<Arc<crate::tls::Pki>>,
-    metrics: Arc<Metrics>,
-    edge: &Arc<Edge>,
-) -> Result<JoinSet<()>, ServeError> {
-    let mut tasks = JoinSet::new();
-    let reload = on(SignalKind::hangup())?;
-    tasks.spawn(pki::keep(source, in_force, metrics, reload));
-    if let Some(interval) = notify::watchdog_interval() {
-        let edge = edge.clone();
-        tasks.spawn(async move {
-            loop {
-                match http::healthy(&edge).await {
-                    Ok(()) => notify::alive(),
-                    Err(problem) => warn!(%problem, "systemd is not told that fleetd lives"),
-                }
-                sleep(interval).await;
-            }
-        });
-    }
-    Ok(tasks)
 }
 
 fn on(kind: SignalKind) -> Result<Signal, ServeError> {

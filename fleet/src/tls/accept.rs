@@ -64,8 +64,8 @@ impl Port {
                     per_second: 50,
                 },
                 per_peer: Some(Rate {
-                    burst: 10,
-                    per_second: 1,
+                    burst: 30,
+                    per_second: 5,
                 }),
             },
         }

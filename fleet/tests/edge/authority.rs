@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use loadline_fleet::ca::{Authority, KeysLayout};
+use loadline_fleet::ca::{Authority, KeysLayout, Subject};
 use loadline_fleet::run::{AdminName, InitError, InitOptions, init, start};
 use loadline_fleet::tls::PkiFiles;
 use loadline_proto::fleet::v1 as fleet;
@@ -123,5 +123,54 @@ async fn an_empty_store_with_the_same_keys_is_the_same_fleet() {
         .await
         .unwrap();
     node.open(channel, node.hello()).await.unwrap();
+    stop(serving).await;
+}
+
+#[tokio::test]
+async fn the_sites_certificate_for_fleetd_must_carry_the_name_that_clients_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(START));
+    make(dir.path().to_owned(), clock(&now)).await;
+    let own = KeysLayout::of(dir.path()).read().unwrap().authority;
+    let at = loadline_model::WallTime(START);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let files = |name: &str| dir.path().join(name);
+    let write = |name: &str, text: &str| {
+        fs::write(files(name), text).unwrap();
+        fs::set_permissions(files(name), Permissions::from_mode(0o600)).unwrap();
+    };
+    write("fleetd.key", &key.serialize_pem());
+    let mut config = config(dir.path());
+    config.pki = Some(PkiFiles {
+        ca: dir.path().join("keys/ca.pem"),
+        ca_key: dir.path().join("keys/ca.key.pem"),
+        server: Some((files("fleetd.pem"), files("fleetd.key"))),
+    });
+    write(
+        "fleetd.pem",
+        &own.issue(Subject::Person { name: "ada" }, &key, at).unwrap().pem,
+    );
+    let refused = start(&config, clock(&now), short_limits())
+        .await
+        .err()
+        .expect("a wrong name is served");
+    assert!(refused.to_string().contains("fleetd.loadline"), "{refused}");
+    write(
+        "fleetd.pem",
+        &own.issue(Subject::Server { names: &[] }, &key, at).unwrap().pem,
+    );
+    let serving = start(&config, clock(&now), short_limits()).await.unwrap();
+    let stream = dial(serving.addresses.access, client_config(&own, None))
+        .await
+        .unwrap();
+    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    assert!(
+        fs::read_to_string(files("fleetd.pem"))
+            .unwrap()
+            .contains("BEGIN CERTIFICATE")
+    );
+    let ours = rustls::pki_types::pem::PemObject::from_pem_file(files("fleetd.pem")).unwrap();
+    assert_eq!(shown, ours);
+    drop(stream);
     stop(serving).await;
 }

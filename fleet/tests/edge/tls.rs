@@ -277,3 +277,47 @@ async fn newcomers_cannot_flood_the_access_port() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_peer_that_went_dead_is_noticed() {
+    let limits = ConnectionLimits {
+        keepalive_interval: Duration::from_millis(200),
+        keepalive_timeout: Duration::from_millis(200),
+        ..crate::world::short_limits()
+    };
+    // The shipped ones together are below the 15 s after which a node counts as suspect.
+    let shipped = ConnectionLimits::default();
+    assert!(shipped.keepalive_interval + shipped.keepalive_timeout < Duration::from_secs(15));
+    let world = World::with(limits, |_| {}).await;
+    let mut admin = world.admin().await;
+    let identity = world.identity(&mut admin, "ada", "user").await;
+    // Speaks HTTP/2 as far as the first frames, then never again, and does not close.
+    let mut stream = dial(
+        world.session_address(),
+        client_config(&world.authority(), Some(&identity)),
+    )
+    .await
+    .unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut said = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut said))
+        .await
+        .expect("a dead peer is kept")
+        .ok();
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_certificate() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    admin.admin.who_am_i(fleet::WhoAmIRequest {}).await.unwrap();
+    world.later(Duration::from_secs(12 * 3600));
+    let ended = admin.admin.who_am_i(fleet::WhoAmIRequest {}).await.unwrap_err();
+    assert_eq!(
+        (ended.code(), reason(&ended).as_str()),
+        (Code::Unauthenticated, "EXPIRED")
+    );
+}

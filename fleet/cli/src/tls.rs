@@ -2,6 +2,7 @@
 //!
 //! The name that is verified is always [`SERVER_NAME`], whatever address is dialled, so addresses may change.
 
+mod frank;
 mod pinned;
 
 use std::io;
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 use crate::token::LoginToken;
 
 /// A connection to fleetd.
-pub type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+pub type Stream = frank::Frank<tokio_rustls::client::TlsStream<TcpStream>>;
 
 /// The name in fleetd's certificate.
 const SERVER_NAME: &str = "fleetd.loadline";
@@ -179,6 +180,7 @@ async fn handshake(mut config: ClientConfig, address: &str) -> Result<Stream, Co
         TlsConnector::from(Arc::new(config))
             .connect(name, stream)
             .await
+            .map(frank::Frank::new)
             .map_err(|source| ConnectError::Tls {
                 address: owned(),
                 source,

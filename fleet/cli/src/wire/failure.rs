@@ -4,7 +4,6 @@ use std::error::Error;
 
 use loadline_proto::types::v1::ErrorInfo;
 use prost::Message;
-use rustls::AlertDescription;
 use tonic::{Code, Status};
 
 /// What kind of failure a call met; decides the exit code.
@@ -115,39 +114,47 @@ fn innermost(status: &Status) -> String {
         .map_or_else(|| status.message().to_string(), ToString::to_string)
 }
 
+/// What a fatal alert means: by its name, since HTTP/2 keeps of an error below it only the words.
+const ALERTS: [(&str, &str, &str); 8] = [
+    (
+        "CertificateExpired",
+        "CERTIFICATE_EXPIRED",
+        "the fleet says your certificate has expired",
+    ),
+    ("CertificateRevoked", "BANNED", "the fleet has shut you out"),
+    ("AccessDenied", "BANNED", "the fleet has shut you out"),
+    (
+        "UnknownCA",
+        "CERTIFICATE_REFUSED",
+        "the fleet does not accept your certificate",
+    ),
+    (
+        "BadCertificate",
+        "CERTIFICATE_REFUSED",
+        "the fleet does not accept your certificate",
+    ),
+    (
+        "CertificateUnknown",
+        "CERTIFICATE_REFUSED",
+        "the fleet does not accept your certificate",
+    ),
+    (
+        "DecryptError",
+        "CERTIFICATE_REFUSED",
+        "the fleet does not accept your certificate",
+    ),
+    (
+        "CertificateRequired",
+        "CERTIFICATE_MISSING",
+        "the fleet got no certificate",
+    ),
+];
+
 /// With TLS 1.3 a refused certificate shows only when the first answer is read.
 fn alert(status: &Status) -> Option<CallError> {
-    let rustls_error = |error: &(dyn Error + 'static)| {
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return Some(error.clone());
-        }
-        error
-            .downcast_ref::<std::io::Error>()?
-            .get_ref()?
-            .downcast_ref::<rustls::Error>()
-            .cloned()
-    };
-    let alert = chain(status).find_map(|error| match rustls_error(error)? {
-        rustls::Error::AlertReceived(alert) => Some(alert),
-        _ => None,
-    })?;
-    let (reason, sentence) = match alert {
-        AlertDescription::CertificateExpired => (
-            "CERTIFICATE_EXPIRED",
-            "the fleet says your certificate has expired",
-        ),
-        AlertDescription::CertificateRevoked | AlertDescription::AccessDenied => {
-            ("BANNED", "the fleet has shut you out")
-        }
-        AlertDescription::UnknownCA
-        | AlertDescription::BadCertificate
-        | AlertDescription::CertificateUnknown => (
-            "CERTIFICATE_REFUSED",
-            "the fleet does not accept your certificate",
-        ),
-        AlertDescription::CertificateRequired => ("CERTIFICATE_MISSING", "the fleet got no certificate"),
-        _ => return None,
-    };
+    let told = innermost(status);
+    let (_, name) = told.split_once("received fatal alert: ")?;
+    let (_, reason, sentence) = ALERTS.into_iter().find(|(alert, ..)| *alert == name)?;
     Some(CallError {
         kind: Kind::Denied,
         reason: reason.into(),
@@ -182,8 +189,27 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_alerts_are_those_of_rustls() {
+        use rustls::AlertDescription as A;
+        let known = [
+            A::CertificateExpired,
+            A::CertificateRevoked,
+            A::AccessDenied,
+            A::UnknownCA,
+            A::BadCertificate,
+            A::CertificateUnknown,
+            A::DecryptError,
+            A::CertificateRequired,
+        ];
+        for (alert, (name, ..)) in known.into_iter().zip(ALERTS) {
+            let told = rustls::Error::AlertReceived(alert).to_string();
+            assert_eq!(told, format!("received fatal alert: {name}"));
+        }
+    }
+
+    #[test]
     fn a_refused_certificate_is_not_a_broken_connection() {
-        let tls = rustls::Error::AlertReceived(AlertDescription::CertificateRevoked);
+        let tls = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);
         let io = std::io::Error::new(std::io::ErrorKind::InvalidData, tls);
         let error = CallError::from(Status::from_error(Box::new(io)));
         assert_eq!((error.kind, error.reason.as_str()), (Kind::Denied, "BANNED"));

@@ -1,0 +1,148 @@
+//! Words in, words out: usage, exit codes, what operators ask for.
+
+use loadline_proto::fleet::v1 as pb;
+use tonic::Code;
+
+use crate::World;
+use crate::wire::{Script, refusal};
+
+#[tokio::test]
+async fn what_the_fleet_refuses_becomes_an_exit_code() {
+    for (code, exit) in [
+        (Code::InvalidArgument, 2),
+        (Code::NotFound, 3),
+        (Code::PermissionDenied, 4),
+        (Code::Unauthenticated, 4),
+        (Code::Unavailable, 5),
+        (Code::AlreadyExists, 1),
+        (Code::FailedPrecondition, 1),
+        (Code::ResourceExhausted, 1),
+        (Code::Internal, 1),
+    ] {
+        let refuse = Some(refusal(code, "it cannot be", "do this"));
+        let world = World::new(Script {
+            refuse,
+            ..Script::default()
+        })
+        .await;
+        let ran = world.fleet("job 412").await;
+        assert_eq!((ran.code, ran.out.as_str()), (exit, ""), "{code:?}");
+        assert_eq!(
+            ran.err, "fleet: it cannot be\n  next: do this\n  request r-1\n",
+            "{code:?}"
+        );
+        let ran = world.fleet("job 412 -o json").await;
+        let json: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+        assert_eq!(json["error"]["sentence"], "it cannot be");
+        assert_eq!(
+            (&json["error"]["exit_code"], &json["error"]["reason"]),
+            (&exit.into(), &"TEST".into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn usage_is_told_without_asking_the_fleet() {
+    let world = World::new(Script::default()).await;
+    for (words, part) in [
+        ("job train", "`train` is not a job's number like 412"),
+        ("run", "nothing was said to run"),
+        ("run --cpus 2x -- true", "--cpus: `2x` is not an amount of CPU"),
+        ("wait 412 --timeout 3", "--timeout: `3` is not a length of time"),
+        (
+            "token node n1 --life soon",
+            "--life: `soon` is not a length of time",
+        ),
+        ("login hello", "this is not a login token"),
+        ("login LLN1.abc", "this token lets a node join"),
+        ("nodes --colour", "unexpected argument '--colour'"),
+        ("run echo hi", "unexpected argument 'hi'"),
+        ("gibberish", "unrecognized subcommand 'gibberish'"),
+    ] {
+        let ran = world.fleet(words).await;
+        assert_eq!(ran.code, 2, "{words}: {ran:?}");
+        assert!(ran.err.contains(part), "{words}: {ran:?}");
+        assert!(!ran.err.contains("panicked"), "{words}: {ran:?}");
+    }
+    assert!(world.fake.script(|script| script.asked.is_empty()));
+    assert_eq!(world.fleet("--help").await.code, 0);
+    assert_eq!(world.fleet("--version").await.code, 0);
+}
+
+#[tokio::test]
+async fn operators_ask_for_what_they_typed() {
+    let node = pb::NodeSummary {
+        name: "n1".into(),
+        state: pb::NodeState::Draining.into(),
+        workers: 2,
+        ..Default::default()
+    };
+    let world = World::new(Script {
+        nodes: vec![node],
+        ..Script::default()
+    })
+    .await;
+    for (words, asked) in [
+        (
+            "jobs --all --user ada",
+            "jobs ListJobsRequest { all: true, user: \"ada\" }",
+        ),
+        ("cancel 412", "cancel 412"),
+        ("explain 412", "explain 412"),
+        ("node show n1", "node n1"),
+        ("node resume n1", "resume n1"),
+        ("node forget n1", "forget n1"),
+        ("node ban n1", "ban n1"),
+        (
+            "token node n2 --pool gpu --life 5m",
+            "node token n2 gpu 300000000",
+        ),
+        ("token login bob", "login token bob"),
+        ("token list", "tokens"),
+        ("token revoke t1", "revoke t1"),
+        (
+            "user add bob --role operator --account rob --team vision",
+            "add bob operator rob vision",
+        ),
+        ("user list", "users"),
+        ("user ban bob", "ban bob"),
+        ("user unban bob", "unban bob"),
+    ] {
+        world.fake.script(|script| script.asked.clear());
+        world
+            .fake
+            .script(|script| script.explanation.summary = Some(crate::wire::summary(pb::JobPhase::Running)));
+        let ran = world.fleet(words).await;
+        assert_eq!(ran.code, 0, "{words}: {ran:?}");
+        assert_eq!(
+            world.fake.script(|script| script.asked.clone()),
+            [asked],
+            "{words}"
+        );
+    }
+    let ran = world.fleet("node drain n1").await;
+    assert_eq!(
+        ran.out,
+        "n1 is being drained: it gets nothing new, what runs goes on (now draining, 2 workers there)\n"
+    );
+    let ran = world.fleet("token node n2").await;
+    assert_eq!(
+        ran.out, "sudo loadline-agent join LLN1.abc\n",
+        "the command alone is on standard output"
+    );
+    assert!(
+        ran.err
+            .starts_with("On the machine that becomes n2, type as root within "),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn completions_need_neither_home_nor_fleet() {
+    let home = tempfile::tempdir().unwrap();
+    let ran = crate::fleet(home.path(), ["completions", "bash"]).await;
+    assert!(ran.code == 0 && ran.out.contains("_fleet()"), "{ran:?}");
+    let dir = home.path().join("man");
+    let ran = crate::fleet(home.path(), ["generate", "man", dir.to_str().unwrap()]).await;
+    assert!(ran.code == 0 && dir.join("fleet-run.1").exists(), "{ran:?}");
+}

@@ -73,7 +73,8 @@ fn words() -> Vec<Sample> {
 }
 
 fn borders() -> Vec<Sample> {
-    let plan = "use loadline_policy::Plan;";
+    let plan = "use loadline_policy::allocation::allocate;";
+    let settings = "use loadline_policy::settings::Limit;";
     let place = "use loadline_placement::Plan;";
     let id = "use loadline_model::Id;";
     vec![
@@ -125,7 +126,7 @@ fn borders() -> Vec<Sample> {
             "use zbus::Connection;",
             "use crate::host::Systemd;",
         ),
-        rust("module-direction", "agent/src/host/cpu.rs", plan, id),
+        rust("module-direction", "agent/src/host/cpu.rs", plan, settings),
         rust("module-direction", "fleet/src/store.rs", place, id),
     ]
 }

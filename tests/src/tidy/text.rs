@@ -6,7 +6,8 @@ use crate::tidy::{Report, Tree};
 const NAMES: &[&str] = &["util", "utils", "common", "misc", "helper", "helpers", "core"];
 
 pub(super) fn module_docs(tree: &Tree, report: &mut Report) {
-    for source in tree.rust() {
+    // A sibling `tests.rs` says by its place what it is for.
+    for source in tree.rust().filter(|source| source.name() != "tests.rs") {
         if !source.text.trim_start().starts_with("//!") {
             report.add(
                 source,

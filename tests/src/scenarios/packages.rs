@@ -21,7 +21,7 @@ pub(super) const SUITE: Suite = Suite {
             GuestSpec::new("new", Image::Debian13, 2),
         ]
     },
-    prepare: |fleet| fleet.each(|guest| install(guest).and_then(|()| keep_namespace(guest))),
+    prepare: |fleet| fleet.each(install),
     scenarios: &[
         ("installed_nothing_runs_and_nothing_is_enabled", |fleet| {
             fleet.each(nothing_runs)
@@ -58,17 +58,6 @@ const UNITS: &[&str] = &["loadline-warden", "loadline-agent", "fleetd"];
 
 fn install(guest: &Guest) -> Result<()> {
     Packages::of(Path::new("target/packages"))?.install(guest, ALL)
-}
-
-/// The warden's unit keeps the workers' journal namespace up; this stands in for it. Without, systemd 257 refuses a
-/// worker that starts while the last one's namespace is being stopped.
-fn keep_namespace(guest: &Guest) -> Result<()> {
-    let wants = guest.ok("grep ^Wants=systemd-journald /usr/lib/systemd/system/loadline-warden.service")?;
-    guest
-        .ok(&format!(
-            "systemd-run --quiet --unit=stand-in -p '{wants}' sleep infinity"
-        ))
-        .map(drop)
 }
 
 /// A worker as the warden would start one. It runs `script` as alice.
@@ -261,7 +250,6 @@ fn reinstall(guest: &Guest) -> Result<()> {
 
 fn removal(guest: &Guest) -> Result<()> {
     let unit = format!("loadline-w-{}.service", id('d'));
-    guest.ok("systemctl stop stand-in")?;
     let refused = guest.run("apt-get remove -q -y loadline-node", APT_LIMIT)?;
     ensure!(
         refused.status != 0,

@@ -24,12 +24,11 @@ for program in loadline-warden loadline-agent fleetd fleet; do
     esac
 done
 
-# What the programs say about themselves.
+# Manual pages and completions of the command line come from its own definition.
 extra=$target/release/packaging
-mkdir -p "$extra"
-for shell in bash zsh fish; do
-    "$target/release/fleet" completions "$shell" >"$extra/fleet.$shell"
-done
+rm -rf "$extra"
+"$target/release/fleet" generate man "$extra/man"
+"$target/release/fleet" generate completions "$extra/completions"
 
 rm -rf "$out"
 mkdir -p "$out"

@@ -18,15 +18,17 @@ use crate::generate;
 use crate::identity::{Home, Identity};
 use crate::output::{self, Output};
 use crate::problem::Problem;
-use crate::tls;
+use crate::tls::{self, Verdict};
 use crate::view::JobRow;
-use crate::wire::{Client, JobRef};
+use crate::wire::{CallError, Client, JobRef, Kind};
 
 /// What every command needs.
 pub(crate) struct Session {
     home: Home,
     format: Format,
     out: Box<dyn Output>,
+    /// Of the newest connection.
+    verdict: Verdict,
 }
 
 impl Session {
@@ -36,6 +38,7 @@ impl Session {
             home: Home::find(global.config.as_deref(), env)?,
             format: global.output,
             out: output::on_standard(global.output),
+            verdict: Verdict::default(),
         })
     }
 
@@ -43,10 +46,22 @@ impl Session {
         Ok(self.home.load()?)
     }
 
-    async fn connect(&self) -> Result<Client, Problem> {
+    async fn connect(&mut self) -> Result<Client, Problem> {
         let identity = self.identity()?;
         let stream = tls::connect_mutual(&identity, clock::now()).await?;
+        self.verdict = stream.verdict();
         Ok(Client::new(stream).await?)
+    }
+
+    /// A connection that broke because the fleet refused the certificate is no broken connection.
+    fn judged(&self, problem: Problem) -> Problem {
+        match &problem {
+            Problem::Call(call) if call.kind == Kind::Unreachable => {
+                let refused = self.verdict.get().and_then(CallError::refused);
+                refused.map_or(problem, Problem::Call)
+            }
+            _ => problem,
+        }
     }
 }
 
@@ -74,9 +89,14 @@ async fn dispatch(cli: Cli) -> Result<Exit, Problem> {
         _ => {}
     }
     let mut session = Session::new(&global)?;
+    let done = on_fleet(&mut session, command).await;
+    done.map_err(|problem| session.judged(problem))
+}
+
+async fn on_fleet(session: &mut Session, command: Command) -> Result<Exit, Problem> {
     match command {
-        Command::Login { token } => login::login(&mut session, &token).await,
-        Command::Run(args) => run::run(&mut session, &args).await,
+        Command::Login { token } => login::login(session, &token).await,
+        Command::Run(args) => run::run(session, &args).await,
         Command::Jobs { all, user } => {
             let jobs = session.connect().await?.jobs(all, user).await?;
             session.out.jobs(&jobs)?;
@@ -93,8 +113,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Problem> {
             worker,
             follow,
             tail,
-        } => logs::logs(&mut session, &job, worker, follow, tail).await,
-        Command::Wait { job, timeout } => run::wait(&mut session, &job, timeout).await,
+        } => logs::logs(session, &job, worker, follow, tail).await,
+        Command::Wait { job, timeout } => run::wait(session, &job, timeout).await,
         Command::Cancel { job } => {
             let job = job_ref(&job)?;
             let row: JobRow = session.connect().await?.cancel(job).await?;
@@ -112,10 +132,10 @@ async fn dispatch(cli: Cli) -> Result<Exit, Problem> {
             session.out.nodes(&nodes)?;
             Ok(Exit::Done)
         }
-        Command::Node(command) => operate::node(&mut session, command).await,
-        Command::Token(command) => operate::token(&mut session, command).await,
-        Command::User(command) => operate::user(&mut session, command).await,
-        Command::Doctor => doctor::doctor(&mut session).await,
+        Command::Node(command) => operate::node(session, command).await,
+        Command::Token(command) => operate::token(session, command).await,
+        Command::User(command) => operate::user(session, command).await,
+        Command::Doctor => doctor::doctor(session).await,
         Command::Completions { .. } | Command::Generate { .. } => Ok(Exit::Done),
     }
 }

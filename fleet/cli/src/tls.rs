@@ -5,6 +5,8 @@
 mod frank;
 mod pinned;
 
+pub use frank::Verdict;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

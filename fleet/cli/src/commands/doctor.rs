@@ -8,7 +8,6 @@ use crate::exit::Exit;
 use crate::identity::Identity;
 use crate::problem::Problem;
 use crate::text::{ago, count, short};
-use crate::tls;
 use crate::view::{Check, FleetStatus, Health, Me};
 use crate::wire::Client;
 
@@ -74,7 +73,7 @@ pub(super) async fn doctor(session: &mut Session) -> Result<Exit, Problem> {
     Ok(findings.exit.unwrap_or(Exit::Done))
 }
 
-async fn examine(session: &Session, findings: &mut Findings) -> (Option<Me>, Option<FleetStatus>) {
+async fn examine(session: &mut Session, findings: &mut Findings) -> (Option<Me>, Option<FleetStatus>) {
     let now = clock::now();
     let identity = match session.identity() {
         Ok(identity) => identity,
@@ -90,8 +89,7 @@ async fn examine(session: &Session, findings: &mut Findings) -> (Option<Me>, Opt
     own_files(session, &identity, findings);
     certificate(&identity, now, findings);
     let connected = async {
-        let stream = tls::connect_mutual(&identity, now).await?;
-        let mut client = Client::new(stream).await?;
+        let mut client: Client = session.connect().await?;
         let me = client.who_am_i().await?;
         Ok::<_, Problem>((client, me))
     };
@@ -99,7 +97,7 @@ async fn examine(session: &Session, findings: &mut Findings) -> (Option<Me>, Opt
     let (mut client, me) = match connected.await {
         Ok(both) => both,
         Err(problem) => {
-            findings.failed("connection", &problem);
+            findings.failed("connection", &session.judged(problem));
             findings.not_checked(&["account", "clock", "fleet"], "there is no connection");
             return (None, None);
         }

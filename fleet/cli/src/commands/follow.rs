@@ -176,7 +176,8 @@ impl Follow {
     pub(super) async fn until_done(&mut self, session: &mut Session) -> Result<JobRow, Problem> {
         let mut client = session.connect().await?;
         loop {
-            match self.on_connection(session, &mut client).await {
+            let done = self.on_connection(session, &mut client).await;
+            match done.map_err(|problem| session.judged(problem)) {
                 Err(problem) if tried_again(&problem) => {
                     let job = self.number();
                     client = self.patience.connect_again(session, job, problem).await?;

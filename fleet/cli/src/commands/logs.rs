@@ -45,7 +45,8 @@ pub(super) async fn logs(
             }
             Ok(())
         };
-        match read.await {
+        let done: Result<(), Problem> = read.await;
+        match done.map_err(|problem| session.judged(problem)) {
             Ok(()) => return Ok(Exit::Done),
             Err(problem) if follow && tried_again(&problem) => {
                 client = patience.connect_again(session, Some(row.job), problem).await?;

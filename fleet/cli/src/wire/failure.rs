@@ -4,6 +4,7 @@ use std::error::Error;
 
 use loadline_proto::types::v1::ErrorInfo;
 use prost::Message;
+use rustls::AlertDescription;
 use tonic::{Code, Status};
 
 /// What kind of failure a call met; decides the exit code.
@@ -63,9 +64,6 @@ impl CallError {
 
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
-        if let Some(refused) = alert(&status) {
-            return refused;
-        }
         let info = ErrorInfo::decode(status.details()).unwrap_or_default();
         let kind = kind(status.code(), !info.reason.is_empty());
         let (sentence, next_step) = match kind {
@@ -114,55 +112,33 @@ fn innermost(status: &Status) -> String {
         .map_or_else(|| status.message().to_string(), ToString::to_string)
 }
 
-/// What a fatal alert means: by its name, since HTTP/2 keeps of an error below it only the words.
-const ALERTS: [(&str, &str, &str); 8] = [
-    (
-        "CertificateExpired",
-        "CERTIFICATE_EXPIRED",
-        "the fleet says your certificate has expired",
-    ),
-    ("CertificateRevoked", "BANNED", "the fleet has shut you out"),
-    ("AccessDenied", "BANNED", "the fleet has shut you out"),
-    (
-        "UnknownCA",
-        "CERTIFICATE_REFUSED",
-        "the fleet does not accept your certificate",
-    ),
-    (
-        "BadCertificate",
-        "CERTIFICATE_REFUSED",
-        "the fleet does not accept your certificate",
-    ),
-    (
-        "CertificateUnknown",
-        "CERTIFICATE_REFUSED",
-        "the fleet does not accept your certificate",
-    ),
-    (
-        "DecryptError",
-        "CERTIFICATE_REFUSED",
-        "the fleet does not accept your certificate",
-    ),
-    (
-        "CertificateRequired",
-        "CERTIFICATE_MISSING",
-        "the fleet got no certificate",
-    ),
-];
-
-/// With TLS 1.3 a refused certificate shows only when the first answer is read.
-fn alert(status: &Status) -> Option<CallError> {
-    let told = innermost(status);
-    let (_, name) = told.split_once("received fatal alert: ")?;
-    let (_, reason, sentence) = ALERTS.into_iter().find(|(alert, ..)| *alert == name)?;
-    Some(CallError {
-        kind: Kind::Denied,
-        reason: reason.into(),
-        sentence: sentence.into(),
-        next_step:
-            "ask an operator for a new token (`fleet token login NAME`), then type `fleet login TOKEN`".into(),
-        request_id: String::new(),
-    })
+impl CallError {
+    /// What a fatal alert means: with TLS 1.3 the fleet judges a certificate only after the handshake.
+    pub fn refused(alert: AlertDescription) -> Option<Self> {
+        use AlertDescription as A;
+        let (reason, sentence) = match alert {
+            A::CertificateExpired => (
+                "CERTIFICATE_EXPIRED",
+                "the fleet says your certificate has expired",
+            ),
+            A::CertificateRevoked | A::AccessDenied => ("BANNED", "the fleet has shut you out"),
+            A::UnknownCA | A::BadCertificate | A::CertificateUnknown | A::DecryptError => (
+                "CERTIFICATE_REFUSED",
+                "the fleet does not accept your certificate",
+            ),
+            A::CertificateRequired => ("CERTIFICATE_MISSING", "the fleet got no certificate"),
+            _ => return None,
+        };
+        let next =
+            "ask an operator for a new token (`fleet token login NAME`), then type `fleet login TOKEN`";
+        Some(Self {
+            kind: Kind::Denied,
+            reason: reason.into(),
+            sentence: sentence.into(),
+            next_step: next.into(),
+            request_id: String::new(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -189,34 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_alerts_are_those_of_rustls() {
-        use rustls::AlertDescription as A;
-        let known = [
-            A::CertificateExpired,
-            A::CertificateRevoked,
-            A::AccessDenied,
-            A::UnknownCA,
-            A::BadCertificate,
-            A::CertificateUnknown,
-            A::DecryptError,
-            A::CertificateRequired,
-        ];
-        for (alert, (name, ..)) in known.into_iter().zip(ALERTS) {
-            let told = rustls::Error::AlertReceived(alert).to_string();
-            assert_eq!(told, format!("received fatal alert: {name}"));
-        }
-    }
-
-    #[test]
-    fn a_refused_certificate_is_not_a_broken_connection() {
-        let tls = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked);
-        let io = std::io::Error::new(std::io::ErrorKind::InvalidData, tls);
-        let error = CallError::from(Status::from_error(Box::new(io)));
-        assert_eq!((error.kind, error.reason.as_str()), (Kind::Denied, "BANNED"));
+    fn a_broken_connection_is_unreachable_and_a_refused_certificate_is_not() {
         let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert_eq!(
             CallError::from(Status::from_error(Box::new(io))).kind,
             Kind::Unreachable
         );
+        let refused = CallError::refused(AlertDescription::CertificateRevoked).unwrap();
+        assert_eq!((refused.kind, refused.reason.as_str()), (Kind::Denied, "BANNED"));
+        assert_eq!(CallError::refused(AlertDescription::CloseNotify), None);
     }
 }

@@ -16,7 +16,7 @@ use loadline_proto::fleet::v1::{
 };
 use loadline_proto::types::v1::{self as types, ErrorInfo};
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -177,8 +177,18 @@ async fn relay(listener: TcpListener, inner: SocketAddr, mut cuts: mpsc::Receive
                 let (mut outside, _) = accepted.unwrap();
                 open.spawn(async move {
                     let mut inside = TcpStream::connect(inner).await.unwrap();
-                    // How it ends is the business of both ends.
-                    let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+                    let (mut from_client, mut to_client) = outside.split();
+                    let (mut from_fleet, mut to_fleet) = inside.split();
+                    // Each way by itself: what fleetd said last arrives also when it takes nothing any more.
+                    let up = async {
+                        let _ = tokio::io::copy(&mut from_client, &mut to_fleet).await;
+                        let _ = to_fleet.shutdown().await;
+                    };
+                    let down = async {
+                        let _ = tokio::io::copy(&mut from_fleet, &mut to_client).await;
+                        let _ = to_client.shutdown().await;
+                    };
+                    tokio::join!(up, down);
                 });
             }
             Some(()) = cuts.recv() => open.abort_all(),

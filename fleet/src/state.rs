@@ -17,6 +17,7 @@ mod attempts;
 mod change;
 pub mod check;
 mod command;
+mod counts;
 mod held;
 mod jobs;
 mod link;
@@ -42,6 +43,7 @@ use loadline_placement::Why;
 
 pub use change::Change;
 pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, TokenId};
+pub use counts::JobCounts;
 pub use link::Link;
 pub use load::{Loaded, SetAside};
 pub use node_types::{Event, Happening, Hello, Inventory, LendMode, Receipt, Reported, Site};

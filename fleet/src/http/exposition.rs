@@ -1,13 +1,15 @@
 //! What is read from the state at the moment of a scrape.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use loadline_model::JobPhase;
-use prometheus::{Gauge, GaugeVec, IntGaugeVec, Opts, Registry};
+use loadline_model::WallTime;
+use prometheus::{Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 
 use crate::api::Edge;
-use crate::state::{FleetStatus, JobSummary, NodeCondition, NodeSummary, Refused};
+use crate::state::{JobCounts, NodeCondition, NodeSummary, Refused};
+use crate::writer::Stats;
 
 /// The port on which agents offer their metrics, where their owners opened it.
 const AGENT_METRICS_PORT: u16 = 7719;
@@ -34,14 +36,15 @@ const CONDITIONS: [(NodeCondition, &str); 7] = [
 ];
 
 pub(super) async fn metrics(edge: &Edge) -> Result<String, ScrapeError> {
-    let (nodes, jobs, status) = edge
+    let (nodes, jobs) = edge
         .fleet
-        .read(|state, now| (state.nodes(now), state.jobs(false), state.status(now)))
+        .read(|state, now| (state.nodes(now), state.job_counts()))
         .await?;
     let registry = Registry::new();
     show_nodes(&registry, &nodes, edge.sessions.count())?;
     show_amounts(&registry, &nodes)?;
-    show_jobs(&registry, &jobs, &status, edge.clock.now().0)?;
+    show_jobs(&registry, &jobs, edge.clock.now())?;
+    show_store(&registry, edge.fleet.stats())?;
     Ok(edge.metrics.encode(&registry)?)
 }
 
@@ -112,36 +115,72 @@ fn show_amounts(registry: &Registry, nodes: &[NodeSummary]) -> Result<(), Scrape
     Ok(())
 }
 
-fn show_jobs(
-    registry: &Registry,
-    jobs: &[JobSummary],
-    status: &FleetStatus,
-    now_us: i64,
-) -> Result<(), ScrapeError> {
+fn show_jobs(registry: &Registry, counts: &JobCounts, now: WallTime) -> Result<(), ScrapeError> {
     let gauges = int_gauges(
         registry,
         "loadline_manager_jobs",
         "Jobs that are not done, by state.",
         "state",
     )?;
-    gauges
-        .with_label_values(&["queued"])
-        .set(status.jobs_queued.into());
-    gauges
-        .with_label_values(&["running"])
-        .set(status.jobs_running.into());
-    let queued = jobs.iter().filter(|job| job.phase == JobPhase::Queued);
-    let oldest_us = queued
-        .map(|job| now_us.saturating_sub(job.submitted_at.0))
-        .max()
-        .unwrap_or(0);
-    let oldest_s = u32::try_from(oldest_us / 1_000_000).unwrap_or(0);
+    for (word, count) in [("queued", counts.queued), ("running", counts.running)] {
+        gauges
+            .with_label_values(&[word])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    // Counted in the state, which forgets no job: so it goes on after a restart.
+    let finished = IntCounterVec::new(
+        Opts::new(
+            "loadline_manager_jobs_finished_total",
+            "Jobs that are done, by result.",
+        ),
+        &["result"],
+    )?;
+    registry.register(Box::new(finished.clone()))?;
+    for (word, count) in [
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+    ] {
+        finished.with_label_values(&[word]).inc_by(count);
+    }
+    let oldest = counts.oldest_queued_at.map_or(0, |at| now.since(at).as_secs());
     gauge(
         registry,
         "loadline_manager_queue_oldest_age_seconds",
         "How long the job waits that has waited longest; 0 while none does.",
-        f64::from(oldest_s),
+        f64::from(u32::try_from(oldest).unwrap_or(u32::MAX)),
     )
+}
+
+fn show_store(registry: &Registry, stats: &Stats) -> Result<(), ScrapeError> {
+    for (name, help, count) in [
+        (
+            "loadline_manager_store_commits_total",
+            "Transactions that became durable.",
+            stats.commits(),
+        ),
+        (
+            "loadline_manager_store_commit_failures_total",
+            "Transactions that did not; what they held was refused.",
+            stats.commits_failed(),
+        ),
+        (
+            "loadline_manager_commands_total",
+            "Changes asked of the fleet's state.",
+            stats.commands(),
+        ),
+    ] {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(count);
+        registry.register(Box::new(counter))?;
+    }
+    let seconds = Counter::new(
+        "loadline_manager_store_commit_seconds_total",
+        "Time spent in commits.",
+    )?;
+    seconds.inc_by(Duration::from_micros(stats.commit_us()).as_secs_f64());
+    registry.register(Box::new(seconds))?;
+    Ok(())
 }
 
 /// One entry of Prometheus's HTTP service discovery.

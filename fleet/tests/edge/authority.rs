@@ -41,8 +41,7 @@ async fn two_fleetd_do_not_share_a_store() {
     let now = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(START));
     let second = start(&config(world.dir.path()), clock(&now), short_limits()).await;
     let problem = second
-        .err()
-        .expect("a second fleetd runs on the same store")
+        .expect_err("a second fleetd runs on the same store")
         .to_string();
     assert!(problem.contains("in use"), "{problem}");
 }
@@ -152,8 +151,7 @@ async fn the_sites_certificate_for_fleetd_must_carry_the_name_that_clients_verif
     );
     let refused = start(&config, clock(&now), short_limits())
         .await
-        .err()
-        .expect("a wrong name is served");
+        .expect_err("a wrong name is served");
     assert!(refused.to_string().contains("fleetd.loadline"), "{refused}");
     write(
         "fleetd.pem",

@@ -203,20 +203,28 @@ async fn people_see_and_end_their_own_jobs_and_operators_all() {
         .summary
         .unwrap();
     assert_eq!(ended.phase(), fleet::JobPhase::Cancelled);
-    let add = fleet::AddUserRequest {
-        name: "eve".into(),
-        role: "admin".into(),
-        ..Default::default()
-    };
-    assert_eq!(
-        olga.admin.add_user(add).await.unwrap_err().code(),
-        Code::PermissionDenied
-    );
     let text = std::fs::read_to_string(world.state("audit.log")).unwrap();
     assert!(
         text.contains("\"actor\":\"person/bob\"") && text.contains("\"decision\":\"denied\""),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn operators_do_not_make_administrators() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut olga = world.person(&mut admin, "olga", "operator").await;
+    let add = fleet::AddUserRequest {
+        name: "eve".into(),
+        role: "admin".into(),
+        ..Default::default()
+    };
+    let refused = olga.admin.add_user(add).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let login = fleet::CreateLoginTokenRequest { user: "admin".into() };
+    let refused = olga.admin.create_login_token(login).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
 }
 
 #[tokio::test]

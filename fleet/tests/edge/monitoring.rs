@@ -47,6 +47,11 @@ async fn what_prometheus_gets() {
         "loadline_manager_cpu_cores{kind=\"allocated\",pool=\"default\"} 1",
         "loadline_manager_rpc_duration_seconds_count{code=\"ok\",method=\"Jobs/Submit\"} 2",
         "loadline_manager_audit_write_failures_total 0",
+        "loadline_manager_jobs{state=\"queued\"} 1",
+        "loadline_manager_jobs{state=\"running\"} 0",
+        "loadline_manager_jobs_finished_total{result=\"succeeded\"} 1",
+        "loadline_manager_store_commit_failures_total 0",
+        "loadline_manager_auth_failures_total{reason=\"banned\"} 0",
     ] {
         assert!(metrics.contains(line), "`{line}` is not in\n{metrics}");
     }

@@ -102,6 +102,14 @@ async fn the_table_of_port_7717() {
     let old = refused(address, finish(old, &authority, Some(&right))).await;
     assert!(old.contains("ProtocolVersion"), "TLS 1.2: {old}");
 
+    plaintext(address).await;
+
+    // The one who is right still is, and each refusal was counted under its reason.
+    admin.admin.who_am_i(fleet::WhoAmIRequest {}).await.unwrap();
+    counted(&world).await;
+}
+
+async fn plaintext(address: SocketAddr) {
     let mut plain = TcpStream::connect(address).await.unwrap();
     plain
         .write_all(b"GET / HTTP/1.1\r\nHost: fleetd\r\n\r\n")
@@ -113,9 +121,9 @@ async fn the_table_of_port_7717() {
         .expect("plaintext is kept waiting")
         .ok();
     assert!(!answer.starts_with(b"HTTP"), "plaintext was answered: {answer:?}");
+}
 
-    // The one who is right still is, and each refusal was counted under its reason.
-    admin.admin.who_am_i(fleet::WhoAmIRequest {}).await.unwrap();
+async fn counted(world: &World) {
     let metrics = &world.serving.edge.metrics;
     for (reason, count) in [
         ("no_certificate", 1),

@@ -1,8 +1,13 @@
 //! The edge to the operating system: systemd, cgroups, users, clocks, kernel files. Nothing else touches them.
 
+pub mod affinity;
 pub mod cgroup;
 pub mod clock;
 pub mod ended;
+pub mod facts;
 pub mod journal_stream;
+pub mod production;
+pub mod root;
 pub mod systemd;
+pub mod topology;
 pub mod users;

@@ -1,0 +1,119 @@
+//! What production uses: everything on the machine but `loadline.slice`, and how long tasks have stalled.
+//!
+//! Touches `/proc/meminfo`, `/proc/pressure` and the cgroup root, reads only, needs no privilege. What the kernel
+//! does not have is none, never zero.
+
+use loadline_model::{Bytes, MilliCpu, Pressure, Span};
+use procfs::{CpuPressure, FromRead, IoPressure, Meminfo, MemoryPressure};
+
+use super::root::HostRoot;
+use super::systemd::SLICE;
+
+/// CPU time and memory, of production and of lent work, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time of everything since boot.
+    pub cpu_all: Option<Span>,
+    /// CPU time of lent work; zero while its slice does not exist.
+    pub cpu_lent: Option<Span>,
+    /// Memory of production that cannot simply be dropped.
+    pub memory_production: Option<Bytes>,
+    /// Memory that lent work holds, its page cache included.
+    pub memory_lent: Option<Bytes>,
+}
+
+/// CPU use between two readings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuRates {
+    /// Production's.
+    pub production: MilliCpu,
+    /// Lent work's.
+    pub lent: MilliCpu,
+}
+
+/// Reads usage. `cpu_lent` restarts at zero when the slice is made anew.
+pub fn usage(root: &HostRoot) -> Usage {
+    let slice = |file: &str| root.text(&format!("/sys/fs/cgroup/{SLICE}/{file}")).ok();
+    let exists = root.exists(&format!("/sys/fs/cgroup/{SLICE}"));
+    let or_zero = |value: Option<u64>| if exists { value } else { Some(0) };
+    let cpu_all = root.text("/sys/fs/cgroup/cpu.stat").ok();
+    let cpu_lent = or_zero(slice("cpu.stat").and_then(|text| field(&text, "usage_usec")));
+    let lent = or_zero(slice("memory.current").and_then(|text| text.parse().ok()));
+    let droppable = or_zero(slice("memory.stat").and_then(|text| droppable(&text)));
+    let meminfo = Meminfo::from_file(root.path("/proc/meminfo")).ok();
+    let used = meminfo.and_then(|meminfo| Some(meminfo.mem_total.saturating_sub(meminfo.mem_available?)));
+    // Neither side counts page cache that can be dropped; then what lent work holds for good is taken off.
+    let production = used.zip(lent.zip(droppable));
+    Usage {
+        cpu_all: cpu_all.and_then(|text| field(&text, "usage_usec")).map(Span),
+        cpu_lent: cpu_lent.map(Span),
+        memory_production: production
+            .map(|(used, (lent, droppable))| Bytes(used.saturating_sub(lent.saturating_sub(droppable)))),
+        memory_lent: lent.map(Bytes),
+    }
+}
+
+/// CPU use between two readings that are `passed` apart. None if either lacks a figure, or if the slice was made
+/// anew between them: a rate exists only between two readings of the same cgroup.
+pub fn cpu_rates(earlier: &Usage, later: &Usage, passed: Span) -> Option<CpuRates> {
+    let all = later.cpu_all?.0.checked_sub(earlier.cpu_all?.0)?;
+    let lent = later.cpu_lent?.0.checked_sub(earlier.cpu_lent?.0)?;
+    let rate = |used: u64| used.saturating_mul(1000).checked_div(passed.0).map(MilliCpu);
+    Some(CpuRates {
+        production: rate(all.saturating_sub(lent))?,
+        lent: rate(lent)?,
+    })
+}
+
+/// The kernel's stall totals; none of those it does not keep.
+pub fn pressure(root: &HostRoot) -> Pressure {
+    let path = |name: &str| root.path(&format!("/proc/pressure/{name}"));
+    Pressure {
+        cpu_some_us: CpuPressure::from_file(path("cpu")).ok().map(|cpu| cpu.some.total),
+        memory_full_us: MemoryPressure::from_file(path("memory"))
+            .ok()
+            .map(|memory| memory.full.total),
+        io_full_us: IoPressure::from_file(path("io")).ok().map(|io| io.full.total),
+    }
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
+}
+
+/// Page cache and slabs that the kernel may drop; tmpfs is not among them.
+fn droppable(memory_stat: &str) -> Option<u64> {
+    let names = ["inactive_file", "active_file", "slab_reclaimable"];
+    names
+        .iter()
+        .map(|name| field(memory_stat, name))
+        .try_fold(0u64, |sum, part| Some(sum.saturating_add(part?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(all: u64, lent: u64) -> Usage {
+        Usage {
+            cpu_all: Some(Span(all)),
+            cpu_lent: Some(Span(lent)),
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn rates_exist_only_between_readings_of_the_same_slice() {
+        let second = Span::from_secs(1);
+        let rates = cpu_rates(&at(5_000_000, 1_000_000), &at(6_500_000, 1_500_000), second).unwrap();
+        assert_eq!((rates.production, rates.lent), (MilliCpu(1000), MilliCpu(500)));
+        assert_eq!(
+            cpu_rates(&at(5_000_000, 1_000_000), &at(6_500_000, 10), second),
+            None,
+            "made anew"
+        );
+        assert_eq!(cpu_rates(&Usage::default(), &at(1, 1), second), None);
+        assert_eq!(cpu_rates(&at(1, 0), &at(2, 0), Span::ZERO), None);
+    }
+}

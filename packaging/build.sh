@@ -36,4 +36,9 @@ for crate in loadline-node loadline-fleet loadline-cli; do
     "$tools/cargo-deb" deb --quiet --locked --no-build -p "$crate" --output "$out/"
 done
 (cd "$out" && sha256sum -- *.deb >SHA256SUMS)
+
+# Warnings are shown; what is meant to be as it is stands in packaging/lintian, with the reason.
+lintian_flags=(--fail-on error)
+if [ "$(id -u)" -eq 0 ]; then lintian_flags+=(--allow-root); fi
+lintian "${lintian_flags[@]}" "$out"/*.deb
 ls -l "$out"

@@ -43,7 +43,7 @@ unit:
 
 # Advisories need a database that a machine without a route out cannot fetch: bans, licences and sources are the gate.
 deny: setup
-	@$(step) deny "$$(sh packaging/tools.sh cargo-deny)/cargo-deny" --locked --offline check bans licenses sources
+	@$(step) deny "$$(sh packaging/tools.sh cargo-deny)/cargo-deny" --locked check bans licenses sources
 
 packages: setup ## .deb packages into target/packages
 	@$(step) packages packaging/build.sh

@@ -14,6 +14,9 @@ use crate::tls::Peer;
 use crate::tokens::token_id;
 use crate::trust::{Action, Actor, Denied, PeerCertificate, authorize};
 
+/// Ids and names of ours are far shorter.
+const AUDIT_TEXT_MAX: usize = 500;
+
 /// Names a call in answers, log and audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestId(pub(crate) String);
@@ -51,6 +54,14 @@ pub(crate) struct Author {
     pub(crate) actor: String,
     pub(crate) peer: String,
     pub(crate) id: RequestId,
+}
+
+/// What callers wrote may be of any length; a line of the audit log may not.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(AUDIT_TEXT_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }
 
 pub(crate) fn request_id<T>(request: &Request<T>) -> RequestId {
@@ -247,10 +258,23 @@ impl Edge {
             actor: author.actor.clone(),
             peer: author.peer.clone(),
             action,
-            object: object.to_owned(),
+            object: shortened(object),
             decision,
-            reason,
+            reason: shortened(&reason),
             request_id: author.id.0.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shortened("node/n1"), "node/n1");
+        let long = shortened(&"ä".repeat(10_000));
+        assert_eq!(long.chars().count(), AUDIT_TEXT_MAX + 1);
+        assert!(long.ends_with("ä…"));
     }
 }

@@ -58,11 +58,15 @@ const NEWCOMER_CALLS: Rate = Rate {
     per_second: 1,
 };
 
+/// A secret, a name and a certificate request.
+const NEWCOMER_MESSAGE_MAX: usize = 64 << 10;
+
 /// Answers calls on port 7718.
 pub fn access_service(
     edge: Arc<Edge>,
 ) -> impl Fn(Request<Incoming>) -> Answering + Clone + Send + Sync + 'static {
-    let access = AccessServer::new(AccessService(edge.clone()));
+    let access =
+        AccessServer::new(AccessService(edge.clone())).max_decoding_message_size(NEWCOMER_MESSAGE_MAX);
     let calls = Arc::new(Mutex::new(PeerBuckets::new(NEWCOMER_CALLS)));
     move |request| {
         if let Some(wait) = too_often(&calls, &request) {

@@ -17,8 +17,8 @@ use crate::http::Metrics;
 use crate::tls::{Pki, PkiSource};
 use crate::trust::DirectorySource;
 
-/// After a failure: soon enough to matter, rarely enough not to fill the journal.
-const RETRY: Duration = Duration::from_secs(60);
+/// Soon after the clock was set, and rarely enough not to fill the journal when something is wrong.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Where the certificates of this configuration come from.
 pub(super) fn source(
@@ -62,12 +62,14 @@ pub(super) async fn keep(
     metrics: Arc<Metrics>,
     mut reload: Signal,
 ) {
-    let mut wait = renewal(&in_force.borrow());
     loop {
         let by_hand = tokio::select! {
             _ = reload.recv() => true,
-            () = pause(wait) => false,
+            () = sleep(LOOK) => false,
         };
+        if !by_hand && !in_force.borrow().is_stale(source.clock.now()) {
+            continue;
+        }
         match source.load() {
             Ok(pki) => {
                 info!(
@@ -76,7 +78,6 @@ pub(super) async fn keep(
                     "certificates are in force anew"
                 );
                 show(&pki, &metrics);
-                wait = renewal(&pki);
                 in_force.send_replace(Arc::new(pki));
             }
             Err(failure) => {
@@ -84,19 +85,7 @@ pub(super) async fn keep(
                     problem = chain(&failure),
                     "certificates could not be read: the former ones stay"
                 );
-                wait = Some(RETRY);
             }
         }
-    }
-}
-
-fn renewal(pki: &Pki) -> Option<Duration> {
-    pki.renew_after.map(Duration::from)
-}
-
-async fn pause(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => sleep(wait).await,
-        None => std::future::pending().await,
     }
 }

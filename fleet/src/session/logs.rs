@@ -32,6 +32,7 @@ pub(super) struct LogTable(Mutex<Readers>);
 
 #[derive(Debug, Default)]
 struct Readers {
+    over: bool,
     last_request: u64,
     waiting: HashMap<u64, mpsc::Sender<LogChunk>>,
 }
@@ -49,13 +50,17 @@ impl LogTable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self) -> (u64, mpsc::Receiver<LogChunk>) {
+    /// None if the stream is over: nobody would ever answer.
+    fn add(&self) -> Option<(u64, mpsc::Receiver<LogChunk>)> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let mut readers = self.lock();
+        if readers.over {
+            return None;
+        }
         readers.last_request += 1;
         let request = readers.last_request;
         readers.waiting.insert(request, sender);
-        (request, chunks)
+        Some((request, chunks))
     }
 
     fn remove(&self, request: u64) -> bool {
@@ -81,8 +86,10 @@ impl LogTable {
     }
 
     /// The stream is over: every reader sees its chunks end.
-    pub(super) fn clear(&self) {
-        self.lock().waiting.clear();
+    pub(super) fn close(&self) {
+        let mut readers = self.lock();
+        readers.over = true;
+        readers.waiting.clear();
     }
 }
 
@@ -96,7 +103,7 @@ pub(crate) struct LogReader {
 
 impl LogReader {
     pub(super) fn start(open: Arc<Open>, start: LogStart) -> Option<Self> {
-        let (request, chunks) = open.logs.add();
+        let (request, chunks) = open.logs.add()?;
         let reader = Self {
             open,
             request,
@@ -187,6 +194,15 @@ mod tests {
             got += 1;
         }
         assert_eq!(got, CHUNKS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_over_takes_no_reader_and_lets_the_others_go() {
+        let (open, _sent) = open();
+        let mut reader = LogReader::start(open.clone(), start()).unwrap();
+        open.logs.close();
+        assert!(reader.next().await.is_none());
+        assert!(LogReader::start(open, start()).is_none());
     }
 
     #[tokio::test]

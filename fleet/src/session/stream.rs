@@ -106,7 +106,7 @@ impl Session {
             () = self.open.down.closed() => End::ByNode,
         };
         self.edge.sessions.remove(self.node, self.open.id);
-        self.open.logs.clear();
+        self.open.logs.close();
         match end {
             End::ByNode => info!(node = %self.node, session = self.open.id.0, "node disconnected"),
             End::ByFleet(failure) => {

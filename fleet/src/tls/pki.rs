@@ -59,8 +59,22 @@ pub struct Pki {
     pub access: Arc<ServerConfig>,
     /// When fleetd's own certificate ends.
     pub server_expires: WallTime,
-    /// When a new one has to be made; none while it is the site's.
-    pub renew_after: Option<Span>,
+    /// When it was made; none if it is the site's.
+    made_at: Option<WallTime>,
+}
+
+impl Pki {
+    /// True if fleetd has to make its own certificate anew: half of its life is over, or the clock was set back to
+    /// before it was made. A machine may start with a clock that is years off and set it a minute later.
+    pub fn is_stale(&self, now: WallTime) -> bool {
+        self.made_at
+            .is_some_and(|made_at| is_stale(made_at, self.server_expires, now))
+    }
+}
+
+fn is_stale(made_at: WallTime, expires: WallTime, now: WallTime) -> bool {
+    let half = Span(expires.since(made_at).0 / 2);
+    now < made_at || now >= made_at.plus(half)
 }
 
 /// Why there are no certificates.
@@ -120,7 +134,7 @@ struct ServerIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     expires: WallTime,
-    renew_after: Option<Span>,
+    made_at: Option<WallTime>,
 }
 
 impl PkiSource {
@@ -159,7 +173,7 @@ impl PkiSource {
             session,
             access,
             server_expires: server.expires,
-            renew_after: server.renew_after,
+            made_at: server.made_at,
         })
     }
 
@@ -186,12 +200,11 @@ impl PkiSource {
             .chain(authority.certificates().first().cloned())
             .collect();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let renew_after = Some(Span(issued.expires.since(now).0 / 2));
         Ok(ServerIdentity {
             chain,
             key,
             expires: issued.expires,
-            renew_after,
+            made_at: Some(now),
         })
     }
 }
@@ -236,6 +249,20 @@ fn site_server(chain_path: &PathBuf, key_path: &PathBuf) -> Result<ServerIdentit
         chain,
         key,
         expires,
-        renew_after: None,
+        made_at: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_life_or_a_clock_set_back_make_it_stale() {
+        let at = |seconds: i64| WallTime(seconds * 1_000_000);
+        let stale = |now| is_stale(at(1000), at(2000), at(now));
+        assert!(!stale(1000) && !stale(1499));
+        assert!(stale(1500) && stale(9_000_000));
+        assert!(stale(999));
+    }
 }

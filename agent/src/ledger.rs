@@ -131,6 +131,7 @@ pub struct Ledger {
     id: LedgerId,
     generation: Generation,
     last: Sequence,
+    acknowledged: Sequence,
 }
 
 impl Ledger {
@@ -154,7 +155,7 @@ impl Ledger {
     /// # Errors
     /// When it could not be made durable; the ledger is as before.
     pub fn commit(&mut self, change: &Change) -> Result<(), LedgerError> {
-        let (id, mut last) = (self.id, self.last);
+        let (id, mut last, acknowledged) = (self.id, self.last, self.acknowledged);
         let generation = change.generation.unwrap_or(self.generation).max(self.generation);
         let mut write = |connection: &mut Connection| -> rusqlite::Result<Sequence> {
             let transaction = connection.transaction()?;
@@ -165,6 +166,9 @@ impl Ledger {
                 let sql = "DELETE FROM attempt WHERE id = ?1 AND ended_at_us IS NOT NULL";
                 transaction.prepare_cached(sql)?.execute([attempt.as_bytes()])?;
             }
+            let acknowledged = i64::try_from(acknowledged.0).unwrap_or(i64::MAX);
+            let sql = "DELETE FROM event WHERE sequence <= ?1";
+            transaction.prepare_cached(sql)?.execute([acknowledged])?;
             for event in &change.events {
                 last = last.next();
                 put_event(&transaction, id, last, event)?;
@@ -247,7 +251,10 @@ impl Ledger {
     /// When the ledger cannot be read or written.
     pub fn events_after(&mut self, after: Sequence, now: WallTime) -> Result<Vec<Vec<u8>>, LedgerError> {
         let mut page = Vec::new();
-        for (sequence, body) in self.event_rows(after).map_err(reading("events"))? {
+        for (sequence, body) in self
+            .event_rows(after.max(self.acknowledged))
+            .map_err(reading("events"))?
+        {
             let sequence = Sequence(sequence.unsigned_abs());
             match wire::check(self.id, sequence, &body) {
                 Ok(()) => page.push(body),
@@ -301,17 +308,10 @@ impl Ledger {
         Ok(fresh)
     }
 
-    /// Lets go of events that the agent has made durable elsewhere.
-    ///
-    /// # Errors
-    /// When it could not be made durable; the events stay.
-    pub fn acknowledge(&mut self, through: Sequence) -> Result<(), LedgerError> {
-        let through = i64::try_from(through.0).unwrap_or(i64::MAX);
-        let sql = "DELETE FROM event WHERE sequence <= ?1";
-        self.connection
-            .execute(sql, [through])
-            .map_err(writing("acknowledge"))
-            .map(drop)
+    /// Events that the agent has made durable elsewhere. They go with the next change: until then they may be
+    /// told again, which costs less than a write of its own.
+    pub fn acknowledge(&mut self, through: Sequence) {
+        self.acknowledged = self.acknowledged.max(through.min(self.last));
     }
 
     /// Attempts that ended before a moment.

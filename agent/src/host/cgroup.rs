@@ -13,7 +13,7 @@ use std::str::FromStr;
 use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
-use loadline_model::{Bytes, Span};
+use loadline_model::{Bytes, Peaks, Span};
 use loadline_policy::settings::{CpuMax, Limit, Observed};
 
 /// What one cgroup uses and has used.
@@ -33,6 +33,10 @@ pub struct Usage {
     pub tasks: Option<u64>,
     /// `pids.peak`; since kernel 6.1.
     pub tasks_peak: Option<u64>,
+    /// How long some tasks have waited, in microseconds, by resource; what the kernel does not count is not in it.
+    pub waiting: BTreeMap<&'static str, u64>,
+    /// How long all tasks have.
+    pub stalled: BTreeMap<&'static str, u64>,
 }
 
 /// The unified hierarchy, or a folder that looks like it.
@@ -104,6 +108,21 @@ impl CgroupFs {
             throttled: cpu.get("throttled_usec").copied().map(Span),
             tasks: pids.get_pid_current().ok(),
             tasks_peak: read(&path, "pids.peak"),
+            waiting: pressure(&path, "some"),
+            stalled: pressure(&path, "full"),
+        }
+    }
+
+    /// The most it has used. Read for every worker every few seconds, so no file more than needed; where the kernel
+    /// keeps no peak, what it uses now.
+    pub fn peaks(&self, cgroup: &str) -> Peaks {
+        let path = self.path(cgroup);
+        let pids = PidController::new(path.clone(), path.clone(), true);
+        let memory = read(&path, "memory.peak").or_else(|| read(&path, "memory.current"));
+        Peaks {
+            memory: memory.map(Bytes),
+            cpu_time: pairs(&path, "cpu.stat").get("usage_usec").copied().map(Span),
+            tasks: read(&path, "pids.peak").or_else(|| pids.get_pid_current().ok()),
         }
     }
 
@@ -130,6 +149,16 @@ fn limit(cgroup: &Path, file: &str) -> Option<Limit<Bytes>> {
         "max" => Some(Limit::Max),
         amount => amount.parse().ok().map(|bytes| Limit::At(Bytes(bytes))),
     }
+}
+
+/// The totals of one line of `cpu.pressure`, `memory.pressure` and `io.pressure`.
+fn pressure(cgroup: &Path, line: &str) -> BTreeMap<&'static str, u64> {
+    let total = |resource| {
+        let text = fs::read_to_string(cgroup.join(format!("{resource}.pressure"))).ok()?;
+        let found = text.lines().find(|found| found.starts_with(line))?;
+        Some((resource, found.rsplit_once("total=")?.1.parse().ok()?))
+    };
+    ["cpu", "memory", "io"].into_iter().filter_map(total).collect()
 }
 
 /// Lines of `name number`.

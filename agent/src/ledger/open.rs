@@ -95,6 +95,7 @@ fn attempt(path: &Path) -> Result<Ledger, Trouble> {
         id,
         generation,
         last,
+        acknowledged: Sequence(0),
     })
 }
 

@@ -40,6 +40,7 @@ use crate::host::users::Accounts;
 use crate::ledger::{Ledger, LedgerError};
 
 pub use intake::{Incoming, Lookup};
+pub use observe::look_up;
 pub use status::{Counters, Snapshot};
 
 use ends::Words;
@@ -113,6 +114,8 @@ pub struct Outside<S, C, A> {
     pub boot: BootId,
     /// Tells the service manager that the loop turns.
     pub alive: Box<dyn Fn() + Send>,
+    /// Told once everything that ran before is taken over.
+    pub settled: Option<oneshot::Sender<()>>,
 }
 
 /// What others ask of the reconciler.
@@ -174,6 +177,8 @@ pub struct Reconciler<S, C, A> {
     /// True while not all units are known: then nothing is decided.
     blind: bool,
     draining: bool,
+    /// The node was replaced: its slices get their new limits as a matter of course, not as a repair.
+    renewed: bool,
     ticks: u64,
     sequence: watch::Sender<Sequence>,
 }
@@ -202,15 +207,20 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn run(
-        outside: Outside<S, C, A>,
+        mut outside: Outside<S, C, A>,
         node: Node,
         commands: mpsc::Receiver<Command>,
         sequence: watch::Sender<Sequence>,
         found: crate::ledger::SetAside,
         stop: impl Future<Output = ()>,
     ) -> Result<(), LedgerError> {
+        let settled = outside.settled.take();
         let (mut this, mut wakers) = Self::new(outside, node, commands, sequence, found).await?;
         this.settle().await;
+        if let Some(settled) = settled {
+            // Whoever waited for it may be gone.
+            let _ = settled.send(());
+        }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(stop);
@@ -257,6 +267,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Command::Status { reply } => drop(reply.send(self.snapshot())),
             Command::Replace(node) => {
                 self.node = *node;
+                self.renewed = true;
                 if self.draining {
                     self.node.policy.lend.mode = Mode::Off;
                 }
@@ -268,6 +279,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// One round: new orders, decisions, writing down, doing. What could not be made durable is not answered
     /// as durable and starts nothing; stopping and repairing go on.
     async fn round(&mut self, orders: Vec<Incoming>, waiting: Waiting) {
+        if std::mem::take(&mut self.renewed) {
+            self.establish_slices().await;
+        }
         let before = (!waiting.is_empty()).then(|| self.state.clone());
         if let Some(before) = before {
             let now = self.now();

@@ -2,6 +2,7 @@
 
 #[cfg(any(test, feature = "fake"))]
 pub mod forge;
+pub mod status;
 
 use std::collections::BTreeMap;
 

@@ -80,6 +80,10 @@ fn usage_is_read_and_events_keep_their_names() {
         ("pids.current", "2\n"),
         ("pids.peak", "5\n"),
         ("cgroup.procs", "12\n13\n"),
+        (
+            "cpu.pressure",
+            "some avg10=0.00 avg60=0.00 avg300=0.00 total=17\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n",
+        ),
     ]);
     let usage = cgroups.usage(GROUP);
     assert_eq!(
@@ -92,5 +96,10 @@ fn usage_is_read_and_events_keep_their_names() {
     );
     assert_eq!((usage.tasks, usage.tasks_peak), (Some(2), Some(5)));
     assert_eq!(usage.memory_events.get("oom_kill"), Some(&1));
+    assert_eq!(
+        (usage.waiting.get("cpu"), usage.stalled.get("cpu")),
+        (Some(&17), Some(&3))
+    );
+    assert_eq!(usage.waiting.len(), 1);
     assert_eq!(cgroups.processes(GROUP), [12, 13]);
 }

@@ -29,7 +29,8 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_UNIT: &str = "org.freedesktop.systemd1.Service";
 
 /// During a reload PID 1 answers no one for seconds (2.8–5.3 s seen under emulation).
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// Less than the warden's watchdog allows.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// systemd's own limit on a start is 90 s; a starved slice has taken more than 60 s.
 const START_LIMIT: Duration = Duration::from_secs(150);
 /// Signals that the warden has not yet looked at; beyond this it is told to look at everything instead.

@@ -144,6 +144,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 starts.push(Start { attempt, settings });
                 continue;
             }
+            // Each may wait for systemd as long as a call may take.
+            (self.alive)();
             match self.act(&planned).await {
                 Ok(()) => self.done(&planned),
                 Err(problem) => {
@@ -300,19 +302,20 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         held(&settings.unit, compare(settings, &limits))
     }
 
-    /// Makes the slices before the first worker comes, so that its start need not wait for them.
+    /// Makes the slices before the first worker comes, so that its start need not wait for them, with every limit
+    /// but their CPUs: those change hands in an order, which is decided.
     pub(super) async fn establish_slices(&mut self) {
         if self.node.policy.lend.mode == Mode::Shadow {
             return;
         }
-        let all = slice_settings(
-            &self.node.line,
-            &self.node.pinning,
-            &self.setpoints,
-            self.memory_held(),
-        );
-        for settings in &all {
-            if let Err(problem) = self.set_slice(settings).await {
+        let held = self.memory_held();
+        for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
+            let allowed_cpus = None;
+            let settings = SliceSettings {
+                allowed_cpus,
+                ..settings
+            };
+            if let Err(problem) = self.set_slice(&settings).await {
                 error!(
                     error = &problem as &dyn std::error::Error,
                     "a slice is not as it should be"

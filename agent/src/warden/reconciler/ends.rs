@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loadline_model::{AttemptId, Bytes, Peaks, Receipt, ReceiptAction, ReceiptSubject, Span};
+use loadline_model::{AttemptId, Peaks, Receipt, ReceiptAction, ReceiptSubject, Span};
 use loadline_policy::attempt::UnitEnd;
 use loadline_policy::reconcile::{EndRecord, ObservedUnit, UnitActive};
 use loadline_policy::settings::Slice;
@@ -196,15 +196,5 @@ pub(super) fn most(a: Peaks, b: Peaks) -> Peaks {
         memory: a.memory.max(b.memory),
         cpu_time: a.cpu_time.max(b.cpu_time),
         tasks: a.tasks.max(b.tasks),
-    }
-}
-
-/// What a running cgroup says of its peaks; what it uses now where the kernel keeps no peak.
-pub(super) fn peaks_of(usage: &crate::host::cgroup::Usage) -> Peaks {
-    let memory: Option<Bytes> = usage.memory_peak.or(usage.memory);
-    Peaks {
-        memory,
-        cpu_time: usage.cpu_time,
-        tasks: usage.tasks_peak.or(usage.tasks),
     }
 }

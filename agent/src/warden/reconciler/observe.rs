@@ -9,7 +9,7 @@ use loadline_policy::settings::{Slice, readings, slice_settings, worker_settings
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::ends::{most, peaks_of};
+use super::ends::most;
 use super::intake::{self, Lookup};
 use super::state::{Extra, State};
 use super::{Command, Node, Outside, Reconciler, Wakers, lock};
@@ -17,7 +17,7 @@ use crate::host::clock::Clock;
 use crate::host::systemd::{Signal, Systemd, SystemdError, UnitState};
 use crate::host::users::Accounts;
 use crate::ledger::{LedgerError, SetAside, StoredAttempt};
-use crate::warden::wire;
+use crate::warden::{chain, wire};
 
 /// A worker's use is read this often …
 const SAMPLE_EVERY: Span = Span::from_secs(5);
@@ -79,6 +79,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             counters: Default::default(),
             blind: true,
             draining: false,
+            renewed: false,
             ticks: 0,
             sequence,
         };
@@ -273,9 +274,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     pub(super) fn sample_one(&mut self, attempt: AttemptId, now: Span) {
-        let usage = self.cgroups.usage(&self.cgroup(attempt));
+        let peaks = self.cgroups.peaks(&self.cgroup(attempt));
         if let Some(entry) = self.state.attempts.get_mut(&attempt) {
-            entry.peaks = most(entry.peaks, peaks_of(&usage));
+            entry.peaks = most(entry.peaks, peaks);
         }
         if let Some(extra) = self.state.extras.get_mut(&attempt) {
             extra.sampled = now;
@@ -427,22 +428,10 @@ fn is_young(entry: &LedgerAttempt, now: Span) -> bool {
 }
 
 /// Asks the name service about an account.
-pub(super) async fn look_up<A: Accounts>(accounts: &A, user: &str) -> Lookup {
+pub async fn look_up<A: Accounts>(accounts: &A, user: &str) -> Lookup {
     match accounts.lookup(user).await {
         Ok(Some(person)) => Lookup::Known(person),
         Ok(None) => Lookup::Missing,
         Err(problem) => Lookup::Failed(format!("{}; try again later", chain(&problem))),
     }
-}
-
-/// An error with its sources, as one sentence.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -10,11 +10,12 @@ use tracing::{error, info, warn};
 
 use super::Reconciler;
 use super::intake::Lookup;
-use super::observe::{chain, look_up};
+use super::observe::look_up;
 use crate::host::clock::Clock;
 use crate::host::systemd::{Outcome, Started, Systemd, SystemdError, UnitState};
 use crate::host::users::{Account, Accounts};
 use crate::ledger::Placement;
+use crate::warden::chain;
 use crate::warden::unit::worker_unit;
 
 /// A start that takes longer is told to the fleet as starting.

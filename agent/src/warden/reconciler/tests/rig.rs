@@ -153,6 +153,7 @@ impl Rig {
             ledger: self.ledger.clone(),
             boot: BootId(self.boot.clone()),
             alive: Box::new(|| {}),
+            settled: None,
         };
         let run = Reconciler::run(outside, node, receiver, sequence, Default::default(), async {
             let _ = stopped.await;

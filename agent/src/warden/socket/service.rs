@@ -1,0 +1,264 @@
+//! The service behind the socket. A thin file: it checks, hands on, and puts answers into the wire's words.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use loadline_model::{LedgerId, Sequence};
+use loadline_proto::types::v1::{ErrorInfo, Event};
+use loadline_proto::warden::v1 as proto;
+use loadline_proto::warden::v1::warden_server::Warden;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Code, Request, Response, Status};
+use tracing::{error, warn};
+
+use crate::host::clock::Clock;
+use crate::host::users::Accounts;
+use crate::ledger::{LedgerError, wire as events};
+use crate::warden::chain;
+use crate::warden::facts::Facts;
+use crate::warden::orders::{Genuine, verify};
+use crate::warden::reconciler::{Command, Incoming, Lookup, SharedLedger, Snapshot, lock, look_up};
+use crate::warden::sample::Sampler;
+use crate::warden::trust::Trust;
+use crate::warden::wire::status::{SocketCounters, reply};
+use crate::warden::wire::{Ordered, SignedOrder};
+
+/// Events on their way to a slow reader.
+const EVENTS_QUEUED: usize = 64;
+
+/// The service.
+#[derive(Debug)]
+pub struct WardenService<A, C> {
+    /// The way to the reconciler.
+    pub commands: mpsc::Sender<Command>,
+    /// The ledger, for events.
+    pub ledger: SharedLedger,
+    /// Moves with each event.
+    pub sequence: watch::Receiver<Sequence>,
+    /// Whose orders count.
+    pub trust: Trust,
+    /// The accounts.
+    pub accounts: Arc<A>,
+    /// For the inventory.
+    pub facts: Facts,
+    /// For the sample.
+    pub sampler: Sampler<C>,
+    /// Wall time, for events that had to be replaced.
+    pub clock: C,
+    /// Reloads that kept the old policy.
+    pub reload_failures: Arc<AtomicU64>,
+    /// Orders that were not genuine.
+    pub not_genuine: AtomicU64,
+}
+
+fn status(code: Code, reason: &str, sentence: String, next_step: &str) -> Status {
+    let details = ErrorInfo {
+        reason: reason.into(),
+        next_step: next_step.into(),
+        request_id: String::new(),
+    };
+    Status::with_details(code, sentence, details.encode_to_vec().into())
+}
+
+fn ending() -> Status {
+    status(
+        Code::Unavailable,
+        "WARDEN_ENDING",
+        "the warden is about to end".into(),
+        "try again",
+    )
+}
+
+fn not_durable(problem: &LedgerError) -> Status {
+    let (reason, next_step) = if problem.is_disk_full() {
+        ("DISK_FULL", "make room on the disk of /var/lib/loadline")
+    } else {
+        ("LEDGER_FAILED", "see `journalctl -u loadline-warden` on the node")
+    };
+    status(Code::Unavailable, reason, chain(problem), next_step)
+}
+
+impl<A: Accounts, C: Clock> WardenService<A, C> {
+    /// The orders up to the first that is not genuine, and what is wrong with that one.
+    fn genuine(&self, orders: Vec<SignedOrder>) -> (Vec<Genuine>, Option<Status>) {
+        let mut genuine = Vec::with_capacity(orders.len());
+        for order in orders {
+            match verify(&self.trust, order) {
+                Ok(order) => genuine.push(order),
+                Err(problem) => {
+                    self.not_genuine.fetch_add(1, Ordering::Relaxed);
+                    error!(
+                        error = &problem as &dyn std::error::Error,
+                        "an order that is not genuine"
+                    );
+                    let sentence = format!("an order was refused: {}", chain(&problem));
+                    let next = "see the fleet's log; if its order key has changed, join this node again";
+                    let refused = status(Code::PermissionDenied, "ORDER_NOT_GENUINE", sentence, next);
+                    return (genuine, Some(refused));
+                }
+            }
+        }
+        (genuine, None)
+    }
+
+    async fn incoming(&self, order: Genuine) -> Incoming {
+        let account = match &order.order().what {
+            Ordered::Start(work) => look_up(&*self.accounts, &work.user).await,
+            Ordered::Stop { .. } | Ordered::Unclear(_) => Lookup::Missing,
+        };
+        Incoming { order, account }
+    }
+
+    async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, Status> {
+        self.commands.send(command).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Command::Status { reply }, answer).await
+    }
+}
+
+#[tonic::async_trait]
+impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+
+    async fn status(&self, _: Request<proto::StatusRequest>) -> Result<Response<proto::StatusReply>, Status> {
+        let snapshot = self.snapshot().await?;
+        let sample = self.sampler.sample(&snapshot.node);
+        let counters = SocketCounters {
+            orders_refused: self.not_genuine.load(Ordering::Relaxed),
+            config_reload_failures: self.reload_failures.load(Ordering::Relaxed),
+        };
+        Ok(Response::new(reply(
+            &snapshot,
+            &self.facts,
+            sample.as_ref(),
+            counters,
+        )))
+    }
+
+    async fn apply(
+        &self,
+        request: Request<proto::ApplyRequest>,
+    ) -> Result<Response<proto::ApplyReply>, Status> {
+        let (genuine, problem) = self.genuine(request.into_inner().orders);
+        let mut orders = Vec::with_capacity(genuine.len());
+        for order in genuine {
+            orders.push(self.incoming(order).await);
+        }
+        let (reply, answer) = oneshot::channel();
+        let durable = self.ask(Command::Apply { orders, reply }, answer).await?;
+        let generation = durable.map_err(|problem| not_durable(&problem))?;
+        match problem {
+            Some(problem) => Err(problem),
+            None => Ok(Response::new(proto::ApplyReply {
+                applied_generation: generation.0,
+            })),
+        }
+    }
+
+    async fn events(
+        &self,
+        request: Request<proto::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let (sender, receiver) = mpsc::channel(EVENTS_QUEUED);
+        let feed = Feed {
+            ledger: self.ledger.clone(),
+            sequence: self.sequence.clone(),
+            now: self.clock.wall(),
+            sender,
+        };
+        tokio::spawn(feed.run(Sequence(request.into_inner().after_sequence)));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<proto::AcknowledgeRequest>,
+    ) -> Result<Response<proto::AcknowledgeReply>, Status> {
+        let request = request.into_inner();
+        let mut ledger = lock(&self.ledger);
+        let id = LedgerId::from_slice(&request.ledger_id).ok();
+        if id != Some(ledger.id()) {
+            let sentence = "these events are from another ledger than this node's".to_owned();
+            let next = "read the events again from the beginning";
+            return Err(status(Code::FailedPrecondition, "OTHER_LEDGER", sentence, next));
+        }
+        ledger.acknowledge(Sequence(request.through_sequence));
+        Ok(Response::new(proto::AcknowledgeReply {}))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<proto::DrainRequest>,
+    ) -> Result<Response<proto::DrainReply>, Status> {
+        let peer = request
+            .extensions()
+            .get::<UdsConnectInfo>()
+            .and_then(|info| info.peer_cred);
+        if peer.is_none_or(|peer| peer.uid() != 0) {
+            let sentence = "only root may take a node's workers away at once".to_owned();
+            return Err(status(
+                Code::PermissionDenied,
+                "NOT_ROOT",
+                sentence,
+                "run it as root",
+            ));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.ask(Command::Drain { reply }, answer).await?;
+        let snapshot = self.snapshot().await?;
+        let attempts = snapshot.attempts.iter().map(events::attempt).collect();
+        Ok(Response::new(proto::DrainReply { attempts }))
+    }
+}
+
+/// One reader of events: all that are there, then each as it happens.
+struct Feed {
+    ledger: SharedLedger,
+    sequence: watch::Receiver<Sequence>,
+    now: loadline_model::WallTime,
+    sender: mpsc::Sender<Result<Event, Status>>,
+}
+
+impl Feed {
+    async fn run(mut self, mut after: Sequence) {
+        loop {
+            // Marked as seen before reading: what comes meanwhile wakes us again.
+            self.sequence.borrow_and_update();
+            let page = lock(&self.ledger).events_after(after, self.now);
+            let page = match page {
+                Ok(page) => page,
+                Err(problem) => {
+                    let problem = not_durable(&problem);
+                    let _ = self.sender.send(Err(problem)).await;
+                    return;
+                }
+            };
+            if page.is_empty() {
+                tokio::select! {
+                    moved = self.sequence.changed() => if moved.is_err() { return },
+                    () = self.sender.closed() => return,
+                }
+            }
+            for body in page {
+                let Ok(event) = events::decode(&body) else {
+                    // Checked when it was read; the next look sets it aside.
+                    warn!("an event that cannot be decoded");
+                    break;
+                };
+                after = Sequence(event.sequence);
+                if self.sender.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! How things stand, as it travels.
+
+use std::collections::{BTreeMap, HashMap};
+
+use loadline_model::{Gpu, NodeSample, ResourceSample, Topology};
+use loadline_policy::settings::{Limit, LimitReading, Observed};
+use loadline_proto::types::v1 as types;
+use loadline_proto::warden::v1 as proto;
+
+use crate::host::cgroup::Usage;
+use crate::ledger::wire as events;
+use crate::warden::facts::Facts;
+use crate::warden::reconciler::{Node, Snapshot};
+
+pub use loadline_proto::warden::v1::StatusReply;
+
+/// What only the socket has counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SocketCounters {
+    /// Orders that were not genuine.
+    pub orders_refused: u64,
+    /// Reloads that kept the old policy.
+    pub config_reload_failures: u64,
+}
+
+/// The whole answer.
+pub fn reply(
+    snapshot: &Snapshot,
+    facts: &Facts,
+    sample: Option<&NodeSample>,
+    socket: SocketCounters,
+) -> StatusReply {
+    StatusReply {
+        version: env!("CARGO_PKG_VERSION").into(),
+        boot_id: snapshot.boot_id.clone(),
+        ledger_id: snapshot.ledger_id.as_bytes().to_vec(),
+        applied_generation: snapshot.generation.0,
+        last_sequence: snapshot.last_sequence.0,
+        inventory: Some(inventory(&snapshot.node, facts)),
+        sample: sample.map(node_sample),
+        attempts: snapshot.attempts.iter().map(events::attempt).collect(),
+        limits: limits(snapshot),
+        counters: Some(counters(snapshot, socket)),
+        slices: slices(snapshot),
+    }
+}
+
+fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
+    let lend = &node.policy.lend;
+    types::Inventory {
+        topology: Some(topology(&node.topology)),
+        gpus: facts.gpus.iter().map(gpu).collect(),
+        kernel: facts.kernel.clone(),
+        systemd: facts.systemd.clone(),
+        os: facts.os.clone(),
+        mode: lend.mode.word().into(),
+        exclusive_cpus: node.pinning.is_cpuset(),
+        missed: facts.missed.clone(),
+        line_millicpu: node.line.cpu.firm.0,
+        line_memory_bytes: node.line.memory.firm.0,
+        line_gpus: node.line.gpus,
+        line_whole_cpus: u64::from(node.line.whole_cpus()),
+        allow_teams: lend.allow_teams.iter().cloned().collect(),
+    }
+}
+
+fn topology(topology: &Topology) -> types::Topology {
+    let thread = |thread: &loadline_model::Thread| types::Thread {
+        cpu: thread.cpu,
+        core: thread.core,
+        l3: thread.l3,
+        numa: thread.numa,
+        socket: thread.socket,
+    };
+    let node = |node: &loadline_model::NumaNode| types::NumaNode {
+        id: node.id,
+        memory_bytes: node.memory.0,
+    };
+    types::Topology {
+        threads: topology.threads().iter().map(thread).collect(),
+        numa_nodes: topology.numa_nodes().iter().map(node).collect(),
+    }
+}
+
+fn gpu(gpu: &Gpu) -> types::Gpu {
+    types::Gpu {
+        uuid: gpu.uuid.clone(),
+        model: gpu.model.clone(),
+        memory_bytes: gpu.memory.0,
+        share_per_mille: u32::from(gpu.share.0),
+        mig_profile: gpu.mig_profile.clone(),
+    }
+}
+
+fn node_sample(sample: &NodeSample) -> types::NodeSample {
+    types::NodeSample {
+        at_us: sample.at.0,
+        cpu: Some(resource(&sample.cpu, |cpu| cpu.0)),
+        memory: Some(resource(&sample.memory, |memory| memory.0)),
+        cpu_some_us: sample.pressure.cpu_some_us,
+        memory_full_us: sample.pressure.memory_full_us,
+        io_full_us: sample.pressure.io_full_us,
+    }
+}
+
+fn resource<Q: Copy>(sample: &ResourceSample<Q>, number: impl Fn(Q) -> u64) -> types::ResourceSample {
+    types::ResourceSample {
+        capacity: number(sample.capacity),
+        reserve: number(sample.reserve),
+        production: number(sample.production),
+        lent: number(sample.lent),
+        now: number(sample.now),
+        firm: number(sample.firm),
+    }
+}
+
+fn limits(snapshot: &Snapshot) -> Vec<proto::LimitState> {
+    let limit = |cgroup: &str, reading: &LimitReading| proto::LimitState {
+        cgroup: cgroup.into(),
+        limit: reading.limit.file().into(),
+        intended: reading.intended.clone(),
+        actual: reading.actual.clone().unwrap_or_default(),
+        verified: reading.held,
+    };
+    let all = snapshot
+        .limits
+        .iter()
+        .flat_map(|(cgroup, readings)| readings.iter().map(move |reading| limit(cgroup, reading)));
+    all.collect()
+}
+
+fn counters(snapshot: &Snapshot, socket: SocketCounters) -> proto::WardenCounters {
+    let counters = &snapshot.counters;
+    let actions = counters.protection_actions.iter();
+    proto::WardenCounters {
+        limit_repairs: counters.limit_repairs,
+        starts_ok: counters.starts_ok,
+        starts_failed: counters.starts_failed,
+        orders_refused: socket.orders_refused,
+        end_records_disagreeing: counters.end_records_disagreeing,
+        records_set_aside: counters.records_set_aside,
+        config_reload_failures: socket.config_reload_failures,
+        protection_actions: actions
+            .map(|(action, count)| ((*action).to_owned(), *count))
+            .collect(),
+    }
+}
+
+fn totals(by_resource: &BTreeMap<&'static str, u64>) -> HashMap<String, u64> {
+    by_resource
+        .iter()
+        .map(|(resource, total)| ((*resource).to_owned(), *total))
+        .collect()
+}
+
+fn slices(snapshot: &Snapshot) -> Vec<proto::SliceUsage> {
+    let none = Observed::default();
+    let slice = |(slice, usage): (&loadline_policy::settings::Slice, &Usage)| {
+        let limits = snapshot.slice_limits.get(slice).unwrap_or(&none);
+        proto::SliceUsage {
+            slice: slice.unit().into(),
+            cpu_usage_us: usage.cpu_time.map(|time| time.0),
+            cpu_throttled_us: usage.throttled.map(|time| time.0),
+            memory_current_bytes: usage.memory.map(|memory| memory.0),
+            memory_max_bytes: match limits.memory_max {
+                Some(Limit::At(memory)) => Some(memory.0),
+                Some(Limit::Max) | None => None,
+            },
+            cpus_effective: limits.cpus_effective.as_ref().map(loadline_model::CpuSet::len),
+            memory_events: usage.memory_events.clone().into_iter().collect(),
+            pressure_waiting_us: totals(&usage.waiting),
+            pressure_stalled_us: totals(&usage.stalled),
+        }
+    };
+    snapshot.slices.iter().map(slice).collect()
+}

@@ -70,7 +70,9 @@ pub struct LaunchSamples {
 
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let packages = Packages::of(&super::report::packages_folder()?)?;
-    let probe = std::env::current_exe().context("finding this program")?.with_file_name("launchprobe");
+    let probe = std::env::current_exe()
+        .context("finding this program")?
+        .with_file_name("launchprobe");
     let specs = [GuestSpec::new(FLEET_GUEST, Image::Debian13, 2)];
     let fleet = Fleet::boot(cache, "bench-launch", &specs)?;
     let guest = fleet.guest(FLEET_GUEST)?;
@@ -82,9 +84,10 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     // The peer must be root to name a user; the probe uses alice's identity from where she keeps it.
     guest.put(&probe, "/usr/local/bin/launchprobe")?;
     guest.ok("chmod 755 /usr/local/bin/launchprobe; systemctl is-system-running --wait || true")?;
-    let properties: String = PROPERTIES.map(|property| format!(" --property '{property}'")).concat();
-    let command =
-        format!("XDG_CONFIG_HOME=/home/alice/.config launchprobe --rounds {ROUNDS}{properties}");
+    let properties: String = PROPERTIES
+        .map(|property| format!(" --property '{property}'"))
+        .concat();
+    let command = format!("XDG_CONFIG_HOME=/home/alice/.config launchprobe --rounds {ROUNDS}{properties}");
     let mut bench = Bench::start("launch")?;
     let printed = guest.ok_within(&command, LIMIT)?;
     let samples: LaunchSamples =
@@ -96,7 +99,9 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
 fn figures(bench: &mut Bench, samples: &LaunchSamples) -> Result<()> {
     let goal = Goal::TimesPeer(GOAL_TIMES_PEER);
     let compared = |id: &str, ours: &[f64], name: &str, peer: &[f64]| {
-        Figure::new(id, "ms", Better::Lower, ours)?.goal(goal).peer(name, peer)
+        Figure::new(id, "ms", Better::Lower, ours)?
+            .goal(goal)
+            .peer(name, peer)
     };
     bench.add(compared(
         "launch.submit_to_running_ms",

@@ -47,7 +47,11 @@ fn spec() -> Result<JobSpec> {
         time: None,
         grace: None,
         on_node_lost: Some(OnNodeLost::Wait),
-        worker: WorkerRequest { cpus: CpuRequest::Shared(MilliCpu(100)), memory, gpus: 0 },
+        worker: WorkerRequest {
+            cpus: CpuRequest::Shared(MilliCpu(100)),
+            memory,
+            gpus: 0,
+        },
         nodes: Vec::new(),
     };
     JobSpec::new(draft).context("checking the probe's job")
@@ -65,7 +69,12 @@ async fn ours(client: &mut Client, spec: &JobSpec) -> Result<(f64, f64)> {
         }
         if update.row.is_done() {
             let done = millis(start.elapsed());
-            ensure!(update.row.state == "succeeded", "the job {}: {:?}", update.row.state, update.changed);
+            ensure!(
+                update.row.state == "succeeded",
+                "the job {}: {:?}",
+                update.row.state,
+                update.changed
+            );
             return Ok((running.unwrap_or(done), done));
         }
     }
@@ -78,9 +87,16 @@ fn command(program: &str, arguments: &[&str], properties: &[String]) -> Result<f
     for property in properties {
         command.args(["-p", property]);
     }
-    let output = command.args(arguments).output().with_context(|| format!("starting {program}"))?;
+    let output = command
+        .args(arguments)
+        .output()
+        .with_context(|| format!("starting {program}"))?;
     let taken = millis(start.elapsed());
-    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(taken)
 }
 
@@ -98,9 +114,21 @@ async fn main() -> Result<()> {
         let (running, done) = ours(&mut client, &spec).await?;
         samples.running_ms.push(running);
         samples.done_ms.push(done);
-        samples.peer_running_ms.push(command("systemd-run", &["--collect", "-q", "true"], &args.properties)?);
-        samples.peer_done_ms.push(command("systemd-run", &["--wait", "--collect", "-q", "true"], &args.properties)?);
-        samples.cli_ms.push(command("fleet", &["run", "--cpus", "100m", "--memory", "64MiB", "--", "true"], &[])?);
+        samples.peer_running_ms.push(command(
+            "systemd-run",
+            &["--collect", "-q", "true"],
+            &args.properties,
+        )?);
+        samples.peer_done_ms.push(command(
+            "systemd-run",
+            &["--wait", "--collect", "-q", "true"],
+            &args.properties,
+        )?);
+        samples.cli_ms.push(command(
+            "fleet",
+            &["run", "--cpus", "100m", "--memory", "64MiB", "--", "true"],
+            &[],
+        )?);
     }
     let text = serde_json::to_string(&samples).context("writing the samples")?;
     writeln!(std::io::stdout(), "{text}").context("printing the samples")

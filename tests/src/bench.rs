@@ -4,6 +4,7 @@
 //! with ours ([`abba`]) and goals are best given as a multiple of the peer ([`Goal::TimesPeer`]).
 
 mod figure;
+mod launch;
 mod report;
 mod stats;
 mod testbed;
@@ -11,6 +12,7 @@ mod testbed;
 use anyhow::{Result, bail};
 
 pub use figure::{Better, Figure, Goal};
+pub use launch::LaunchSamples;
 pub use report::{Bench, BenchReport};
 pub use stats::{Summary, abba};
 
@@ -27,11 +29,18 @@ pub struct Entry {
 }
 
 /// Every benchmark that needs guests.
-pub const ENTRIES: &[Entry] = &[Entry {
-    name: "testbed",
-    about: "boot and command of a guest, per image",
-    run: testbed::run,
-}];
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "launch",
+        about: "submit to running and to done, next to systemd-run",
+        run: launch::run,
+    },
+    Entry {
+        name: "testbed",
+        about: "boot and command of a guest, per image",
+        run: testbed::run,
+    },
+];
 
 /// Runs the benchmarks of that name, all without one; prints tables and writes `target/bench/NAME.json`.
 ///

@@ -3,6 +3,7 @@
 //! A suite boots one fleet and runs its scenarios on it one after the other; a scenario leaves the fleet as usable as
 //! it found it. To add one: write a function of `&Fleet` in the suite's file and name it in the suite's table.
 
+mod fleet;
 mod guests;
 mod packages;
 
@@ -36,7 +37,7 @@ pub struct Suite {
 }
 
 /// Every suite.
-pub const SUITES: &[Suite] = &[guests::SUITE, packages::SUITE];
+pub const SUITES: &[Suite] = &[guests::SUITE, packages::SUITE, fleet::SUITE];
 
 /// How many passed and failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

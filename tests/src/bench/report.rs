@@ -81,6 +81,14 @@ impl BenchReport {
     }
 }
 
+/// Where `make packages` puts the packages.
+///
+/// # Errors
+/// When the working folder lies in no Loadline repository.
+pub(super) fn packages_folder() -> Result<PathBuf> {
+    Ok(repository()?.join("target/packages"))
+}
+
 /// The folder above the working folder that holds the workspace.
 fn repository() -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the working folder")?;

@@ -1,0 +1,78 @@
+//! The whole fleet, installed from packages: what its users and its owners rely on.
+//!
+//! One fleetd guest, one node as Debian 12 ships it (systemd 252, kernel 6.1), one as Debian 13 does (systemd 257,
+//! kernel 6.12, two NUMA nodes). One boot for all scenarios; each leaves no job behind.
+
+mod crash;
+mod lend;
+mod mistakes;
+mod partition;
+mod person;
+mod store;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::deploy::{self, FLEET_GUEST, Packages};
+use crate::scenarios::Suite;
+use crate::testbed::image::Image;
+use crate::testbed::{Fleet, GuestSpec};
+
+/// The node with the older pair.
+const OLD: &str = "old";
+/// The node with the newer pair.
+const NEW: &str = "new";
+
+pub(super) const SUITE: Suite = Suite {
+    name: "fleet",
+    guests: || {
+        vec![
+            GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
+            GuestSpec::new(OLD, Image::Debian12, 2),
+            GuestSpec::new(NEW, Image::Debian13, 4).numa(2).memory_mib(2048),
+        ]
+    },
+    prepare,
+    scenarios: &[
+        ("a_job_s_words_and_exit_code_come_back", lend::words_and_code),
+        ("limits_in_the_kernel_are_those_that_were_meant", lend::limits),
+        ("a_worker_is_its_user_and_shut_in", lend::shut_in),
+        (
+            "beyond_its_memory_it_is_told_so_with_peak_and_limit",
+            lend::out_of_memory,
+        ),
+        ("exclusive_workers_never_share_a_cpu", lend::exclusive),
+        (
+            "time_limit_and_cancel_end_with_their_own_reason",
+            lend::ended_early,
+        ),
+        (
+            "mistakes_get_one_clear_sentence_and_change_nothing",
+            mistakes::at_the_command_line,
+        ),
+        ("a_token_works_once_for_its_own_name_in_time", mistakes::tokens),
+        ("a_wrong_node_toml_keeps_the_last_good_one", mistakes::node_toml),
+        (
+            "killed_restarted_reinstalled_reloaded_and_the_worker_runs_on",
+            crash::programs,
+        ),
+        ("a_reboot_ends_attempts_once_and_they_are_retried", crash::reboot),
+        ("a_power_cut_of_the_node_ends_attempts_once", crash::node_power),
+        ("a_power_cut_of_fleetd_loses_no_job", crash::fleet_power),
+        ("an_empty_store_stops_no_worker", store::empty),
+        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+        ("thirty_seconds_apart_nothing_is_lost_or_double", partition::short),
+        (
+            "three_minutes_apart_replace_counts_one_and_wait_waits",
+            partition::long,
+        ),
+    ],
+};
+
+fn prepare(fleet: &Fleet) -> Result<()> {
+    let packages = Packages::of(Path::new("target/packages"))?;
+    deploy::start_fleetd(fleet, &packages)?;
+    deploy::join_nodes(fleet, &packages)?;
+    deploy::add_person(fleet, "alice", "user")
+}

@@ -114,7 +114,7 @@ async fn through_warden(mut client: WardenClient<Channel>, limit: Span) -> Resul
             .iter()
             .map(|state| name(&state.attempt_id))
             .collect();
-        if left.is_empty() || begun.elapsed() >= limit.into() {
+        if left.is_empty() || begun.elapsed() >= std::time::Duration::from(limit) {
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -140,7 +140,7 @@ async fn in_its_place(running: &Running, limit: Span) -> Result<Vec<String>, Dra
             .map_err(|_| DrainError::Place(RunError::Reconciler))?;
         let attempts = told.await.map_err(gone)?.attempts;
         let left: Vec<String> = attempts.iter().map(|one| one.attempt.unit_name()).collect();
-        if left.is_empty() || begun.elapsed() >= limit.into() {
+        if left.is_empty() || begun.elapsed() >= std::time::Duration::from(limit) {
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use loadline_cli::output::{Json, Note, Output, Table};
 use loadline_cli::view::{
-    AttemptView, Check, EndView, Explained, FleetStatus, Health, JobRow, JobView, Me, Moment, NewToken, NodeRow,
-    NodeView, NodeWorkerView, ReasonView, ReceiptView, RequestView, ResourceView, SpecView, Submitted, TokenRow,
-    TopologyView, UserRow,
+    AttemptView, Check, EndView, Explained, FleetStatus, Health, JobRow, JobView, Me, Moment, NewToken,
+    NodeRow, NodeView, NodeWorkerView, ReasonView, ReceiptView, RequestView, ResourceView, SpecView,
+    Submitted, TokenRow, TopologyView, UserRow,
 };
 use loadline_model::WallTime;
 
@@ -40,7 +40,8 @@ fn row(job: u64, state: &'static str) -> JobRow {
             "failed" => Some(137),
             _ => None,
         },
-        waiting_for: (state == "queued").then(|| "a worker wants 2 CPUs, and n1 has none left to lend".into()),
+        waiting_for: (state == "queued")
+            .then(|| "a worker wants 2 CPUs, and n1 has none left to lend".into()),
     }
 }
 
@@ -91,9 +92,18 @@ fn job() -> JobView {
             grace_us: Some(30_000_000),
             on_node_lost: Some("wait"),
             nodes: vec![],
-            worker: RequestView { millicpu: 1000, exclusive: true, memory_bytes: 4 * GIB, gpus: 0 },
+            worker: RequestView {
+                millicpu: 1000,
+                exclusive: true,
+                memory_bytes: 4 * GIB,
+                gpus: 0,
+            },
         },
-        attempts: vec![attempt(0, 1, Some(out_of_memory())), attempt(0, 2, None), attempt(1, 1, None)],
+        attempts: vec![
+            attempt(0, 1, Some(out_of_memory())),
+            attempt(0, 2, None),
+            attempt(1, 1, None),
+        ],
         receipts: vec![ReceiptView {
             at: at(35),
             action: "out_of_memory".into(),
@@ -128,7 +138,13 @@ fn node() -> NodeView {
         os: Some("Debian GNU/Linux 13 (trixie)".into()),
         kernel: Some("6.12.38".into()),
         systemd: Some("257".into()),
-        topology: Some(TopologyView { sockets: 1, numa_nodes: 2, l3_domains: 1, cores: 4, threads: 4 }),
+        topology: Some(TopologyView {
+            sockets: 1,
+            numa_nodes: 2,
+            l3_domains: 1,
+            cores: 4,
+            threads: 4,
+        }),
         exclusive_cpus: Some(true),
         line_whole_cpus: Some(3),
         line_gpus: Some(0),
@@ -202,7 +218,11 @@ fn both(say: impl Fn(&mut dyn Output) -> io::Result<()>) -> (String, String) {
     let (out, err) = (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap());
     let mut json = Vec::new();
     say(&mut Json::new(&mut json)).unwrap();
-    let text = if err.is_empty() { out } else { format!("{out}--- stderr\n{err}") };
+    let text = if err.is_empty() {
+        out
+    } else {
+        format!("{out}--- stderr\n{err}")
+    };
     (text, String::from_utf8(json).unwrap())
 }
 
@@ -215,18 +235,30 @@ fn golden(name: &str, say: impl Fn(&mut dyn Output) -> io::Result<()>) {
             std::fs::write(&path, &got).unwrap();
         }
         let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(got == expected, "{}: expected\n{expected}\ngot\n{got}", path.display());
+        assert!(
+            got == expected,
+            "{}: expected\n{expected}\ngot\n{got}",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn jobs() {
-    let list = [row(411, "succeeded"), row(412, "running"), row(413, "queued"), row(414, "failed")];
+    let list = [
+        row(411, "succeeded"),
+        row(412, "running"),
+        row(413, "queued"),
+        row(414, "failed"),
+    ];
     golden("jobs", |out| out.jobs(&list));
     golden("jobs-none", |out| out.jobs(&[]));
     golden("job", |out| out.job(&job()));
     golden("submitted", |out| {
-        out.submitted(&Submitted { job_id: "0192f0c1-2345-7abc-8def-0123456789ab".into(), job: 412 })
+        out.submitted(&Submitted {
+            job_id: "0192f0c1-2345-7abc-8def-0123456789ab".into(),
+            job: 412,
+        })
     });
     golden("job-done", |out| out.done(&row(414, "failed")));
     golden("job-cancelling", |out| out.done(&row(412, "running")));
@@ -243,26 +275,45 @@ fn explanations() {
     let waiting = Explained {
         row: row(413, "queued"),
         reasons: vec![
-            reason("cpus_busy", "a worker wants 2 CPUs, and 4 nodes have none left to lend", 4, &["n1", "n2", "n3"]),
+            reason(
+                "cpus_busy",
+                "a worker wants 2 CPUs, and 4 nodes have none left to lend",
+                4,
+                &["n1", "n2", "n3"],
+            ),
             reason("node_draining", "n9 is being drained", 1, &["n9"]),
         ],
         change: Some("It starts by itself as soon as a node has room for it.".into()),
         nodes_considered: 5,
     };
     golden("explain", |out| out.explained(&waiting));
-    let next = Explained { row: row(413, "queued"), reasons: vec![], change: None, nodes_considered: 1 };
+    let next = Explained {
+        row: row(413, "queued"),
+        reasons: vec![],
+        change: None,
+        nodes_considered: 1,
+    };
     golden("explain-next", |out| out.explained(&next));
-    let over = Explained { row: row(411, "succeeded"), ..next };
+    let over = Explained {
+        row: row(411, "succeeded"),
+        ..next
+    };
     golden("explain-over", |out| out.explained(&over));
 }
 
 #[test]
 fn nodes() {
-    let list = [node_row("n1", "ready"), node_row("n2", "suspect"), node_row("n3", "never_seen")];
+    let list = [
+        node_row("n1", "ready"),
+        node_row("n2", "suspect"),
+        node_row("n3", "never_seen"),
+    ];
     golden("nodes", |out| out.nodes(&list));
     golden("nodes-none", |out| out.nodes(&[]));
     golden("node", |out| out.node(&node()));
-    golden("node-changed", |out| out.node_changed(&node_row("n1", "draining"), "is being drained"));
+    golden("node-changed", |out| {
+        out.node_changed(&node_row("n1", "draining"), "is being drained")
+    });
 }
 
 #[test]
@@ -311,9 +362,24 @@ fn health() {
     };
     let checks = [
         check("identity", Health::Ok, "ada in /home/ada/.config/loadline", None),
-        check("certificate", Health::Warning, "holds for 20m", Some("an operator types …")),
-        check("connection", Health::Failed, "cannot reach the fleet", Some("is fleetd running there?")),
-        check("fleet", Health::NotChecked, "not checked: there is no connection", None),
+        check(
+            "certificate",
+            Health::Warning,
+            "holds for 20m",
+            Some("an operator types …"),
+        ),
+        check(
+            "connection",
+            Health::Failed,
+            "cannot reach the fleet",
+            Some("is fleetd running there?"),
+        ),
+        check(
+            "fleet",
+            Health::NotChecked,
+            "not checked: there is no connection",
+            None,
+        ),
     ];
     golden("doctor", |out| out.health(&checks, None, None));
     let fleet = FleetStatus {
@@ -326,14 +392,23 @@ fn health() {
         store: "SQLite, schema 1".into(),
         now: Some(at(95)),
     };
-    golden("doctor-well", |out| out.health(&checks[..1], Some(&me()), Some(&fleet)));
+    golden("doctor-well", |out| {
+        out.health(&checks[..1], Some(&me()), Some(&fleet))
+    });
 }
 
 #[test]
 fn what_happens_on_the_way() {
-    let squeezed = AttemptView { state: "squeezed", ..attempt(0, 2, None) };
+    let squeezed = AttemptView {
+        state: "squeezed",
+        ..attempt(0, 2, None)
+    };
     let (queued, failed) = (row(412, "queued"), row(412, "failed"));
-    let (gone, running, ended) = (attempt(1, 1, None), attempt(0, 2, None), attempt(0, 1, Some(out_of_memory())));
+    let (gone, running, ended) = (
+        attempt(1, 1, None),
+        attempt(0, 2, None),
+        attempt(0, 1, Some(out_of_memory())),
+    );
     let job = 412;
     golden("notes", |out| {
         for note in [
@@ -341,11 +416,26 @@ fn what_happens_on_the_way() {
             Note::Waiting(&queued),
             Note::Attempt { job, attempt: &gone },
             Note::Attempt { job, attempt: &ended },
-            Note::Attempt { job, attempt: &running },
-            Note::Attempt { job, attempt: &squeezed },
-            Note::Notice { job, sentence: "n1 cannot be reached" },
-            Note::Broken { job: Some(job), sentence: "the connection to the fleet broke" },
-            Note::Broken { job: None, sentence: "the connection to the fleet broke" },
+            Note::Attempt {
+                job,
+                attempt: &running,
+            },
+            Note::Attempt {
+                job,
+                attempt: &squeezed,
+            },
+            Note::Notice {
+                job,
+                sentence: "n1 cannot be reached",
+            },
+            Note::Broken {
+                job: Some(job),
+                sentence: "the connection to the fleet broke",
+            },
+            Note::Broken {
+                job: None,
+                sentence: "the connection to the fleet broke",
+            },
             Note::Back { job },
             Note::Left { job: Some(job) },
             Note::Left { job: None },
@@ -363,6 +453,12 @@ fn what_others_wrote_cannot_drive_the_terminal() {
     hostile.name = "a\x1b[2Jb".into();
     hostile.waiting_for = Some("x\x07\ny".into());
     let (text, json) = both(|out| out.jobs(std::slice::from_ref(&hostile)));
-    assert!(!text.contains('\x1b') && !text.contains('\x07') && text.lines().count() == 2, "{text:?}");
-    assert!(json.contains("a\\u001b[2Jb"), "JSON keeps what was written: {json}");
+    assert!(
+        !text.contains('\x1b') && !text.contains('\x07') && text.lines().count() == 2,
+        "{text:?}"
+    );
+    assert!(
+        json.contains("a\\u001b[2Jb"),
+        "JSON keeps what was written: {json}"
+    );
 }

@@ -7,7 +7,7 @@ use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
 use super::{Output, detail};
-use crate::text::{ago, count, printable, shell, short};
+use crate::text::{ago, count, cpus, printable, shell, short};
 use crate::view::{
     Check, Explained, FleetStatus, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
     Submitted, TokenRow, UserRow,
@@ -144,7 +144,7 @@ impl<O: Write, E: Write> Output for Table<O, E> {
                 0 => String::new(),
                 orphans => format!(" + {}", count(orphans, "orphan")),
             };
-            let cpu = |millis: u64| MilliCpu(millis).to_string();
+            let cpu = |millis: u64| cpus(MilliCpu(millis));
             let memory = |bytes: u64| Bytes(bytes).to_string();
             [
                 node.node.clone(),

@@ -170,7 +170,12 @@ pub(super) fn explained(why: &Explained) -> String {
             ),
         };
     } else {
-        let _ = writeln!(text, "job {} waits; {nodes} looked at:", row.job);
+        let looked = if *nodes_considered == 0 {
+            String::new()
+        } else {
+            format!("; {nodes} looked at")
+        };
+        let _ = writeln!(text, "job {} waits{looked}:", row.job);
     }
     for reason in reasons {
         let names = match (reason.examples.as_slice(), reason.nodes) {

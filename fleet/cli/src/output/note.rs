@@ -158,7 +158,7 @@ fn ended(f: &mut fmt::Formatter<'_>, job: &JobRow) -> fmt::Result {
         write!(f, " after {}", short(end.0.since(started.0)))?;
     }
     match job.own_code() {
-        0 => Ok(()),
+        _ if job.state != "failed" => Ok(()),
         code => write!(f, " (exit code {code}); `fleet job {}` says more", job.job),
     }
 }

@@ -149,6 +149,24 @@ impl Home {
         fs::metadata(self.0.join("identity.key")).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
     }
 
+    /// Makes the folder and sees that files can be written there.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn prepare(&self) -> Result<(), IdentityError> {
+        let write = |source| IdentityError::Write {
+            file: self.0.clone(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(write)?;
+        self.write("probe", &[0; 4096], 0o600)?;
+        fs::remove_file(self.0.join("probe")).map_err(write)
+    }
+
     /// Puts a new identity in place; `fleet.json`, without which nothing counts, comes last.
     ///
     /// # Errors

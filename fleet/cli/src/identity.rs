@@ -172,15 +172,7 @@ impl Home {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, new: &NewIdentity) -> Result<(), IdentityError> {
-        let write = |source| IdentityError::Write {
-            file: self.0.clone(),
-            source,
-        };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .map_err(write)?;
+        self.prepare()?;
         let membership =
             serde_json::to_vec_pretty(&new.membership).map_err(|error| self.damaged("fleet.json", &error))?;
         self.write("identity.key", new.key_pem.as_bytes(), 0o600)?;

@@ -47,6 +47,8 @@ pub struct Holding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allocation {
     lendable: CpuSet,
+    // The union of all exclusive sets, kept: a pass over 500 workers asks for it 500 times.
+    owned: CpuSet,
     holdings: BTreeMap<AttemptId, Holding>,
 }
 
@@ -132,6 +134,7 @@ impl Allocation {
     pub const fn new(lendable: CpuSet) -> Self {
         Self {
             lendable,
+            owned: CpuSet::new(),
             holdings: BTreeMap::new(),
         }
     }
@@ -147,18 +150,13 @@ impl Allocation {
     }
 
     /// All CPUs in exclusive use.
-    pub fn exclusive(&self) -> CpuSet {
-        self.holdings
-            .values()
-            .fold(CpuSet::new(), |all, holding| match &holding.grant {
-                Grant::Exclusive(cpus) => all.union(cpus),
-                Grant::Shared => all,
-            })
+    pub const fn exclusive(&self) -> &CpuSet {
+        &self.owned
     }
 
     /// What is left for everyone else.
     pub fn pool(&self) -> CpuSet {
-        self.lendable.difference(&self.exclusive())
+        self.lendable.difference(&self.owned)
     }
 
     /// How many more threads could be given for exclusive use now.
@@ -206,7 +204,7 @@ impl Allocation {
                 memory: request.memory,
                 memory_nodes,
             };
-            self.holdings.insert(attempt, holding);
+            self.hold(attempt, holding);
         }
         Ok(&self.holdings[&attempt])
     }
@@ -215,17 +213,29 @@ impl Allocation {
     /// already, so it is not refused; of an exclusive set only what is lendable and free stays its own, and
     /// one of which nothing stays becomes a share.
     pub fn restore(&mut self, attempt: AttemptId, holding: Holding) {
-        let free = self.lendable.difference(&self.exclusive());
+        self.release(attempt);
+        let free = self.lendable.difference(&self.owned);
         let grant = match &holding.grant {
             Grant::Exclusive(cpus) if !cpus.is_disjoint(&free) => Grant::Exclusive(cpus.intersection(&free)),
             _ => Grant::Shared,
         };
-        self.holdings.insert(attempt, Holding { grant, ..holding });
+        self.hold(attempt, Holding { grant, ..holding });
+    }
+
+    fn hold(&mut self, attempt: AttemptId, holding: Holding) {
+        if let Grant::Exclusive(cpus) = &holding.grant {
+            self.owned = self.owned.union(cpus);
+        }
+        self.holdings.insert(attempt, holding);
     }
 
     /// Its CPUs go back.
     pub fn release(&mut self, attempt: AttemptId) -> Option<Holding> {
-        self.holdings.remove(&attempt)
+        let holding = self.holdings.remove(&attempt)?;
+        if let Grant::Exclusive(cpus) = &holding.grant {
+            self.owned = self.owned.difference(cpus);
+        }
+        Some(holding)
     }
 
     /// Where every worker runs, for [`plan_transition`].

@@ -23,7 +23,7 @@ use loadline_model::{AttemptId, CpuSet, Peaks, Receipt, Span, WallTime};
 use crate::admission::{Account, Refusal};
 use crate::allocation::{Allocation, Holding, Machine};
 use crate::attempt::{BootId, Life, Moment, UnitEnd, WorkOrder};
-use crate::node_policy::{LocalTimes, NodePolicy};
+use crate::node_policy::{LocalTimes, Mode, NodePolicy};
 use crate::settings::{Mismatch, Observed, Setpoints, Slice, SliceSettings, WorkerSettings};
 
 /// An attempt as the ledger has it, not ended.
@@ -300,14 +300,13 @@ pub fn reconcile(view: &View<'_>) -> Plan {
     let mut actions = lives.actions;
     let mut unverified = Vec::new();
     actions.extend(starts.refused);
-    actions.extend(cpus::changes(view, &lives.after, &allocation));
-    actions.extend(limits::slices(
-        view,
-        &allocation,
-        !starts.started.is_empty(),
-        &mut unverified,
-    ));
-    actions.extend(limits::workers(view, &lives.after, &allocation, &mut unverified));
+    // A node that lends nothing, and on which nothing lent is left, is not touched at all.
+    if view.policy.lend.mode == Mode::Enforce || !allocation.holdings().is_empty() {
+        let any_start = !starts.started.is_empty();
+        actions.extend(cpus::changes(view, &lives.after, &allocation));
+        actions.extend(limits::slices(view, &allocation, any_start, &mut unverified));
+        actions.extend(limits::workers(view, &lives.after, &allocation, &mut unverified));
+    }
     actions.extend(starts.started);
     actions.sort_by_key(|planned| pass_order(planned.stage));
     Plan {

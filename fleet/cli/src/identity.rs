@@ -149,11 +149,11 @@ impl Home {
         fs::metadata(self.0.join("identity.key")).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
     }
 
-    /// Puts a new identity in place; `fleet.json`, without which nothing counts, comes last.
+    /// Makes the folder and sees that files can be written there.
     ///
     /// # Errors
-    /// When a file cannot be written.
-    pub fn save(&self, new: &NewIdentity) -> Result<(), IdentityError> {
+    /// When they cannot.
+    pub fn prepare(&self) -> Result<(), IdentityError> {
         let write = |source| IdentityError::Write {
             file: self.0.clone(),
             source,
@@ -163,6 +163,16 @@ impl Home {
             .mode(0o700)
             .create(&self.0)
             .map_err(write)?;
+        self.write("probe", &[0; 4096], 0o600)?;
+        fs::remove_file(self.0.join("probe")).map_err(write)
+    }
+
+    /// Puts a new identity in place; `fleet.json`, without which nothing counts, comes last.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, new: &NewIdentity) -> Result<(), IdentityError> {
+        self.prepare()?;
         let membership =
             serde_json::to_vec_pretty(&new.membership).map_err(|error| self.damaged("fleet.json", &error))?;
         self.write("identity.key", new.key_pem.as_bytes(), 0o600)?;

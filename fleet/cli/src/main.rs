@@ -3,14 +3,19 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use loadline_cli::args::Cli;
 use loadline_cli::commands;
 use loadline_cli::exit::Exit;
 use loadline_cli::problem::Problem;
 
 fn main() -> ExitCode {
+    if std::env::args_os().len() < 2 {
+        // clap would only say that a command is missing: a variable may stand for an option.
+        let _ = Cli::command().print_help();
+        return Exit::Usage.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -197,7 +197,8 @@ impl Problem {
         if !next_step.is_empty() {
             text.push_str(&format!("\n  next: {next_step}"));
         }
-        if !request_id.is_empty() {
+        // It finds the call in fleetd's records, where one has to look when the sentence does not help.
+        if !request_id.is_empty() && matches!(self.exit(), Exit::Failed | Exit::Unreachable) {
             text.push_str(&format!("\n  request {request_id}"));
         }
         text

@@ -1,6 +1,6 @@
 //! Small pieces of wording that tables, messages and JSON share.
 
-use loadline_model::{Span, WallTime};
+use loadline_model::{MilliCpu, Span, WallTime};
 
 /// RFC 3339 in UTC, the form of every time in JSON.
 pub fn rfc3339(time: WallTime) -> String {
@@ -30,6 +30,15 @@ pub fn count(number: impl Into<u64>, what: &str) -> String {
     match number.into() {
         1 => format!("1 {what}"),
         number => format!("{number} {what}s"),
+    }
+}
+
+/// CPUs as a decimal number: `2`, `1.5`, `0.35`.
+pub fn cpus(amount: MilliCpu) -> String {
+    let (whole, rest) = (amount.0 / 1000, amount.0 % 1000);
+    match rest {
+        0 => whole.to_string(),
+        rest => format!("{whole}.{}", format!("{rest:03}").trim_end_matches('0')),
     }
 }
 
@@ -81,6 +90,13 @@ mod tests {
             (count(1u32, "node"), count(0u32, "node")),
             ("1 node".into(), "0 nodes".into())
         );
+    }
+
+    #[test]
+    fn cpus_are_decimal_numbers() {
+        for (millis, text) in [(2000, "2"), (1500, "1.5"), (350, "0.35"), (5, "0.005"), (0, "0")] {
+            assert_eq!(cpus(MilliCpu(millis)), text);
+        }
     }
 
     #[test]

@@ -147,6 +147,8 @@ impl Session {
     }
 
     async fn up(&self, mut ups: Ups, pending: mpsc::Sender<Pending>) -> End {
+        // Unknown at first: what an earlier session left behind has to be corrected.
+        let mut warden: Option<Option<String>> = None;
         loop {
             let up = match ups.next().await {
                 None => return End::ByNode,
@@ -165,22 +167,43 @@ impl Session {
                 Some(Ok(Ok(up))) => up,
             };
             self.edge.metrics.session_message(up.kind());
-            let Some(command) = self.command(up) else { continue };
-            match self.edge.fleet.enqueue(command).await {
-                Ok(answer) => {
-                    if pending.send(answer).await.is_err() {
-                        return End::ByFleet(Failure::from(Refused::Stopped));
-                    }
+            let changed = match &up {
+                Up::Alive { warden_problem, .. } if warden.as_ref() != Some(warden_problem) => {
+                    warden = Some(warden_problem.clone());
+                    Some(self.warden_said(warden_problem.clone()))
                 }
-                Err(refused) => return End::ByFleet(Failure::from(refused)),
+                _ => None,
+            };
+            for command in changed.into_iter().chain(self.command(up)) {
+                if let Err(refused) = self.hand_on(command, &pending).await {
+                    return End::ByFleet(Failure::from(refused));
+                }
             }
+        }
+    }
+
+    async fn hand_on(&self, command: Command, pending: &mpsc::Sender<Pending>) -> Result<(), Refused> {
+        let answer = self.edge.fleet.enqueue(command).await?;
+        pending.send(answer).await.map_err(|_| Refused::Stopped)
+    }
+
+    fn warden_said(&self, problem: Option<String>) -> Command {
+        if let Some(problem) = &problem {
+            warn!(node = %self.node, %problem, "the node's warden does not answer: nothing is placed there");
+        }
+        Command::Warden {
+            node: self.node,
+            session: self.open.id,
+            problem,
         }
     }
 
     fn command(&self, up: Up) -> Option<Command> {
         let (node, session) = (self.node, self.open.id);
         match up {
-            Up::Alive { sample, inventory } => Some(Command::Alive {
+            Up::Alive {
+                sample, inventory, ..
+            } => Some(Command::Alive {
                 node,
                 session,
                 sample,

@@ -31,6 +31,7 @@ pub(super) enum Up {
     Alive {
         sample: Option<NodeSample>,
         inventory: Option<Box<Inventory>>,
+        warden_problem: Option<String>,
     },
     Events(Vec<Event>),
     Applied(Generation),
@@ -68,10 +69,13 @@ impl Up {
 fn read_up(message: node::NodeMessage) -> Result<Up, WireError> {
     Ok(match message.what {
         Some(node_message::What::Liveness(node::Liveness {
-            sample, inventory, ..
+            sample,
+            inventory,
+            warden_problem,
         })) => Up::Alive {
             sample: sample.map(wire::read_sample).transpose()?,
             inventory: inventory.map(wire::read_inventory).transpose()?.map(Box::new),
+            warden_problem: Some(warden_problem).filter(|problem| !problem.is_empty()),
         },
         Some(node_message::What::Events(batch)) => Up::Events(wire::read_events(batch)?),
         Some(node_message::What::Applied(node::OrdersApplied { generation })) => {

@@ -159,6 +159,15 @@ pub enum Command {
         /// What it is, when that changed.
         inventory: Option<Box<Inventory>>,
     },
+    /// A node's warden stopped or began to answer its agent. Meanwhile nothing is placed there.
+    Warden {
+        /// Which node.
+        node: NodeId,
+        /// Which of its sessions.
+        session: SessionId,
+        /// One sentence while it does not answer.
+        problem: Option<String>,
+    },
     /// Things happened on a node. The reply says what may be acknowledged.
     Events {
         /// Which node.

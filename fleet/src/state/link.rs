@@ -48,6 +48,8 @@ pub(crate) struct Pulse {
     pub(crate) heard_mono: Span,
     /// By the wall clock, since fleetd started.
     pub(crate) heard_at: Option<WallTime>,
+    /// Why its warden does not answer, while it does not.
+    pub(crate) warden_problem: Option<String>,
     /// The last hour, oldest first.
     pub(crate) samples: VecDeque<NodeSample>,
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use loadline_model::{NodeId, NodeSample, Span, WallTime};
 
 use super::change::Change;
+use super::command::Reply;
+use super::refused::Refused;
 use super::rows::{BucketRow, ResourceBucket, Stat};
 use super::tx::Tx;
 
@@ -37,6 +39,15 @@ impl Tx<'_> {
         if let Some((start, bucket)) = bucket {
             self.put(Change::Bucket(id, start, Arc::new(bucket)));
         }
+    }
+
+    /// A fact about the world, like a sample: nothing durable follows from it, only what may be placed.
+    pub(crate) fn warden_said(&mut self, id: NodeId, problem: Option<String>) -> Result<Reply, Refused> {
+        if let Some(node) = self.state.nodes.get_mut(&id) {
+            self.state.unplanned |= node.pulse.warden_problem != problem;
+            node.pulse.warden_problem = problem;
+        }
+        Ok(Reply::Done)
     }
 
     pub(crate) fn forget_old_buckets(&mut self) {

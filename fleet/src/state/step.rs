@@ -46,15 +46,7 @@ impl Tx<'_> {
         match command {
             Command::Submit { by, job, spec } => self.submit(&by, job, *spec),
             Command::Cancel { by, job } => self.cancel(&by, job),
-            Command::Operate { by, node, verb } => {
-                let id = self.state.node_named(&node)?;
-                match verb {
-                    NodeVerb::Drain => self.drain(&by, id),
-                    NodeVerb::Resume => self.resume(&by, id),
-                    NodeVerb::Forget => self.forget(&by, id),
-                    NodeVerb::Ban => self.ban(&by, id),
-                }
-            }
+            Command::Operate { by, node, verb } => self.operate(&by, &node, verb),
             Command::CreateNodeToken {
                 by,
                 token,
@@ -92,6 +84,14 @@ impl Tx<'_> {
                 self.in_session(node, session)?;
                 self.alive(node, sample, inventory.map(|inventory| *inventory))
             }
+            Command::Warden {
+                node,
+                session,
+                problem,
+            } => {
+                self.in_session(node, session)?;
+                self.warden_said(node, problem)
+            }
             Command::Events {
                 node,
                 session,
@@ -112,6 +112,16 @@ impl Tx<'_> {
                 self.tick();
                 Ok(Reply::Done)
             }
+        }
+    }
+
+    fn operate(&mut self, by: &str, node: &str, verb: NodeVerb) -> Result<Reply, Refused> {
+        let id = self.state.node_named(node)?;
+        match verb {
+            NodeVerb::Drain => self.drain(by, id),
+            NodeVerb::Resume => self.resume(by, id),
+            NodeVerb::Forget => self.forget(by, id),
+            NodeVerb::Ban => self.ban(by, id),
         }
     }
 

@@ -152,6 +152,8 @@ pub struct NodeSummary {
     pub last_seen: Option<WallTime>,
     /// What it is and lends.
     pub inventory: Option<Arc<Inventory>>,
+    /// Why its warden does not answer, while it does not.
+    pub warden_problem: Option<String>,
     /// What it measured last.
     pub sample: Option<NodeSample>,
     /// Attempts of jobs that are on it.

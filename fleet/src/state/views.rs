@@ -228,6 +228,7 @@ impl State {
             condition: self.condition(node, now),
             last_seen: node.pulse.heard_at.or(node.progress.last_seen),
             inventory: node.row.inventory.clone(),
+            warden_problem: node.pulse.warden_problem.clone(),
             sample: node.pulse.samples.back().copied(),
             workers: u32::try_from(node.books.attempts.len()).unwrap_or(u32::MAX),
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),

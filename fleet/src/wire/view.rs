@@ -101,7 +101,12 @@ pub fn write_node_summary(node: &NodeSummary) -> fleet::NodeSummary {
         pool: node.pool.clone(),
         state: write_condition(node.condition).into(),
         last_seen_us: node.last_seen.map_or(0, |at| at.0),
-        inventory: node.inventory.as_deref().map(write_inventory),
+        inventory: node.inventory.as_deref().map(|inventory| {
+            let mut shown = write_inventory(inventory);
+            // Stands among what the node misses, where people look for why nothing is placed there.
+            shown.missed.extend(node.warden_problem.clone());
+            shown
+        }),
         sample: node.sample.as_ref().map(write_sample),
         workers: node.workers,
         orphans: node.orphans,

@@ -165,3 +165,41 @@ async fn a_node_that_hangs_up_is_gone_from_the_list_of_sessions() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nothing_is_placed_while_a_nodes_warden_does_not_answer() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let node = joined(&world, &mut admin, "n1").await;
+    let mut stream = node.connect(&world).await.unwrap();
+    let liveness = |problem: &str| {
+        message(node_message::What::Liveness(node::Liveness {
+            warden_problem: problem.into(),
+            ..Default::default()
+        }))
+    };
+    stream.say(liveness("the warden does not answer")).await;
+    wait_for("the problem", async || {
+        let nodes = admin
+            .nodes
+            .list(fleet::ListNodesRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .nodes;
+        match nodes[0].inventory.clone().unwrap_or_default().missed {
+            missed if missed == ["the warden does not answer"] => Ok(()),
+            missed => Err(format!("{missed:?}")),
+        }
+    })
+    .await;
+    admin
+        .jobs
+        .submit(submission(1, &["/usr/bin/true"]))
+        .await
+        .unwrap();
+    let explanation = admin.jobs.explain(by_number(1)).await.unwrap().into_inner();
+    assert!(!explanation.reasons.is_empty());
+    stream.say(liveness("")).await;
+    stream.order(&node).await;
+}

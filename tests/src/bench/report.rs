@@ -104,7 +104,7 @@ impl fmt::Display for BenchReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
+            .load_style(presets::UTF8_FULL_CONDENSED)
             .set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["figure", "median", "spread", "unit", "goal", "peer", ""]);
         for figure in &self.figures {
@@ -146,7 +146,7 @@ impl fmt::Display for BenchReport {
         writeln!(out, "{}\n{table}", self.name)?;
         write!(
             out,
-            "host: {kind}, {cpus} CPUs, kernel {kernel}; steal {steal} %, waiting for a CPU {psi}"
+            "host: {kind}, {cpus} CPUs, kernel {kernel}; steal {steal} %, tasks waiting for a CPU before it began {psi}"
         )
     }
 }
@@ -203,7 +203,7 @@ mod tests {
         for part in ["20.0", "10.0", "≤ 130", "100 systemd-run", "met"] {
             assert!(row.contains(part), "{part} in {row}");
         }
-        assert!(text.contains("waiting for a CPU 3 %"), "{text}");
+        assert!(text.contains("before it began 3 %"), "{text}");
     }
 
     #[test]

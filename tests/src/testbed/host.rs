@@ -16,7 +16,8 @@ pub struct HostReport {
     pub virtualised: bool,
     /// Per cent of CPU time that other machines on the hypervisor took.
     pub steal: f64,
-    /// Per cent of the time in which some task waited for a CPU; absent where the kernel does not count it.
+    /// Per cent of the time in which some task waited for a CPU in the 10 s *before* the measurement, which itself may
+    /// well use every CPU; absent where the kernel does not count it.
     pub psi: Option<f64>,
 }
 
@@ -24,8 +25,7 @@ pub struct HostReport {
 #[derive(Debug)]
 pub struct HostWatch {
     stat: CpuTimes,
-    psi_us: Option<u64>,
-    start: std::time::Instant,
+    psi: Option<f64>,
 }
 
 /// Jiffies since boot.
@@ -43,8 +43,7 @@ impl HostWatch {
     pub fn start() -> Result<Self> {
         Ok(Self {
             stat: cpu_times()?,
-            psi_us: psi_us(),
-            start: crate::clock::now(),
+            psi: psi(),
         })
     }
 
@@ -56,18 +55,17 @@ impl HostWatch {
         let now = cpu_times()?;
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
-        let elapsed = self.start.elapsed().as_secs_f64();
         Ok(HostReport {
             cpus: std::thread::available_parallelism().context("count CPUs")?.get(),
             kernel: kernel.trim().into(),
             virtualised: cpuinfo
                 .lines()
                 .any(|line| line.starts_with("flags") && line.split(' ').any(|flag| flag == "hypervisor")),
-            steal: share(now.steal - self.stat.steal, now.all - self.stat.all),
-            psi: self
-                .psi_us
-                .zip(psi_us())
-                .map(|(before, after)| per_cent(after.saturating_sub(before) as f64 / 1e6, elapsed)),
+            steal: share(
+                now.steal.saturating_sub(self.stat.steal),
+                now.all.saturating_sub(self.stat.all),
+            ),
+            psi: self.psi,
         })
     }
 }
@@ -104,15 +102,14 @@ fn parse_stat(text: &str) -> Option<CpuTimes> {
     })
 }
 
-fn psi_us() -> Option<u64> {
+fn psi() -> Option<f64> {
     parse_psi(&fs::read_to_string("/proc/pressure/cpu").ok()?)
 }
 
-fn parse_psi(text: &str) -> Option<u64> {
-    text.lines()
-        .find(|line| line.starts_with("some "))?
-        .rsplit_once("total=")?
-        .1
+fn parse_psi(text: &str) -> Option<f64> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split(' ')
+        .find_map(|word| word.strip_prefix("avg10="))?
         .parse()
         .ok()
 }
@@ -132,7 +129,8 @@ mod tests {
 
     #[test]
     fn pressure_counts_some_not_full() {
-        let text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=6304393\nfull avg10=0.00 total=7\n";
-        assert_eq!(parse_psi(text), Some(6_304_393));
+        let text = "some avg10=12.50 avg60=0.00 avg300=0.00 total=6304393\nfull avg10=7.00 total=7\n";
+        assert_eq!(parse_psi(text), Some(12.5));
+        assert_eq!(parse_psi("full avg10=7.00 total=7\n"), None);
     }
 }

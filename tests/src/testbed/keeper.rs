@@ -39,7 +39,9 @@ pub fn keep(name: &str, specs: &[GuestSpec], debs: Option<&Path>, life: Duration
     let stop = fleet.folder().join(STOP);
     while start.elapsed() < life && !stop.exists() {
         for guest in fleet.guests() {
-            tend(&fleet, guest)?;
+            if let Err(error) = tend(&fleet, guest) {
+                eprintln!("testbed: {error:#}");
+            }
         }
         clock::pause(Duration::from_millis(500));
     }

@@ -107,10 +107,10 @@ impl Source {
         self.path.contains("/tests/") || self.name() == "tests.rs"
     }
 
-    /// Is it no part of what ships? Everything of the `tests` package is not.
+    /// Is it no part of what ships? Everything of the `tests` package and every example is not.
     #[must_use]
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.is_test_file()
+        self.path.starts_with("tests/") || self.path.contains("/examples/") || self.is_test_file()
     }
 
     /// Index of the line with the first top-level `#[cfg(test)]` before an inline module, or the number of lines.

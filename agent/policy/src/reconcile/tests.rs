@@ -301,6 +301,32 @@ fn modes_say_what_becomes_of_what_runs() {
 }
 
 #[test]
+fn a_node_that_only_watches_is_not_touched() {
+    let mut world = World::new();
+    world.order(1, Tier::Standard, own(1));
+    world.quiet();
+    world.policy.lend.mode = Mode::Shadow;
+    let change =
+        |world: &mut World| world.slices.get_mut(&Slice::Root).unwrap().memory_max = Some(Limit::Max);
+    change(&mut world);
+    let stages = |plan: &Plan| {
+        plan.actions
+            .iter()
+            .map(|planned| planned.stage)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        stages(&world.pass(|_| false)),
+        [Stage::Slices],
+        "what still runs is held"
+    );
+    world.unit_ends(attempt(1), "success", MainEnd::Exited(0), true);
+    world.quiet();
+    change(&mut world);
+    assert_eq!(world.pass(|_| false).actions, []);
+}
+
+#[test]
 fn a_worker_that_does_not_end_is_killed_when_its_grace_is_over() {
     let mut world = World::new();
     world.order(1, Tier::Standard, own(1));

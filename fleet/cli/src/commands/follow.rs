@@ -19,8 +19,8 @@ use crate::wire::{CallError, Client, JobRef, JobUpdate, Kind, LogBatch, LogQuery
 
 /// A wait shorter than this is not worth a word.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
-/// After the end of a job its last lines are on their way for at most so long.
-const LAST_LINES: Duration = Duration::from_secs(10);
+/// After the end of a job its last lines are on their way for at most so long: fleetd itself waits 10 s for a node.
+const LAST_LINES: Duration = Duration::from_secs(15);
 /// The first pause is at most this long, each next twice as long, never longer than the second.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -14,6 +14,8 @@ use crate::wire::Access;
 
 pub(super) async fn login(session: &mut Session, token: &str) -> Result<Exit, Problem> {
     let token = LoginToken::parse(&text(token)?)?;
+    // A token works once: what would keep the identity from being written is found before it is used.
+    session.home.prepare()?;
     let mut access = Access::new(tls::connect_pinned(&token).await?).await?;
     let key = KeyPair::generate().map_err(|source| Problem::Key { source })?;
     let request = request(&token.user, &key).map_err(|source| Problem::Key { source })?;

@@ -82,10 +82,7 @@ pub(super) async fn user(session: &mut Session, command: UserCommand) -> Result<
                 team: team.unwrap_or_default(),
                 banned: false,
             };
-            (
-                client.add_user(new).await?,
-                "was added; `fleet token login NAME` makes the token to log in with",
-            )
+            (client.add_user(new).await?, "was added")
         }
         UserCommand::Ban { name } => (client.set_banned(&name, true).await?, "is shut out"),
         UserCommand::Unban { name } => (client.set_banned(&name, false).await?, "may log in again"),

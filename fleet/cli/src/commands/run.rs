@@ -1,5 +1,7 @@
 //! `fleet run` and `fleet wait`: a job from here to its end.
 
+use std::io::ErrorKind;
+
 use loadline_model::JobId;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -12,6 +14,9 @@ use crate::exit::Exit;
 use crate::job;
 use crate::output::Note;
 use crate::problem::Problem;
+
+/// What shells report of a command that SIGPIPE ended: 128 + 13.
+const BROKEN_PIPE: u8 = 141;
 
 pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, Problem> {
     let spec = job::from_args(args, |name| std::env::var(name).ok())?;
@@ -27,13 +32,16 @@ pub(super) async fn run(session: &mut Session, args: &RunArgs) -> Result<Exit, P
         done = follow.until_done(session) => Some(done),
         _ = tokio::signal::ctrl_c() => None,
     };
-    match left {
-        Some(row) => Ok(Exit::Job(row?.own_code())),
-        None => {
-            session.out.note(&Note::Left { job: follow.number() })?;
-            Ok(Exit::Interrupted)
+    let exit = match left {
+        // Nobody reads the output any more, as behind `| head`: left like a local command would be.
+        Some(Err(Problem::Print { source })) if source.kind() == ErrorKind::BrokenPipe => {
+            Exit::Job(BROKEN_PIPE)
         }
-    }
+        Some(row) => return Ok(Exit::Job(row?.own_code())),
+        None => Exit::Interrupted,
+    };
+    session.out.note(&Note::Left { job: follow.number() })?;
+    Ok(exit)
 }
 
 pub(super) async fn wait(session: &mut Session, job: &str, limit: Option<String>) -> Result<Exit, Problem> {

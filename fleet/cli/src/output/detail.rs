@@ -6,7 +6,7 @@ use loadline_model::{Bytes, MilliCpu, Span, WallTime};
 
 use super::note::{end_words, peaks};
 use super::table::{columns, typed};
-use crate::text::{ago, count, printable, rfc3339, short};
+use crate::text::{ago, count, cpus, printable, rfc3339, short};
 use crate::view::{
     AttemptView, Explained, JobRow, JobView, NodeView, NodeWorkerView, ReceiptView, RequestView, ResourceView,
 };
@@ -32,7 +32,7 @@ impl Sheet {
 fn request(request: &RequestView) -> String {
     let cpu = match request.exclusive {
         true => format!("{} of its own", count(request.millicpu / 1000, "CPU")),
-        false => format!("{} of CPU, shared", MilliCpu(request.millicpu)),
+        false => format!("{} of CPU, shared", cpus(MilliCpu(request.millicpu))),
     };
     let gpus = if request.gpus == 0 {
         String::new()
@@ -170,11 +170,18 @@ pub(super) fn explained(why: &Explained) -> String {
             ),
         };
     } else {
-        let _ = writeln!(text, "job {} waits; {nodes} looked at:", row.job);
+        let looked = if *nodes_considered == 0 {
+            String::new()
+        } else {
+            format!("; {nodes} looked at")
+        };
+        let _ = writeln!(text, "job {} waits{looked}:", row.job);
     }
     for reason in reasons {
         let names = match (reason.examples.as_slice(), reason.nodes) {
             ([], _) => String::new(),
+            // One node is usually named by the sentence itself.
+            ([only], _) if reason.sentence.contains(only.as_str()) => String::new(),
             (names, all) => {
                 let more = if u64::from(all) > u64::try_from(names.len()).unwrap_or(0) {
                     ", …"
@@ -202,7 +209,7 @@ fn resource(resource: &ResourceView, show: impl Fn(u64) -> String) -> String {
         line_firm,
     } = *resource;
     format!(
-        "{} in all: {} reserved, {} used by production, {} by workers; lends {} for good, {} now",
+        "{} in all: {} reserved, {} used by production, {} by workers; lends {} (firm), {} (now)",
         show(capacity),
         show(reserve),
         show(production),
@@ -264,12 +271,12 @@ pub(super) fn node(node: &NodeView, now: WallTime) -> String {
 /// What the node has, lends and promised.
 fn amounts(sheet: &mut Sheet, node: &NodeView) {
     let row = &node.row;
-    let cpus = |millis| MilliCpu(millis).to_string();
+    let cpu = |millis| cpus(MilliCpu(millis));
     sheet.line(
         "cpus",
         node.cpu_millicpu
             .as_ref()
-            .map_or_else(String::new, |cpu| resource(cpu, cpus)),
+            .map_or_else(String::new, |sample| resource(sample, cpu)),
     );
     let bytes = |bytes| Bytes(bytes).to_string();
     sheet.line(
@@ -280,7 +287,7 @@ fn amounts(sheet: &mut Sheet, node: &NodeView) {
     );
     let assigned = format!(
         "{} CPU, {} of memory",
-        cpus(row.assigned_millicpu),
+        cpu(row.assigned_millicpu),
         bytes(row.assigned_memory_bytes)
     );
     sheet.line("promised", assigned);

@@ -99,8 +99,8 @@ fn attempt_words(f: &mut fmt::Formatter<'_>, job: u64, attempt: &AttemptView) ->
     match (&attempt.ended, attempt.state) {
         (Some(ended), _) => write!(f, " on {node} {}", end_words(ended)),
         (None, "running") => match (&attempt.cpus, attempt.exclusive) {
-            (Some(cpus), Some(true)) => write!(f, " runs on {node}, with CPUs {cpus} of its own"),
-            (Some(cpus), _) => write!(f, " runs on {node}, sharing CPUs {cpus}"),
+            (Some(cpus), Some(true)) => write!(f, " runs on {node}, with {} of its own", named(cpus)),
+            (Some(cpus), _) => write!(f, " runs on {node}, sharing {}", named(cpus)),
             (None, _) => write!(f, " runs on {node}"),
         },
         (None, "squeezed") => write!(f, " is squeezed: production on {node} needs the room"),
@@ -111,6 +111,12 @@ fn attempt_words(f: &mut fmt::Formatter<'_>, job: u64, attempt: &AttemptView) ->
         write!(f, " (try {})", attempt.attempt)?;
     }
     Ok(())
+}
+
+/// `CPU 0`, `CPUs 0-1`.
+fn named(cpus: &str) -> String {
+    let one = cpus.bytes().all(|byte| byte.is_ascii_digit());
+    format!("{} {}", if one { "CPU" } else { "CPUs" }, printable(cpus))
 }
 
 /// `exited with code 3`, `ran out of memory: …`.
@@ -152,7 +158,7 @@ fn ended(f: &mut fmt::Formatter<'_>, job: &JobRow) -> fmt::Result {
         write!(f, " after {}", short(end.0.since(started.0)))?;
     }
     match job.own_code() {
-        0 => Ok(()),
+        _ if job.state != "failed" => Ok(()),
         code => write!(f, " (exit code {code}); `fleet job {}` says more", job.job),
     }
 }

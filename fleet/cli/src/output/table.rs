@@ -7,7 +7,7 @@ use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
 use super::{Output, detail};
-use crate::text::{ago, count, printable, shell, short};
+use crate::text::{ago, count, cpus, printable, shell, short};
 use crate::view::{
     Check, Explained, FleetStatus, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
     Submitted, TokenRow, UserRow,
@@ -46,7 +46,7 @@ fn of(part: String, whole: Option<String>) -> String {
 fn note_of(job: &JobRow) -> String {
     match (&job.waiting_for, job.exit_code) {
         (Some(why), _) => why.clone(),
-        (None, Some(code)) if code != 0 => format!("exit code {code}"),
+        (None, Some(code)) if job.state == "failed" => format!("exit code {code}"),
         _ => String::new(),
     }
 }
@@ -144,7 +144,7 @@ impl<O: Write, E: Write> Output for Table<O, E> {
                 0 => String::new(),
                 orphans => format!(" + {}", count(orphans, "orphan")),
             };
-            let cpu = |millis: u64| MilliCpu(millis).to_string();
+            let cpu = |millis: u64| cpus(MilliCpu(millis));
             let memory = |bytes: u64| Bytes(bytes).to_string();
             [
                 node.node.clone(),
@@ -248,7 +248,14 @@ impl<O: Write, E: Write> Output for Table<O, E> {
             ..
         } = user;
         let (name, account) = (printable(name), printable(unix_account));
-        self.told(&format!("{name} {what} (role {role}, jobs run as {account})"))
+        self.told(&format!("{name} {what} (role {role}, jobs run as {account})"))?;
+        if user.banned {
+            return Ok(());
+        }
+        writeln!(
+            self.err,
+            "`fleet token login {name}` makes the token to log in with"
+        )
     }
 
     fn users(&mut self, users: &[UserRow]) -> io::Result<()> {

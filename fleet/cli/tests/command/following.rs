@@ -268,6 +268,20 @@ async fn a_node_that_cannot_be_reached_is_told_and_the_job_is_still_followed() {
 }
 
 #[tokio::test]
+async fn whose_output_nobody_reads_is_left_and_goes_on() {
+    let events = vec![
+        event(summary(JobPhase::Running), vec![attempt(AttemptPhase::Running)]),
+        Step::Hang,
+    ];
+    let world = World::new(one_life(events, vec![lines(&[(1, false, "hello")])])).await;
+    let mut child = start(world.home.path(), ["run", "--", "yes"]);
+    drop(child.stdout.take());
+    let ran = ended(child).await;
+    assert_eq!(ran.code, 141, "{ran:?}");
+    assert!(ran.err.contains("fleet: job 412 goes on. Follow it: "), "{ran:?}");
+}
+
+#[tokio::test]
 async fn detached_prints_the_number_and_leaves() {
     let world = World::new(Script::default()).await;
     let ran = world.fleet("run --detach -- true").await;

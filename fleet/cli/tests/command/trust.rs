@@ -82,6 +82,26 @@ async fn a_refused_login_says_what_the_fleet_says() {
 }
 
 #[tokio::test]
+async fn a_token_is_not_used_up_where_nothing_can_be_written() {
+    let authority = Arc::new(Authority::new());
+    let fake = Fake::start(Arc::clone(&authority), None, Script::default()).await;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("file"), "").unwrap();
+    let dir = home.path().join("file/loadline");
+    let ran = fleet(&dir, ["login", &authority.login_token(fake.address)]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.err
+            .starts_with(&format!("fleet: cannot write {}: ", dir.display())),
+        "{ran:?}"
+    );
+    assert!(
+        fake.script(|script| script.asked.is_empty()),
+        "the token was used"
+    );
+}
+
+#[tokio::test]
 async fn without_an_identity_one_is_told_how_to_get_one() {
     let home = tempfile::tempdir().unwrap();
     for words in [vec!["jobs"], vec!["run", "--", "true"]] {

@@ -114,15 +114,17 @@ impl CgroupFs {
     }
 
     /// The most it has used. Read for every worker every few seconds, so no file more than needed; where the kernel
-    /// keeps no peak, what it uses now.
+    /// keeps no peak, what it uses now. A cgroup without a process yet has used nothing that would be worth telling.
     pub fn peaks(&self, cgroup: &str) -> Peaks {
         let path = self.path(cgroup);
         let pids = PidController::new(path.clone(), path.clone(), true);
         let memory = read(&path, "memory.peak").or_else(|| read(&path, "memory.current"));
         Peaks {
-            memory: memory.map(Bytes),
+            memory: memory.filter(|bytes| *bytes > 0).map(Bytes),
             cpu_time: pairs(&path, "cpu.stat").get("usage_usec").copied().map(Span),
-            tasks: read(&path, "pids.peak").or_else(|| pids.get_pid_current().ok()),
+            tasks: read(&path, "pids.peak")
+                .or_else(|| pids.get_pid_current().ok())
+                .filter(|tasks| *tasks > 0),
         }
     }
 

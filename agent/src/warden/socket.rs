@@ -15,6 +15,9 @@ use tracing::warn;
 
 pub use service::WardenService;
 
+#[cfg(test)]
+mod tests;
+
 /// Who may connect.
 #[derive(Debug, Clone)]
 pub struct Access {

@@ -16,6 +16,9 @@ use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
 use loadline_policy::settings::{CpuMax, Limit, Observed};
 
+/// Where the unified hierarchy is mounted.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+
 /// What one cgroup uses and has used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -47,7 +50,7 @@ pub struct CgroupFs {
 
 impl Default for CgroupFs {
     fn default() -> Self {
-        Self::new("/sys/fs/cgroup")
+        Self::new(MOUNT)
     }
 }
 
@@ -65,6 +68,12 @@ impl CgroupFs {
     /// True if the cgroup is there.
     pub fn exists(&self, cgroup: &str) -> bool {
         self.path(cgroup).is_dir()
+    }
+
+    /// True if a controller is on for the cgroups right below the root.
+    pub fn children_have(&self, controller: &str) -> bool {
+        let text = fs::read_to_string(self.root.join("cgroup.subtree_control")).unwrap_or_default();
+        text.split_whitespace().any(|word| word == controller)
     }
 
     /// What the kernel enforces on it.

@@ -86,6 +86,9 @@ impl LedgerError {
     }
 }
 
+/// Id, signed order, state.
+type AttemptRow = (Vec<u8>, Option<Vec<u8>>, Vec<u8>);
+
 fn writing(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> LedgerError {
     move |source| LedgerError::Write { operation, source }
 }
@@ -210,7 +213,7 @@ impl Ledger {
         Ok((attempts, aside))
     }
 
-    fn attempt_rows(&self) -> rusqlite::Result<Vec<(Vec<u8>, Option<Vec<u8>>, Vec<u8>)>> {
+    fn attempt_rows(&self) -> rusqlite::Result<Vec<AttemptRow>> {
         let sql = "SELECT id, order_bytes, state FROM attempt ORDER BY id";
         let mut statement = self.connection.prepare(sql)?;
         let rows = statement.query_map([], |row| {

@@ -18,6 +18,7 @@ mod change;
 pub mod check;
 mod command;
 mod counts;
+mod dump;
 mod held;
 mod jobs;
 mod link;

@@ -16,6 +16,9 @@ use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
 use loadline_policy::settings::{CpuMax, Limit, Observed};
 
+/// Where the unified hierarchy is mounted.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+
 /// What one cgroup uses and has used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -47,7 +50,7 @@ pub struct CgroupFs {
 
 impl Default for CgroupFs {
     fn default() -> Self {
-        Self::new("/sys/fs/cgroup")
+        Self::new(MOUNT)
     }
 }
 
@@ -65,6 +68,12 @@ impl CgroupFs {
     /// True if the cgroup is there.
     pub fn exists(&self, cgroup: &str) -> bool {
         self.path(cgroup).is_dir()
+    }
+
+    /// True if a controller is on for the cgroups right below the root.
+    pub fn children_have(&self, controller: &str) -> bool {
+        let text = fs::read_to_string(self.root.join("cgroup.subtree_control")).unwrap_or_default();
+        text.split_whitespace().any(|word| word == controller)
     }
 
     /// What the kernel enforces on it.
@@ -114,15 +123,17 @@ impl CgroupFs {
     }
 
     /// The most it has used. Read for every worker every few seconds, so no file more than needed; where the kernel
-    /// keeps no peak, what it uses now.
+    /// keeps no peak, what it uses now. A cgroup without a process yet has used nothing that would be worth telling.
     pub fn peaks(&self, cgroup: &str) -> Peaks {
         let path = self.path(cgroup);
         let pids = PidController::new(path.clone(), path.clone(), true);
         let memory = read(&path, "memory.peak").or_else(|| read(&path, "memory.current"));
         Peaks {
-            memory: memory.map(Bytes),
+            memory: memory.filter(|bytes| *bytes > 0).map(Bytes),
             cpu_time: pairs(&path, "cpu.stat").get("usage_usec").copied().map(Span),
-            tasks: read(&path, "pids.peak").or_else(|| pids.get_pid_current().ok()),
+            tasks: read(&path, "pids.peak")
+                .or_else(|| pids.get_pid_current().ok())
+                .filter(|tasks| *tasks > 0),
         }
     }
 

@@ -41,7 +41,6 @@ pub struct AttemptReport {
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum Happened {
     /// An attempt moved on.
     Attempt(AttemptReport),

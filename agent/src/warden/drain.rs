@@ -1,20 +1,15 @@
 //! `loadline-warden drain`: takes all workers off the node by name, for the package's removal. Through the running
 //! warden if there is one, else in its place.
 
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-use loadline_model::{AttemptId, Span};
-use loadline_proto::warden::v1::warden_client::WardenClient;
-use loadline_proto::warden::v1::{DrainRequest, StatusRequest};
-use tokio::net::UnixStream;
+use loadline_model::Span;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::reconciler::Command;
 use super::run::{Paths, RunError, Running, look, start};
+use super::wire::client::LocalWarden;
 use crate::host::systemd::{LiveSystemd, Systemd, SystemdError};
 
 /// How often it is looked again.
@@ -58,8 +53,8 @@ pub(super) async fn drain(paths: Paths, limit: Span, refuse: bool) -> Result<usi
     if refuse {
         return Err(DrainError::Refused(workers));
     }
-    let left = match connect(&paths.socket).await {
-        Some(client) => through_warden(client, limit).await?,
+    let left = match LocalWarden::connect(&paths.socket).await {
+        Some(warden) => through_warden(warden, limit).await?,
         None => {
             let machine = look(&paths, Ok(&systemd)).await;
             let (node, _, passed) = machine.start().map_err(RunError::from)?;
@@ -85,36 +80,13 @@ async fn names(systemd: &LiveSystemd) -> Result<Vec<String>, SystemdError> {
         .collect())
 }
 
-/// A connection to the running warden; none if there is none.
-async fn connect(socket: &Path) -> Option<WardenClient<Channel>> {
-    let socket = socket.to_owned();
-    let dial = move |_: Uri| {
-        let socket = socket.clone();
-        async move { Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(UnixStream::connect(socket).await?)) }
-    };
-    // The address is a formality: the connector dials the socket.
-    let channel = Endpoint::from_static("http://warden")
-        .connect_with_connector(tower::service_fn(dial))
-        .await;
-    channel.ok().map(WardenClient::new)
-}
-
-async fn through_warden(mut client: WardenClient<Channel>, limit: Span) -> Result<Vec<String>, DrainError> {
+async fn through_warden(mut warden: LocalWarden, limit: Span) -> Result<Vec<String>, DrainError> {
     let refused = |status| DrainError::Warden(Box::new(status));
-    client.drain(DrainRequest {}).await.map_err(refused)?;
+    warden.drain().await.map_err(refused)?;
     let begun = Instant::now();
     loop {
-        let status = client
-            .status(StatusRequest {})
-            .await
-            .map_err(refused)?
-            .into_inner();
-        let left: Vec<String> = status
-            .attempts
-            .iter()
-            .map(|state| name(&state.attempt_id))
-            .collect();
-        if left.is_empty() || begun.elapsed() >= std::time::Duration::from(limit) {
+        let left = warden.workers().await.map_err(refused)?;
+        if left.is_empty() || begun.elapsed() >= limit.into() {
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -140,13 +112,9 @@ async fn in_its_place(running: &Running, limit: Span) -> Result<Vec<String>, Dra
             .map_err(|_| DrainError::Place(RunError::Reconciler))?;
         let attempts = told.await.map_err(gone)?.attempts;
         let left: Vec<String> = attempts.iter().map(|one| one.attempt.unit_name()).collect();
-        if left.is_empty() || begun.elapsed() >= std::time::Duration::from(limit) {
+        if left.is_empty() || begun.elapsed() >= limit.into() {
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-fn name(attempt: &[u8]) -> String {
-    AttemptId::from_slice(attempt).map_or_else(|_| "?".into(), |attempt| attempt.unit_name())
 }

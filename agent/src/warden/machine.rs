@@ -1,6 +1,5 @@
 //! Looks at the machine and its owner's policy, and says what follows: at start, on reload, and for `check`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use loadline_model::Topology;
@@ -12,6 +11,7 @@ use super::chain;
 use super::facts::Facts;
 use super::reconciler::Node;
 use crate::config::{self, AtStart, ConfigError};
+use crate::host::cgroup::{CgroupFs, MOUNT};
 use crate::host::facts::{HostFacts, gather};
 use crate::host::root::HostRoot;
 use crate::preflight::{self, Bus, PreflightFailed, PreflightPassed, Report};
@@ -117,10 +117,7 @@ impl Machine {
 
     /// Enabling cpuset is what would harm; where it is enabled already, pinning changes nothing for anyone else.
     fn pinning(&self, policy: &NodePolicy, probed: Pinning) -> Pinning {
-        let enabled = || {
-            let file = self.root.path("/sys/fs/cgroup/cgroup.subtree_control");
-            fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|word| word == "cpuset"))
-        };
+        let enabled = || CgroupFs::new(self.root.path(MOUNT)).children_have("cpuset");
         if policy.cpuset == CpusetChoice::Auto && !probed.is_cpuset() && enabled() {
             return Pinning::Cpuset;
         }

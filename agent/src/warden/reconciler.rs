@@ -371,4 +371,4 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,11 +10,9 @@ use loadline_model::{Bytes, Sequence};
 use loadline_policy::attempt::BootId;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
 use loadline_policy::settings::{Setpoints, slice_settings};
-use loadline_proto::warden::v1::warden_server::WardenServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
 use tracing::{error, info, warn};
 
 use super::machine::{Machine, MachineError};
@@ -266,7 +264,7 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
     };
     let listener = socket::open(&paths.socket, &access)?;
     let incoming = socket::incoming(listener, access);
-    let server = tokio::spawn(Server::builder().serve_with_incoming(WardenServer::new(service), incoming));
+    let server = tokio::spawn(socket::serve(service, incoming));
     let workers = lock(&running.ledger).generation();
     notify::ready(&format!("orders known up to generation {workers}"));
     let ended = serve(&paths, &running, node, &reload_failures).await;

@@ -13,7 +13,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tracing::warn;
 
-pub use service::WardenService;
+pub use service::{WardenService, serve};
+
+#[cfg(test)]
+mod tests;
 
 /// Who may connect.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! Orders from the wire into our own words. What is not understood is said, so that it can be refused by name.
 
+pub mod client;
 #[cfg(any(test, feature = "fake"))]
 pub mod forge;
 pub mod status;

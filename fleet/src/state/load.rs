@@ -82,7 +82,8 @@ impl State {
             .collect()
     }
 
-    fn pending(&self, id: NodeId, attempt: AttemptId) -> Vec<OrderWhat> {
+    /// The orders about an attempt that are on their way.
+    pub(crate) fn pending(&self, id: NodeId, attempt: AttemptId) -> Vec<OrderWhat> {
         let orders = self
             .nodes
             .get(&id)

@@ -17,7 +17,7 @@ use super::command::{Reply, SessionId};
 use super::link::{Link, Sweep};
 use super::node_types::{Event, Happening, Hello, Inventory, Receipt};
 use super::refused::Refused;
-use super::rows::{NodeRow, OrderWhat, Progress, Standing};
+use super::rows::{AttemptRow, NodeRow, OrderWhat, Progress, Standing};
 use super::tx::Tx;
 
 /// A node sends what it has spooled within seconds of its Hello. An attempt that it does not run and has not
@@ -37,7 +37,8 @@ impl Tx<'_> {
             id,
             Progress {
                 generation: before.generation.max(hello.applied),
-                applied: hello.applied,
+                // A new ledger begins at zero, but what the old one had applied will not be sent again.
+                applied: before.applied.max(hello.applied),
                 ledger: Some(hello.ledger),
                 last_seen: Some(self.now.wall),
             },
@@ -52,11 +53,13 @@ impl Tx<'_> {
         self.hear(id);
         if new_ledger {
             self.log("ledger_new", id.to_string().as_str(), id, hello.ledger);
-        } else {
-            self.settle_orders(id, hello.applied);
         }
+        self.settle_orders(id, hello.applied);
         for report in &hello.attempts {
             self.reported(id, report, self.now.wall);
+        }
+        if new_ledger {
+            self.stop_again(&hello);
         }
         self.withdraw_needless(id);
         self.begin_sweep(&hello, new_ledger);
@@ -165,6 +168,26 @@ impl Tx<'_> {
         }
     }
 
+    /// What runs on and was to be stopped: the new ledger knows nothing of that.
+    fn stop_again(&mut self, hello: &Hello) {
+        for report in &hello.attempts {
+            let Some(row) = self.state.attempts.get(&report.attempt).cloned() else {
+                continue;
+            };
+            let Some(why) = row.stop.filter(|_| row.node == hello.node && row.occupies()) else {
+                continue;
+            };
+            let pending = self.state.pending(hello.node, row.id);
+            if !pending.iter().any(|what| matches!(what, OrderWhat::Stop(_))) {
+                self.put_attempt(AttemptRow {
+                    stop: None,
+                    ..(*row).clone()
+                });
+                self.order_stop(row.id, why);
+            }
+        }
+    }
+
     /// Which attempts should be on the node and were not named.
     fn begin_sweep(&mut self, hello: &Hello, new_ledger: bool) {
         let Some(node) = self.state.nodes.get(&hello.node) else {
@@ -173,7 +196,7 @@ impl Tx<'_> {
         let named: BTreeSet<AttemptId> = hello.attempts.iter().map(|report| report.attempt).collect();
         let told = |id: &AttemptId| {
             let row = self.state.attempts.get(id);
-            new_ledger || row.is_some_and(|row| row.generation <= hello.applied)
+            new_ledger || row.is_some_and(|row| row.generation <= node.progress.applied)
         };
         let missing: BTreeSet<AttemptId> = node
             .books

@@ -31,8 +31,21 @@ pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
     pages: u64,
-    // Held for its lock.
-    _lock: File,
+    // Held until the connection is closed: fields are dropped in order.
+    _lock: Lock,
+}
+
+/// The claim on a store.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Explicitly, since a process that is just being forked has the file open too.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the store's lock could not be released; it ends with this process");
+        }
+    }
 }
 
 impl Sqlite {
@@ -154,7 +167,7 @@ impl Store for Sqlite {
     }
 }
 
-fn lock(store: &Path) -> Result<File, StoreError> {
+fn lock(store: &Path) -> Result<Lock, StoreError> {
     let mut path = store.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
@@ -187,5 +200,5 @@ fn lock(store: &Path) -> Result<File, StoreError> {
     if let Err(error) = written {
         tracing::warn!(%error, path = %path.display(), "the lock file could not be written");
     }
-    Ok(file)
+    Ok(Lock(file))
 }

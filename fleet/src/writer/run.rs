@@ -125,6 +125,24 @@ fn load(store: &mut dyn Store, now: Now, ids: &mut dyn Ids) -> Result<State, Sta
     }
 }
 
+/// Those who were just answered ask again at once: as long as that goes on they are let in, so that they share
+/// one sync instead of waiting for each other's. Someone who is alone is not kept waiting.
+fn gather(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>) {
+    let mut before = 1;
+    while inbox.len() > before && inbox.len() < BATCH_MAX {
+        before = inbox.len();
+        std::thread::yield_now();
+        take_waiting(queue, inbox);
+    }
+}
+
+fn take_waiting(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>) {
+    while inbox.len() < BATCH_MAX {
+        let Ok(envelope) = queue.try_recv() else { return };
+        inbox.push(envelope);
+    }
+}
+
 struct Writer {
     state: State,
     store: Box<dyn Store>,
@@ -148,12 +166,11 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Envelope>) -> Result<(), CommitError> {
         let mut inbox = Vec::with_capacity(BATCH_MAX);
         while queue.blocking_recv_many(&mut inbox, BATCH_MAX) > 0 {
+            gather(&mut queue, &mut inbox);
             let mut more = self.batch(&mut inbox)?;
             // Placement stopped at its limit: it goes on together with whatever came meanwhile.
             while more {
-                while let Some(envelope) = queue.try_recv().ok().filter(|_| inbox.len() < BATCH_MAX) {
-                    inbox.push(envelope);
-                }
+                take_waiting(&mut queue, &mut inbox);
                 more = self.batch(&mut inbox)?;
             }
             self.store.tend(queue.is_empty());

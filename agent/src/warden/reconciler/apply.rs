@@ -232,7 +232,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 Ok(())
             }
             // It has ended, and its end will be told.
-            Err(SystemdError::NoSuchUnit { .. }) => Ok(self.resync().await),
+            Err(SystemdError::NoSuchUnit { .. }) => {
+                self.resync().await;
+                Ok(())
+            }
             Err(problem) => Err(problem.into()),
         }
     }

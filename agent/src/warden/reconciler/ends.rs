@@ -77,7 +77,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         };
         let mut last = Peaks {
             memory: usage.memory_peak,
-            cpu_time: usage.cpu_time,
+            cpu_time: usage.cpu_time.filter(|time| !time.is_zero()),
             tasks: None,
         };
         if end.result == "oom-kill" && !slices_hit {

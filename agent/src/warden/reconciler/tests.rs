@@ -3,4 +3,4 @@
 mod faults;
 mod lives;
 mod restarts;
-mod rig;
+pub(crate) mod rig;

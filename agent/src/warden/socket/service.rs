@@ -1,5 +1,6 @@
 //! The service behind the socket. A thin file: it checks, hands on, and puts answers into the wire's words.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use loadline_model::{LedgerId, Sequence};
 use loadline_proto::types::v1::{ErrorInfo, Event};
 use loadline_proto::warden::v1 as proto;
-use loadline_proto::warden::v1::warden_server::Warden;
+use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
 use prost::Message;
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Request, Response, Status};
 use tracing::{error, warn};
@@ -54,6 +57,19 @@ pub struct WardenService<A, C> {
     pub reload_failures: Arc<AtomicU64>,
     /// Orders that were not genuine.
     pub not_genuine: AtomicU64,
+}
+
+/// Answers on these connections until the listener is gone.
+///
+/// # Errors
+/// When the server cannot go on.
+pub async fn serve<A: Accounts, C: Clock>(
+    service: WardenService<A, C>,
+    connections: impl Stream<Item = io::Result<UnixStream>>,
+) -> Result<(), tonic::transport::Error> {
+    Server::builder()
+        .serve_with_incoming(WardenServer::new(service), connections)
+        .await
 }
 
 fn status(code: Code, reason: &str, sentence: String, next_step: &str) -> Status {

@@ -34,7 +34,7 @@ use crate::warden::wire::forge::{Forge, Wanted};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy)]
-pub(super) struct BenchClock(Instant);
+pub(crate) struct BenchClock(Instant);
 
 impl Clock for BenchClock {
     fn wall(&self) -> WallTime {
@@ -47,7 +47,7 @@ impl Clock for BenchClock {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct People(pub(super) BTreeMap<String, u32>);
+pub(crate) struct People(pub(crate) BTreeMap<String, u32>);
 
 impl Accounts for People {
     async fn lookup(&self, name: &str) -> Result<Option<Account>, LookupError> {
@@ -60,27 +60,28 @@ impl Accounts for People {
     }
 }
 
-pub(super) struct Rig {
+pub(crate) struct Rig {
     _dir: tempfile::TempDir,
     root: PathBuf,
-    pub(super) systemd: FakeSystemd,
-    pub(super) forge: Forge,
-    pub(super) folder: EndFolder,
-    pub(super) ledger: SharedLedger,
-    pub(super) boot: String,
+    pub(crate) systemd: FakeSystemd,
+    pub(crate) forge: Forge,
+    pub(crate) folder: EndFolder,
+    pub(crate) ledger: SharedLedger,
+    pub(crate) boot: String,
     clock: BenchClock,
     warden: Option<Warden>,
     next: u8,
 }
 
 struct Warden {
+    sequence: watch::Receiver<Sequence>,
     commands: mpsc::Sender<Command>,
     records: mpsc::Sender<()>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), LedgerError>>,
 }
 
-pub(super) fn topology(cpus: u32) -> Topology {
+pub(crate) fn topology(cpus: u32) -> Topology {
     let thread = |cpu| Thread {
         cpu,
         core: cpu,
@@ -93,16 +94,16 @@ pub(super) fn topology(cpus: u32) -> Topology {
 }
 
 /// Four CPUs, 4 GiB: CPU 0 is reserved; the line is 2.2 CPUs and 80 % of the memory.
-pub(super) fn node() -> Node {
+pub(crate) fn node() -> Node {
     Node::new(NodePolicy::default(), topology(4), 0, Pinning::Cpuset)
 }
 
 impl Rig {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(node()).await
     }
 
-    pub(super) async fn with(node: Node) -> Self {
+    pub(crate) async fn with(node: Node) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
         let cgroups = root.join("cgroup");
@@ -133,7 +134,7 @@ impl Rig {
         let (commands, receiver) = mpsc::channel(16);
         let (records, records_receiver) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
-        let (sequence, _) = watch::channel(Sequence(0));
+        let (sequence, sequences) = watch::channel(lock(&self.ledger).last_sequence());
         let local = LocalTimes {
             node: LocalTime {
                 day: Weekday::Mon,
@@ -159,6 +160,7 @@ impl Rig {
             let _ = stopped.await;
         });
         self.warden = Some(Warden {
+            sequence: sequences,
             commands,
             records,
             stop,
@@ -167,25 +169,25 @@ impl Rig {
     }
 
     /// The warden dies where it stands, and another one starts.
-    pub(super) async fn kill_and_restart(&mut self) {
+    pub(crate) async fn kill_and_restart(&mut self) {
         self.kill().await;
         self.restart(node());
     }
 
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         let warden = self.warden.take().unwrap();
         warden.task.abort();
         let _ = warden.task.await;
     }
 
     /// Ends in order, as by SIGTERM.
-    pub(super) async fn turn_off(&mut self) {
+    pub(crate) async fn turn_off(&mut self) {
         let warden = self.warden.take().unwrap();
         warden.stop.send(()).unwrap();
         warden.task.await.unwrap().unwrap();
     }
 
-    pub(super) fn restart(&mut self, node: Node) {
+    pub(crate) fn restart(&mut self, node: Node) {
         let path = self.root.join("ledger.db");
         let (systemd, signals) = self.systemd.reconnect();
         self.systemd = systemd;
@@ -197,12 +199,12 @@ impl Rig {
         self.turn_on(signals, node);
     }
 
-    pub(super) fn cgroup_root(&self) -> PathBuf {
+    pub(crate) fn cgroup_root(&self) -> PathBuf {
         self.root.join("cgroup")
     }
 
     /// The ledger's file is gone.
-    pub(super) fn lose_ledger(&self) {
+    pub(crate) fn lose_ledger(&self) {
         let closed = Ledger::open(&self.root.join("other.db"), WallTime(1)).unwrap().0;
         drop(std::mem::replace(&mut *lock(&self.ledger), closed));
         std::fs::remove_file(self.root.join("ledger.db")).unwrap();
@@ -210,14 +212,14 @@ impl Rig {
     }
 
     /// A fresh attempt id; later ones sort later.
-    pub(super) fn attempt(&mut self) -> AttemptId {
+    pub(crate) fn attempt(&mut self) -> AttemptId {
         self.next += 1;
         let mut id = [3; 16];
         id[15] = self.next;
         AttemptId::from_slice(&id).unwrap()
     }
 
-    pub(super) async fn try_apply(&self, orders: Vec<SignedOrder>) -> Result<Generation, Arc<LedgerError>> {
+    pub(crate) async fn try_apply(&self, orders: Vec<SignedOrder>) -> Result<Generation, Arc<LedgerError>> {
         let trust = self.forge.trust();
         let mut incoming = Vec::new();
         for order in orders {
@@ -243,25 +245,31 @@ impl Rig {
         answer.await.unwrap()
     }
 
-    pub(super) async fn start(&mut self, wanted: &Wanted) -> AttemptId {
+    pub(crate) async fn start(&mut self, wanted: &Wanted) -> AttemptId {
         let attempt = self.attempt();
         let order = self.forge.start(attempt, wanted);
         self.try_apply(vec![order]).await.unwrap();
         attempt
     }
 
-    pub(super) async fn running(&mut self, wanted: &Wanted) -> AttemptId {
+    pub(crate) async fn running(&mut self, wanted: &Wanted) -> AttemptId {
         let attempt = self.start(wanted).await;
         self.phase(attempt, proto::AttemptPhase::Running).await;
         attempt
     }
 
-    pub(super) async fn stop(&mut self, attempt: AttemptId, grace: Span) {
+    pub(crate) async fn stop(&mut self, attempt: AttemptId, grace: Span) {
         let order = self.forge.stop(attempt, grace);
         self.try_apply(vec![order]).await.unwrap();
     }
 
-    pub(super) async fn command(&self, command: Command) {
+    /// The reconciler's ends that a socket holds.
+    pub(crate) fn ends(&self) -> (mpsc::Sender<Command>, watch::Receiver<Sequence>) {
+        let warden = self.warden.as_ref().unwrap();
+        (warden.commands.clone(), warden.sequence.clone())
+    }
+
+    pub(crate) async fn command(&self, command: Command) {
         self.warden
             .as_ref()
             .unwrap()
@@ -271,23 +279,23 @@ impl Rig {
             .unwrap();
     }
 
-    pub(super) async fn snapshot(&self) -> Snapshot {
+    pub(crate) async fn snapshot(&self) -> Snapshot {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Status { reply }).await;
         answer.await.unwrap()
     }
 
     /// Says that the folder of end records has changed.
-    pub(super) async fn look_at_records(&self) {
+    pub(crate) async fn look_at_records(&self) {
         self.warden.as_ref().unwrap().records.send(()).await.unwrap();
     }
 
-    pub(super) fn events(&self) -> Vec<proto::Event> {
+    pub(crate) fn events(&self) -> Vec<proto::Event> {
         let page = lock(&self.ledger).events_after(Sequence(0), WallTime(3)).unwrap();
         page.iter().map(|body| events::decode(body).unwrap()).collect()
     }
 
-    pub(super) fn attempt_events(&self, attempt: AttemptId) -> Vec<proto::AttemptState> {
+    pub(crate) fn attempt_events(&self, attempt: AttemptId) -> Vec<proto::AttemptState> {
         let states = self.events().into_iter().filter_map(|event| match event.what {
             Some(proto::event::What::Attempt(state)) => Some(state),
             _ => None,
@@ -297,7 +305,7 @@ impl Rig {
             .collect()
     }
 
-    pub(super) fn receipts(&self) -> Vec<(String, String)> {
+    pub(crate) fn receipts(&self) -> Vec<(String, String)> {
         let receipts = self.events().into_iter().filter_map(|event| match event.what {
             Some(proto::event::What::Receipt(receipt)) => Some((receipt.action, receipt.sentence)),
             _ => None,
@@ -306,7 +314,7 @@ impl Rig {
     }
 
     /// Waits until an attempt was reported in a phase.
-    pub(super) async fn phase(&self, attempt: AttemptId, phase: proto::AttemptPhase) -> proto::AttemptState {
+    pub(crate) async fn phase(&self, attempt: AttemptId, phase: proto::AttemptPhase) -> proto::AttemptState {
         self.eventually(format!("{attempt} {phase:?}"), || {
             let told = self.attempt_events(attempt);
             told.into_iter().find(|state| state.phase() == phase)
@@ -314,13 +322,13 @@ impl Rig {
         .await
     }
 
-    pub(super) async fn ended(&self, attempt: AttemptId) -> proto::Ended {
+    pub(crate) async fn ended(&self, attempt: AttemptId) -> proto::Ended {
         let state = self.phase(attempt, proto::AttemptPhase::Ended).await;
         state.ended.unwrap()
     }
 
     /// Waits for something; says what there was instead.
-    pub(super) async fn eventually<T>(&self, what: impl AsRef<str>, seen: impl Fn() -> Option<T>) -> T {
+    pub(crate) async fn eventually<T>(&self, what: impl AsRef<str>, seen: impl Fn() -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
             if let Some(value) = seen() {
@@ -339,7 +347,7 @@ impl Rig {
     }
 }
 
-pub(super) fn people() -> People {
+pub(crate) fn people() -> People {
     People(
         [("alice".to_owned(), 1000), ("low".to_owned(), 5)]
             .into_iter()

@@ -1,0 +1,233 @@
+//! The service over a real socket: who is heard, what counts, and what a reader of events sees.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use loadline_model::{AttemptId, Span};
+use loadline_proto::types::v1::{AttemptPhase, ErrorInfo, event::What};
+use loadline_proto::warden::v1::warden_client::WardenClient;
+use loadline_proto::warden::v1::warden_server::WardenServer;
+use loadline_proto::warden::v1::{
+    AcknowledgeRequest, ApplyRequest, DrainRequest, EventsRequest, StatusRequest,
+};
+use nix::unistd::Uid;
+use prost::Message;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
+
+use super::{Access, WardenService, incoming, open};
+use crate::host::clock::SystemClock;
+use crate::host::root::HostRoot;
+use crate::warden::facts::Facts;
+use crate::warden::reconciler::tests::rig::{Rig, people};
+use crate::warden::sample::Sampler;
+use crate::warden::wire::forge::{Forge, Wanted};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn serve(rig: &Rig, path: &Path, uids: Vec<u32>) {
+    let (commands, sequence) = rig.ends();
+    let service = WardenService {
+        commands,
+        sequence,
+        ledger: rig.ledger.clone(),
+        trust: rig.forge.trust(),
+        accounts: Arc::new(people()),
+        facts: Facts::default(),
+        sampler: Sampler::new(HostRoot::default(), SystemClock),
+        clock: SystemClock,
+        reload_failures: Arc::new(AtomicU64::new(0)),
+        not_genuine: AtomicU64::new(0),
+    };
+    let access = Access { gid: None, uids };
+    let listener = open(path, &access).unwrap();
+    let connections = incoming(listener, access);
+    tokio::spawn(Server::builder().serve_with_incoming(WardenServer::new(service), connections));
+}
+
+async fn client(path: &Path) -> Result<WardenClient<Channel>, tonic::transport::Error> {
+    let path = path.to_owned();
+    let dial = move |_: Uri| {
+        let path = path.clone();
+        async move { std::io::Result::Ok(hyper_util::rt::TokioIo::new(UnixStream::connect(path).await?)) }
+    };
+    let endpoint = Endpoint::from_static("http://warden");
+    endpoint
+        .connect_with_connector(tower::service_fn(dial))
+        .await
+        .map(WardenClient::new)
+}
+
+async fn bench() -> (Rig, WardenClient<Channel>, tempfile::TempDir) {
+    let rig = Rig::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("warden.sock");
+    serve(&rig, &path, vec![Uid::current().as_raw()]);
+    let client = client(&path).await.unwrap();
+    (rig, client, dir)
+}
+
+fn reason(status: &tonic::Status) -> String {
+    ErrorInfo::decode(status.details()).unwrap().reason
+}
+
+#[tokio::test]
+async fn orders_go_in_and_events_come_out_as_they_happen() {
+    let (mut rig, mut client, _dir) = bench().await;
+    let mut events = client
+        .events(EventsRequest { after_sequence: 0 })
+        .await
+        .unwrap()
+        .into_inner();
+    let attempt = rig.attempt();
+    let orders = vec![rig.forge.start(attempt, &Wanted::default())];
+    let reply = client.apply(ApplyRequest { orders }).await.unwrap().into_inner();
+    assert_eq!(reply.applied_generation, 1);
+    let event = timeout(PATIENCE, events.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let Some(What::Attempt(state)) = event.what else {
+        panic!("{event:?}")
+    };
+    assert_eq!((event.sequence, state.phase()), (1, AttemptPhase::Running));
+    let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        (
+            status.attempts.len(),
+            status.applied_generation,
+            status.last_sequence
+        ),
+        (1, 1, 1)
+    );
+    assert_eq!(status.inventory.unwrap().line_whole_cpus, 2);
+    client
+        .acknowledge(AcknowledgeRequest {
+            ledger_id: event.ledger_id,
+            through_sequence: 1,
+        })
+        .await
+        .unwrap();
+    let orders = vec![rig.forge.stop(attempt, Span::from_secs(1))];
+    client.apply(ApplyRequest { orders }).await.unwrap();
+    let phases = [AttemptPhase::Stopping, AttemptPhase::Ended];
+    for (sequence, phase) in (2..).zip(phases) {
+        let event = timeout(PATIENCE, events.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let Some(What::Attempt(state)) = event.what else {
+            panic!("{event:?}")
+        };
+        assert_eq!((event.sequence, state.phase()), (sequence, phase));
+    }
+    let again = client
+        .events(EventsRequest { after_sequence: 0 })
+        .await
+        .unwrap()
+        .into_inner()
+        .message()
+        .await;
+    assert_eq!(
+        again.unwrap().unwrap().sequence,
+        2,
+        "what is acknowledged is not told again"
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_genuine_stops_the_batch_and_is_counted() {
+    let (mut rig, mut client, _dir) = bench().await;
+    let trust = rig.forge.trust();
+    let mut other = Forge::new(9, trust.fleet, trust.node);
+    other.generation = 1;
+    let (first, second): (AttemptId, AttemptId) = (rig.attempt(), rig.attempt());
+    let orders = vec![
+        rig.forge.start(first, &Wanted::default()),
+        other.start(second, &Wanted::default()),
+    ];
+    let refused = client.apply(ApplyRequest { orders }).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::PermissionDenied, "ORDER_NOT_GENUINE")
+    );
+    rig.phase(first, AttemptPhase::Running).await;
+    assert_eq!(rig.systemd.started().len(), 1);
+    let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        (status.applied_generation, status.counters.unwrap().orders_refused),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_with_a_next_step() {
+    let (mut rig, mut client, _dir) = bench().await;
+    crate::warden::reconciler::lock(&rig.ledger).fill_up();
+    let attempt = rig.attempt();
+    let large = Wanted {
+        command: vec!["x".repeat(100_000)],
+        ..Wanted::default()
+    };
+    let orders = vec![rig.forge.start(attempt, &large)];
+    let refused = client.apply(ApplyRequest { orders }).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unavailable, "DISK_FULL")
+    );
+    assert!(rig.systemd.started().is_empty());
+}
+
+#[tokio::test]
+async fn events_of_another_ledger_cannot_be_acknowledged() {
+    let (_rig, mut client, _dir) = bench().await;
+    let request = AcknowledgeRequest {
+        ledger_id: vec![9; 16],
+        through_sequence: 1,
+    };
+    let refused = client.acknowledge(request).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "OTHER_LEDGER")
+    );
+}
+
+#[tokio::test]
+async fn only_root_drains() {
+    let (mut rig, mut client, _dir) = bench().await;
+    rig.running(&Wanted::default()).await;
+    let drained = client.drain(DrainRequest {}).await;
+    if Uid::current().is_root() {
+        drained.unwrap();
+        assert!(!rig.receipts().is_empty());
+    } else {
+        assert_eq!(reason(&drained.unwrap_err()), "NOT_ROOT");
+        assert_eq!(rig.systemd.running().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_hung_up_on_and_the_socket_is_for_owner_and_group() {
+    let rig = Rig::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("warden.sock");
+    serve(&rig, &path, vec![Uid::current().as_raw() + 1]);
+    let metadata = std::fs::metadata(&path).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
+    assert_eq!(metadata.uid(), Uid::current().as_raw());
+    let answer = match client(&path).await {
+        Ok(mut client) => timeout(PATIENCE, client.status(StatusRequest {}))
+            .await
+            .unwrap()
+            .map(drop),
+        Err(_) => return,
+    };
+    assert!(answer.is_err());
+}

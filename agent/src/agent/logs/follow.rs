@@ -1,0 +1,176 @@
+//! One reader: from the journal into chunks, until it is over and nothing is left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use loadline_model::WallTime;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::super::events::chain;
+use super::super::wire::{LogChunk, LogLine, Up};
+use crate::host::journal::{Entry, JournalError, JournalReader, Start, WorkerJournal};
+use crate::host::journal_stream::Output;
+
+/// A chunk is sent when it has so many lines or bytes, or when the journal has no more just now.
+const LINES: usize = 256;
+const BYTES: usize = 32 * 1024;
+/// How soon a reader notices that nobody wants it any more.
+const NOTICE: Duration = Duration::from_millis(500);
+/// How long journald may take to say that it has written everything.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// What a reader and its desk tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Flags {
+    /// Read to the end, then stop.
+    pub(super) finish: AtomicBool,
+    /// Stop now.
+    cancelled: AtomicBool,
+    /// The reader has stopped.
+    pub(super) done: AtomicBool,
+    over: Notify,
+}
+
+impl Flags {
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.over.notify_waiters();
+    }
+
+    /// Returns when the reader has stopped or shall stop.
+    pub(super) async fn until_over(&self) {
+        loop {
+            let over = self.over.notified();
+            tokio::pin!(over);
+            over.as_mut().enable();
+            if self.done.load(Ordering::Acquire) || self.cancelled.load(Ordering::Acquire) {
+                return;
+            }
+            over.await;
+        }
+    }
+}
+
+/// How reading came to its end.
+enum Read {
+    /// Everything was read.
+    All,
+    /// The session is over, or nobody wants the lines.
+    Unwanted,
+}
+
+/// The session is over.
+struct Closed;
+
+/// Where the question to journald stands.
+enum Flush {
+    NotAsked,
+    Asked { probe: u64, lines_since: bool, until: Instant },
+}
+
+pub(super) struct Follower {
+    pub(super) request: u64,
+    pub(super) flags: Arc<Flags>,
+    pub(super) lane: mpsc::Sender<Up>,
+}
+
+#[derive(Default)]
+struct Chunk {
+    lines: Vec<LogLine>,
+    bytes: usize,
+    cursor: String,
+}
+
+impl Follower {
+    pub(super) fn run(self, journal: &dyn WorkerJournal, unit: &str, start: &Start) {
+        let mut chunk = Chunk::default();
+        let read = journal.open(unit, start).and_then(|mut reader| self.read(&mut *reader, &mut chunk));
+        let error = match read {
+            Ok(Read::All) => String::new(),
+            Ok(Read::Unwanted) => return self.stopped(),
+            Err(error) => chain(&error),
+        };
+        // A closed lane is a session that ended: the fleet asks again, from its cursor.
+        let _ = self.send(&mut chunk, true, error);
+        self.stopped();
+    }
+
+    fn stopped(&self) {
+        self.flags.done.store(true, Ordering::Release);
+        self.flags.over.notify_waiters();
+    }
+
+    fn read(&self, reader: &mut dyn JournalReader, chunk: &mut Chunk) -> Result<Read, JournalError> {
+        let mut flush = Flush::NotAsked;
+        loop {
+            if self.flags.cancelled.load(Ordering::Acquire) || self.lane.is_closed() {
+                return Ok(Read::Unwanted);
+            }
+            match reader.next()? {
+                Some(Entry::Line { at_us, output, text, cursor }) => {
+                    chunk.push(at_us, output, text, cursor);
+                    if let Flush::Asked { lines_since, .. } = &mut flush {
+                        *lines_since = true;
+                    }
+                    if chunk.is_full() && self.send(chunk, false, String::new()).is_err() {
+                        return Ok(Read::Unwanted);
+                    }
+                }
+                Some(Entry::Probe(number)) => match flush {
+                    Flush::Asked { probe, lines_since: false, .. } if probe == number => {
+                        return Ok(Read::All);
+                    }
+                    // Lines came after the question: ask again.
+                    Flush::Asked { probe, .. } if probe == number => flush = ask(reader)?,
+                    _ => {}
+                },
+                None => {
+                    if !chunk.lines.is_empty() && self.send(chunk, false, String::new()).is_err() {
+                        return Ok(Read::Unwanted);
+                    }
+                    self.idle(reader, &mut flush)?;
+                }
+            }
+        }
+    }
+
+    /// Nothing to read now: wait, or find out whether there will be more.
+    fn idle(&self, reader: &mut dyn JournalReader, flush: &mut Flush) -> Result<(), JournalError> {
+        match flush {
+            Flush::NotAsked if self.flags.finish.load(Ordering::Acquire) => *flush = ask(reader)?,
+            Flush::NotAsked => {}
+            Flush::Asked { until, .. } if Instant::now() >= *until => {
+                return Err(JournalError::Silent { after: FLUSH });
+            }
+            Flush::Asked { .. } => {}
+        }
+        reader.wait(NOTICE)
+    }
+
+    fn send(&self, chunk: &mut Chunk, end: bool, error: String) -> Result<(), Closed> {
+        let Chunk { lines, cursor, bytes: _ } = std::mem::take(chunk);
+        // The place stays known for the chunks to come.
+        chunk.cursor.clone_from(&cursor);
+        let logs = LogChunk { request: self.request, lines, cursor, end, error };
+        self.lane.blocking_send(Up::Logs(logs)).map_err(|_| Closed)
+    }
+}
+
+fn ask(reader: &mut dyn JournalReader) -> Result<Flush, JournalError> {
+    let probe = reader.probe()?;
+    Ok(Flush::Asked { probe, lines_since: false, until: Instant::now() + FLUSH })
+}
+
+impl Chunk {
+    fn push(&mut self, at_us: i64, output: Output, text: Vec<u8>, cursor: String) {
+        self.bytes += text.len();
+        self.cursor = cursor;
+        self.lines.push(LogLine { at: WallTime(at_us), stderr: output == Output::Stderr, text });
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= LINES || self.bytes >= BYTES
+    }
+}

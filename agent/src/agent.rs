@@ -98,10 +98,14 @@ pub enum RunError {
 
 impl Shared {
     fn open(settings: Settings, surroundings: Surroundings) -> Result<Self, RunError> {
-        let Surroundings { clock, network, journal } = surroundings;
+        let Surroundings {
+            clock,
+            network,
+            journal,
+        } = surroundings;
         let trust = Trust::load(&settings.places)?;
-        let identity = Identity::load(&settings.places)?
-            .named(&spiffe(trust.fleet.fleet_id, trust.fleet.node_id))?;
+        let identity =
+            Identity::load(&settings.places)?.named(&spiffe(trust.fleet.fleet_id, trust.fleet.node_id))?;
         let (spool, opening) = SharedSpool::open(&settings.places.spool(), settings.spool, clock.now())?;
         if let Opening::SetAside { to, why } = opening {
             tracing::error!(
@@ -111,7 +115,11 @@ impl Shared {
             );
         }
         let socket = settings.places.warden_socket.clone();
-        let warden = Arc::new(WardenLink::new(socket, settings.timing.warden, Arc::clone(&clock)));
+        let warden = Arc::new(WardenLink::new(
+            socket,
+            settings.timing.warden,
+            Arc::clone(&clock),
+        ));
         Ok(Self {
             settings,
             trust,

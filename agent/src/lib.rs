@@ -8,4 +8,5 @@ pub mod config;
 pub mod host;
 pub mod ledger;
 pub mod preflight;
+pub mod spool;
 pub mod warden;

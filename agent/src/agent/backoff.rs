@@ -16,7 +16,10 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { base: Duration::from_millis(500), cap: Duration::from_secs(30) }
+        Self {
+            base: Duration::from_millis(500),
+            cap: Duration::from_secs(30),
+        }
     }
 }
 
@@ -43,8 +46,9 @@ mod tests {
 
     #[test]
     fn bounds_double_from_half_a_second_to_thirty() {
-        let bounds: Vec<u64> =
-            (1..=8).map(|n| u64::try_from(Backoff::default().bound(n).as_millis()).unwrap()).collect();
+        let bounds: Vec<u64> = (1..=8)
+            .map(|n| u64::try_from(Backoff::default().bound(n).as_millis()).unwrap())
+            .collect();
         assert_eq!(bounds, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
         assert_eq!(Backoff::default().bound(u32::MAX), Duration::from_secs(30));
     }

@@ -2,9 +2,11 @@
 //! can let a day pass in a moment.
 
 use std::fmt::Debug;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use loadline_model::WallTime;
+
+use crate::host::clock::Clock as _;
+pub use crate::host::clock::SystemClock;
 
 /// Tells the wall time.
 pub trait Clock: Debug + Send + Sync {
@@ -12,16 +14,9 @@ pub trait Clock: Debug + Send + Sync {
     fn now(&self) -> WallTime;
 }
 
-/// The machine's clock.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
 impl Clock for SystemClock {
     fn now(&self) -> WallTime {
-        #[expect(clippy::disallowed_methods, reason = "this is the agent's clock module")]
-        let now = SystemTime::now();
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+        self.wall()
     }
 }
 
@@ -48,7 +43,11 @@ const fn civil(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }

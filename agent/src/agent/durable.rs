@@ -1,9 +1,9 @@
 //! Small files that are either as they were or wholly new, also after a power cut: write beside, fsync, rename,
 //! fsync the folder. What is not committed is removed again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// A file could not be written.
@@ -14,6 +14,15 @@ pub struct WriteError {
     pub path: PathBuf,
     #[source]
     source: io::Error,
+}
+
+impl WriteError {
+    pub(crate) fn new(path: &Path, source: io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            source,
+        }
+    }
 }
 
 /// Who shall own a file; none: whoever writes it.
@@ -35,32 +44,54 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
 }
 
 pub(crate) fn stage(path: &Path, bytes: &[u8], mode: u32, owner: Owner) -> Result<Staged, WriteError> {
-    let staged = Staged { to: path.to_owned(), from: beside(path), committed: false };
+    let staged = Staged {
+        to: path.to_owned(),
+        from: beside(path),
+        committed: false,
+    };
+    // Removed again on any failure below, by its Drop.
     let write = || -> io::Result<()> {
         remove_if_there(&staged.from)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged.from)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&staged.from)?;
         if let Some((uid, gid)) = owner {
             fchown(&file, Some(uid), Some(gid))?;
         }
+        // Whatever the umask says: the agent must be able to read what root writes for it.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()
     };
-    write().map_err(|source| WriteError { path: path.to_owned(), source })?;
+    write().map_err(|source| WriteError {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(staged)
 }
 
 impl Staged {
     pub(crate) fn commit(mut self) -> Result<(), WriteError> {
-        let failed = |source| WriteError { path: self.to.clone(), source };
+        let failed = |source| WriteError {
+            path: self.to.clone(),
+            source,
+        };
         std::fs::rename(&self.from, &self.to).map_err(failed)?;
         self.committed = true;
-        sync_folder_of(&self.to).map_err(|source| WriteError { path: self.to.clone(), source })
+        sync_folder_of(&self.to).map_err(|source| WriteError {
+            path: self.to.clone(),
+            source,
+        })
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.committed && let Err(error) = remove_if_there(&self.from) {
+        if !self.committed
+            && let Err(error) = remove_if_there(&self.from)
+        {
             tracing::warn!(file = %self.from.display(), %error, "an unfinished file could not be removed");
         }
     }
@@ -84,7 +115,6 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_is_replaced_whole_or_not_at_all() {
@@ -96,7 +126,10 @@ mod tests {
         assert!(!beside(&path).exists(), "nothing half-written stays");
         stage(&path, b"three", 0o640, None).unwrap().commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
     }
 
     #[test]

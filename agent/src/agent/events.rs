@@ -51,8 +51,15 @@ impl Pump {
             let before = self.spool.watch();
             let Err(error) = self.stream().await;
             // Something came through: the next failure is a first one.
-            failures = if before.has_changed().unwrap_or(false) { 1 } else { failures + 1 };
-            tracing::debug!(error = &error as &dyn std::error::Error, "events of the warden: trying again");
+            failures = if before.has_changed().unwrap_or(false) {
+                1
+            } else {
+                failures + 1
+            };
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "events of the warden: trying again"
+            );
             tokio::time::sleep(self.retry.wait(failures, &mut rng)).await;
         }
     }
@@ -97,7 +104,18 @@ impl Pump {
         }
         let mut records: Vec<NewRecord> = group
             .into_iter()
-            .map(|NodeEvent { ledger, sequence, body, .. }| NewRecord { ledger, sequence, body })
+            .map(
+                |NodeEvent {
+                     ledger,
+                     sequence,
+                     body,
+                     ..
+                 }| NewRecord {
+                    ledger,
+                    sequence,
+                    body,
+                },
+            )
             .collect();
         let mut rng = StdRng::from_rng(&mut rand::rng());
         let mut failures = 0;
@@ -112,13 +130,19 @@ impl Pump {
                     return newest;
                 }
                 Ok(Appended::Full) => {
-                    self.say(Some("the spool is full until the fleet acknowledges; the warden's ledger keeps the rest".into()));
+                    self.say(Some(
+                        "the spool is full until the fleet acknowledges; the warden's ledger keeps the rest"
+                            .into(),
+                    ));
                     let wait = self.retry.bound(failures);
                     // Full until the fleet acknowledges something; looked at again in any case.
                     let _ = tokio::time::timeout(wait, changed.changed()).await;
                 }
                 Err(error) => {
-                    self.say(Some(format!("{}; no event is acknowledged until it can", chain(&error))));
+                    self.say(Some(format!(
+                        "{}; no event is acknowledged until it can",
+                        chain(&error)
+                    )));
                     tokio::time::sleep(self.retry.wait(failures, &mut rng)).await;
                 }
             }

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use loadline_model::WallTime;
@@ -26,11 +26,16 @@ const NEVER: i64 = i64::MIN;
 
 impl LastContact {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, at_us: Arc::new(AtomicI64::new(NEVER)) }
+        Self {
+            clock,
+            at_us: Arc::new(AtomicI64::new(NEVER)),
+        }
     }
 
     pub(crate) fn at(&self) -> Option<WallTime> {
-        Some(self.at_us.load(Ordering::Relaxed)).filter(|at| *at != NEVER).map(WallTime)
+        Some(self.at_us.load(Ordering::Relaxed))
+            .filter(|at| *at != NEVER)
+            .map(WallTime)
     }
 
     fn now(&self) {
@@ -59,7 +64,14 @@ pub(crate) struct Heard<T> {
 impl<T> Heard<T> {
     pub(crate) fn new(io: T, last: LastContact) -> (Self, LastAlert) {
         let alert = LastAlert::default();
-        (Self { io, last, alert: alert.clone() }, alert)
+        (
+            Self {
+                io,
+                last,
+                alert: alert.clone(),
+            },
+            alert,
+        )
     }
 }
 

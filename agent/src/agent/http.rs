@@ -46,7 +46,9 @@ pub(super) async fn serve(shared: &Arc<Shared>) {
 async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -85,20 +87,34 @@ async fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<F
     match request.uri().path() {
         "/metrics" => match metrics::render(&snapshot(shared).await) {
             Ok(page) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, page),
-            Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+            Err(error) => reply(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                format!("{error}\n"),
+            ),
         },
         "/status" => match serde_json::to_string(&StatusReport::of(shared)) {
             Ok(report) => reply(StatusCode::OK, "application/json", report),
-            Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+            Err(error) => reply(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                format!("{error}\n"),
+            ),
         },
-        _ => reply(StatusCode::NOT_FOUND, "text/plain", "there are /metrics and /status\n".into()),
+        _ => reply(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there are /metrics and /status\n".into(),
+        ),
     }
 }
 
 fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
 }
 

@@ -39,7 +39,9 @@ pub enum IdentityError {
     #[error("the node's key cannot be used")]
     Key(#[source] rcgen::Error),
     /// Key and certificate are not a pair.
-    #[error("the node's certificate does not belong to its key: join again with `loadline-agent join --rejoin TOKEN`")]
+    #[error(
+        "the node's certificate does not belong to its key: join again with `loadline-agent join --rejoin TOKEN`"
+    )]
     Mismatch,
     /// It names someone else.
     #[error("the certificate is for `{found}`, not for `{expected}`")]
@@ -86,10 +88,15 @@ pub(crate) struct Read {
 
 /// Reads one certificate.
 pub(crate) fn read(what: &str, der: &CertificateDer<'_>) -> Result<Read, IdentityError> {
-    let wrong = |why: String| IdentityError::Certificate { what: what.to_owned(), why };
+    let wrong = |why: String| IdentityError::Certificate {
+        what: what.to_owned(),
+        why,
+    };
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| wrong(error.to_string()))?;
     let micros = |time: x509_parser::time::ASN1Time| WallTime(time.timestamp().saturating_mul(1_000_000));
-    let names = certificate.subject_alternative_name().map_err(|error| wrong(error.to_string()))?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| wrong(error.to_string()))?;
     let uris: Vec<&str> = names
         .iter()
         .flat_map(|names| &names.value.general_names)
@@ -121,11 +128,16 @@ impl Identity {
             other => return other,
         }
         let waiting = beside(&key_path);
-        let Ok(key) = std::fs::read_to_string(&waiting) else { return Err(IdentityError::Mismatch) };
+        let Ok(key) = std::fs::read_to_string(&waiting) else {
+            return Err(IdentityError::Mismatch);
+        };
         let identity = Self::from_pem(&key, &certificate)?;
         std::fs::rename(&waiting, &key_path)
             .and_then(|()| sync_folder_of(&key_path))
-            .map_err(|source| IdentityError::Finish { path: key_path, source })?;
+            .map_err(|source| IdentityError::Finish {
+                path: key_path,
+                source,
+            })?;
         Ok(identity)
     }
 
@@ -133,18 +145,30 @@ impl Identity {
         let what = "the node's certificate";
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate.as_bytes())
             .collect::<Result<_, _>>()
-            .map_err(|error| IdentityError::Certificate { what: what.into(), why: error.to_string() })?;
+            .map_err(|error| IdentityError::Certificate {
+                what: what.into(),
+                why: error.to_string(),
+            })?;
         let leaf = chain.first().ok_or_else(|| IdentityError::Certificate {
             what: what.into(),
             why: "the file has none".into(),
         })?;
-        let Read { validity, name, public_key } = read(what, leaf)?;
+        let Read {
+            validity,
+            name,
+            public_key,
+        } = read(what, leaf)?;
         let key = KeyPair::from_pem(key).map_err(IdentityError::Key)?;
         if key.subject_public_key_info() != public_key {
             return Err(IdentityError::Mismatch);
         }
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        Ok(Self { chain, key, validity, name })
+        Ok(Self {
+            chain,
+            key,
+            validity,
+            name,
+        })
     }
 
     /// Refuses a certificate that names someone else.
@@ -152,12 +176,18 @@ impl Identity {
         if self.name == expected {
             return Ok(self);
         }
-        Err(IdentityError::AnotherName { found: self.name, expected: expected.to_owned() })
+        Err(IdentityError::AnotherName {
+            found: self.name,
+            expected: expected.to_owned(),
+        })
     }
 }
 
 fn read_text(path: &Path) -> Result<String, IdentityError> {
-    std::fs::read_to_string(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| IdentityError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A new key that has no certificate yet.
@@ -175,7 +205,9 @@ pub(crate) struct StagedIdentity {
 
 impl Draft {
     pub(crate) fn new() -> Result<Self, IdentityError> {
-        Ok(Self { key: KeyPair::generate().map_err(IdentityError::Key)? })
+        Ok(Self {
+            key: KeyPair::generate().map_err(IdentityError::Key)?,
+        })
     }
 
     /// The request for a certificate, signed with the key. The CA chooses the names, whatever it says.

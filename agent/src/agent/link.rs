@@ -55,7 +55,11 @@ impl LinkState {
 
 /// How many failures in a row that makes: a session that stayed for a while was a success.
 fn failures_after(failures: u32, lasted: Duration, settled: Duration) -> u32 {
-    if lasted >= settled { 1 } else { failures.saturating_add(1) }
+    if lasted >= settled {
+        1
+    } else {
+        failures.saturating_add(1)
+    }
 }
 
 /// Runs for ever.
@@ -68,7 +72,9 @@ pub(crate) async fn keep(shared: &Arc<Shared>) -> Infallible {
     loop {
         shared.warden.known().await;
         warn_if_expired(shared);
-        shared.link.send_replace(LinkState::Connecting { after: after.clone() });
+        shared
+            .link
+            .send_replace(LinkState::Connecting { after: after.clone() });
         let begun = Instant::now();
         let end = session::once(shared).await;
         let was_connected = shared.link.borrow().is_connected();
@@ -100,7 +106,12 @@ fn report(end: &SessionEnd, wait: Duration, failures: u32) {
     if failures <= 1 {
         tracing::warn!(why = chain(end), again_in_ms, "no session with the fleet");
     } else {
-        tracing::info!(why = chain(end), again_in_ms, failures, "still no session with the fleet");
+        tracing::info!(
+            why = chain(end),
+            again_in_ms,
+            failures,
+            "still no session with the fleet"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ mod follow;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
@@ -36,16 +36,27 @@ impl LogDesk {
         warden: Arc<WardenLink>,
         lane: mpsc::Sender<Up>,
     ) -> Self {
-        Self { journal, warden, lane, readers: HashMap::new() }
+        Self {
+            journal,
+            warden,
+            lane,
+            readers: HashMap::new(),
+        }
     }
 
     /// Starts to read, or says why not.
     pub(crate) async fn begin(&mut self, request: LogRequest) {
-        self.readers.retain(|_, flags| !flags.done.load(Ordering::Acquire));
+        self.readers
+            .retain(|_, flags| !flags.done.load(Ordering::Acquire));
         let refused = if self.readers.len() >= READERS {
-            Some(format!("this node reads {READERS} logs already: try again when one has ended"))
+            Some(format!(
+                "this node reads {READERS} logs already: try again when one has ended"
+            ))
         } else if self.readers.contains_key(&request.id) {
-            Some(format!("a log request with the number {} is being served already", request.id))
+            Some(format!(
+                "a log request with the number {} is being served already",
+                request.id
+            ))
         } else {
             None
         };
@@ -55,8 +66,13 @@ impl LogDesk {
             None => self.spawn(request).err(),
         };
         if let Some(error) = refused {
-            let chunk =
-                LogChunk { request: id, lines: Vec::new(), cursor: String::new(), end: true, error };
+            let chunk = LogChunk {
+                request: id,
+                lines: Vec::new(),
+                cursor: String::new(),
+                end: true,
+                error,
+            };
             // A closed lane is a session that ended: nobody waits for the answer.
             let _ = self.lane.send(Up::Logs(chunk)).await;
         }
@@ -71,7 +87,11 @@ impl LogDesk {
             (None, None) => Start::First,
         };
         let (id, attempt, follow) = (request.id, request.attempt, request.follow);
-        let follower = Follower { request: id, flags: Arc::clone(&flags), lane: self.lane.clone() };
+        let follower = Follower {
+            request: id,
+            flags: Arc::clone(&flags),
+            lane: self.lane.clone(),
+        };
         let journal = Arc::clone(&self.journal);
         std::thread::Builder::new()
             .name(format!("log-{id}"))

@@ -33,7 +33,9 @@ const WORKERS: &str = "workers";
 /// # Errors
 /// When two metrics would have one name: a mistake of this module.
 pub(crate) fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
-    let page = Page { registry: Registry::new() };
+    let page = Page {
+        registry: Registry::new(),
+    };
     agent(&page, snapshot)?;
     // A silent warden's last values are old: they go, and the series say so by their absence.
     if snapshot.warden.problem.is_none()
@@ -81,7 +83,13 @@ impl Page {
     }
 
     /// Counters of seconds, from microseconds.
-    fn seconds(&self, name: &str, help: &str, labels: &[&str], rows: Rows<'_, u64>) -> prometheus::Result<()> {
+    fn seconds(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        rows: Rows<'_, u64>,
+    ) -> prometheus::Result<()> {
         let family = CounterVec::new(Opts::new(name, help), labels)?;
         for (values, micros) in rows {
             family.with_label_values(&values).inc_by(float(micros) / 1e6);
@@ -91,7 +99,10 @@ impl Page {
 }
 
 /// Prometheus counts in floating point: exact up to 2^53, far beyond any byte or microsecond here.
-#[expect(clippy::cast_precision_loss, reason = "the exposition format has only floating point")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the exposition format has only floating point"
+)]
 fn float(value: u64) -> f64 {
     value as f64
 }
@@ -101,10 +112,27 @@ fn unix(time: WallTime) -> f64 {
 }
 
 fn agent(page: &Page, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let Snapshot { connected, last_contact, certificate, spool, spool_ok, warden } = snapshot;
+    let Snapshot {
+        connected,
+        last_contact,
+        certificate,
+        spool,
+        spool_ok,
+        warden,
+    } = snapshot;
     let version = env!("CARGO_PKG_VERSION");
-    page.gauges("loadline_agent_build_info", "Always 1; the version is a label.", &["version"], vec![(vec![version], 1.0)])?;
-    page.flags("loadline_agent_fleet_connected", "1 while in session with the fleet.", &[], vec![(vec![], *connected)])?;
+    page.gauges(
+        "loadline_agent_build_info",
+        "Always 1; the version is a label.",
+        &["version"],
+        vec![(vec![version], 1.0)],
+    )?;
+    page.flags(
+        "loadline_agent_fleet_connected",
+        "1 while in session with the fleet.",
+        &[],
+        vec![(vec![], *connected)],
+    )?;
     page.gauges(
         "loadline_agent_last_contact_timestamp_seconds",
         "When the fleet was last heard of.",
@@ -122,7 +150,10 @@ fn agent(page: &Page, snapshot: &Snapshot) -> prometheus::Result<()> {
         "1 if this part could be asked at this scrape.",
         &["collector"],
         vec![
-            (vec!["warden"], warden.status.is_some() && warden.problem.is_none()),
+            (
+                vec!["warden"],
+                warden.status.is_some() && warden.problem.is_none(),
+            ),
             (vec!["spool"], *spool_ok),
         ],
     )?;
@@ -149,7 +180,11 @@ fn warden(page: &Page, status: &WardenStatus) -> prometheus::Result<()> {
         "loadline_agent_jobs",
         "Workers on this node by state.",
         &["state"],
-        status.phases.iter().map(|(state, count)| (vec![*state], float(*count))).collect(),
+        status
+            .phases
+            .iter()
+            .map(|(state, count)| (vec![*state], float(*count)))
+            .collect(),
     )?;
     slices(page, &status.slices)?;
     if let Some(sample) = &status.sample {
@@ -160,15 +195,26 @@ fn warden(page: &Page, status: &WardenStatus) -> prometheus::Result<()> {
 
 fn limits(page: &Page, limits: &[Limit]) -> prometheus::Result<()> {
     let mut held: BTreeMap<(&str, &str), bool> = BTreeMap::new();
-    for Limit { cgroup, limit, verified } in limits {
-        let slice = if cgroup.ends_with(".slice") { cgroup.as_str() } else { WORKERS };
+    for Limit {
+        cgroup,
+        limit,
+        verified,
+    } in limits
+    {
+        let slice = if cgroup.ends_with(".slice") {
+            cgroup.as_str()
+        } else {
+            WORKERS
+        };
         *held.entry((slice, limit)).or_insert(true) &= verified;
     }
     page.flags(
         "loadline_agent_limit_verified",
         "1 if what the kernel does equals what was meant.",
         &["slice", "limit"],
-        held.into_iter().map(|((slice, limit), ok)| (vec![slice, limit], ok)).collect(),
+        held.into_iter()
+            .map(|((slice, limit), ok)| (vec![slice, limit], ok))
+            .collect(),
     )
 }
 
@@ -184,10 +230,26 @@ fn counted(page: &Page, counters: &Counters) -> prometheus::Result<()> {
         protection_actions,
     } = counters;
     for (name, help, value) in [
-        ("loadline_agent_limit_repairs_total", "Limits put back after something changed them.", limit_repairs),
-        ("loadline_agent_end_records_disagreeing_total", "Ends whose signal and record told different stories.", end_records_disagreeing),
-        ("loadline_agent_ledger_records_set_aside_total", "Unreadable ledger records kept aside.", records_set_aside),
-        ("loadline_agent_config_reload_failures_total", "Reloads of node.toml that left the last good one in force.", config_reload_failures),
+        (
+            "loadline_agent_limit_repairs_total",
+            "Limits put back after something changed them.",
+            limit_repairs,
+        ),
+        (
+            "loadline_agent_end_records_disagreeing_total",
+            "Ends whose signal and record told different stories.",
+            end_records_disagreeing,
+        ),
+        (
+            "loadline_agent_ledger_records_set_aside_total",
+            "Unreadable ledger records kept aside.",
+            records_set_aside,
+        ),
+        (
+            "loadline_agent_config_reload_failures_total",
+            "Reloads of node.toml that left the last good one in force.",
+            config_reload_failures,
+        ),
     ] {
         page.counts(name, help, &[], vec![(vec![], *value)])?;
     }
@@ -195,39 +257,98 @@ fn counted(page: &Page, counters: &Counters) -> prometheus::Result<()> {
         "loadline_agent_job_starts_total",
         "Starts of workers.",
         &["result"],
-        vec![(vec!["ok"], *starts_ok), (vec!["failed"], *starts_failed), (vec!["refused"], *orders_refused)],
+        vec![
+            (vec!["ok"], *starts_ok),
+            (vec!["failed"], *starts_failed),
+            (vec!["refused"], *orders_refused),
+        ],
     )?;
     page.counts(
         "loadline_agent_protection_actions_total",
         "What was done to protect production.",
         &["action"],
-        protection_actions.iter().map(|(action, count)| (vec![action.as_str()], *count)).collect(),
+        protection_actions
+            .iter()
+            .map(|(action, count)| (vec![action.as_str()], *count))
+            .collect(),
     )
+}
+
+fn floats(rows: Rows<'_, u64>) -> Rows<'_, f64> {
+    rows.into_iter()
+        .map(|(labels, value)| (labels, float(value)))
+        .collect()
 }
 
 fn slices(page: &Page, slices: &[Slice]) -> prometheus::Result<()> {
     fn rows(slices: &[Slice], value: fn(&Slice) -> Option<u64>) -> Rows<'_, u64> {
-        slices.iter().filter_map(|slice| Some((vec![slice.name.as_str()], value(slice)?))).collect()
+        slices
+            .iter()
+            .filter_map(|slice| Some((vec![slice.name.as_str()], value(slice)?)))
+            .collect()
     }
     fn named(slices: &[Slice], values: fn(&Slice) -> &BTreeMap<String, u64>) -> Rows<'_, u64> {
         let each = |slice: &'_ Slice| values(slice).len();
         let mut found = Vec::with_capacity(slices.iter().map(each).sum());
         for slice in slices {
-            found.extend(values(slice).iter().map(|(name, value)| (vec![slice.name.as_str(), name.as_str()], *value)));
+            found.extend(
+                values(slice)
+                    .iter()
+                    .map(|(name, value)| (vec![slice.name.as_str(), name.as_str()], *value)),
+            );
         }
         found
     }
-    let floats = |rows: Rows<'_, u64>| rows.into_iter().map(|(labels, value)| (labels, float(value))).collect();
     let of = &["slice"];
-    page.seconds("loadline_slice_cpu_usage_seconds_total", "CPU used.", of, rows(slices, |s| s.cpu_usage_us))?;
-    page.seconds("loadline_slice_cpu_throttled_seconds_total", "Time held back by a CPU quota.", of, rows(slices, |s| s.cpu_throttled_us))?;
-    page.gauges("loadline_slice_cpus_allowed", "CPUs in effect.", of, floats(rows(slices, |s| s.cpus.map(u64::from))))?;
-    page.gauges("loadline_slice_memory_current_bytes", "Memory used.", of, floats(rows(slices, |s| s.memory_current)))?;
-    page.gauges("loadline_slice_memory_limit_bytes", "Memory allowed; absent: no limit.", of, floats(rows(slices, |s| s.memory_max)))?;
-    page.counts("loadline_slice_memory_events_total", "memory.events of the kernel.", &["slice", "event"], named(slices, |s| &s.memory_events))?;
+    page.seconds(
+        "loadline_slice_cpu_usage_seconds_total",
+        "CPU used.",
+        of,
+        rows(slices, |s| s.cpu_usage_us),
+    )?;
+    page.seconds(
+        "loadline_slice_cpu_throttled_seconds_total",
+        "Time held back by a CPU quota.",
+        of,
+        rows(slices, |s| s.cpu_throttled_us),
+    )?;
+    page.gauges(
+        "loadline_slice_cpus_allowed",
+        "CPUs in effect.",
+        of,
+        floats(rows(slices, |s| s.cpus.map(u64::from))),
+    )?;
+    page.gauges(
+        "loadline_slice_memory_current_bytes",
+        "Memory used.",
+        of,
+        floats(rows(slices, |s| s.memory_current)),
+    )?;
+    page.gauges(
+        "loadline_slice_memory_limit_bytes",
+        "Memory allowed; absent: no limit.",
+        of,
+        floats(rows(slices, |s| s.memory_max)),
+    )?;
+    page.counts(
+        "loadline_slice_memory_events_total",
+        "memory.events of the kernel.",
+        &["slice", "event"],
+        named(slices, |s| &s.memory_events),
+    )?;
     let by_resource = &["slice", "resource"];
-    page.seconds("loadline_slice_pressure_waiting_seconds_total", "Time in which some task waited.", by_resource, named(slices, |s| &s.waiting_us))?;
-    page.seconds("loadline_slice_pressure_stalled_seconds_total", "Time in which all tasks waited.", by_resource, named(slices, |s| &s.stalled_us))
+    page.seconds(
+        "loadline_slice_pressure_waiting_seconds_total",
+        "Time in which some task waited.",
+        by_resource,
+        named(slices, |s| &s.waiting_us),
+    )?;
+    page.seconds(
+        "loadline_slice_pressure_stalled_seconds_total",
+        "Time in which all tasks waited.",
+        by_resource,
+        named(slices, |s| &s.stalled_us),
+    )
 }
 
 fn headroom(page: &Page, sample: &NodeSample) -> prometheus::Result<()> {
@@ -240,7 +361,10 @@ fn headroom(page: &Page, sample: &NodeSample) -> prometheus::Result<()> {
         &["kind"],
         vec![
             (vec!["reserved"], cores(cpu.reserve)),
-            (vec!["free"], cores(cpu.capacity.minus(cpu.production).minus(cpu.lent))),
+            (
+                vec!["free"],
+                cores(cpu.capacity.minus(cpu.production).minus(cpu.lent)),
+            ),
         ],
     )?;
     page.gauges(
@@ -249,7 +373,10 @@ fn headroom(page: &Page, sample: &NodeSample) -> prometheus::Result<()> {
         &["kind"],
         vec![
             (vec!["reserved"], bytes(memory.reserve)),
-            (vec!["free"], bytes(memory.capacity.minus(memory.production).minus(memory.lent))),
+            (
+                vec!["free"],
+                bytes(memory.capacity.minus(memory.production).minus(memory.lent)),
+            ),
         ],
     )?;
     page.gauges(
@@ -262,7 +389,10 @@ fn headroom(page: &Page, sample: &NodeSample) -> prometheus::Result<()> {
         "loadline_line_memory_bytes",
         "How much memory may be lent.",
         &["line"],
-        vec![(vec!["now"], bytes(memory.now)), (vec!["firm"], bytes(memory.firm))],
+        vec![
+            (vec!["now"], bytes(memory.now)),
+            (vec!["firm"], bytes(memory.firm)),
+        ],
     )
 }
 

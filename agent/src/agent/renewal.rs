@@ -5,16 +5,16 @@ use loadline_model::{PerMille, Span, WallTime};
 
 /// From when to when a certificate holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
+pub(crate) struct Validity {
     /// Its first moment.
-    pub from: WallTime,
+    pub(crate) from: WallTime,
     /// Its last moment.
-    pub until: WallTime,
+    pub(crate) until: WallTime,
 }
 
 /// What to do about a certificate now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewal {
+pub(crate) enum Renewal {
     /// Look again after this time.
     NotYet(Span),
     /// Ask for a new one.
@@ -28,7 +28,7 @@ const SPREAD: PerMille = PerMille(50);
 
 impl Validity {
     /// Decides. `luck` is this node's place in the spread, from none to all of it.
-    pub fn renewal(self, luck: PerMille, now: WallTime) -> Renewal {
+    pub(crate) fn renewal(self, luck: PerMille, now: WallTime) -> Renewal {
         if now.0 > self.until.0 {
             return Renewal::Expired;
         }
@@ -37,11 +37,15 @@ impl Validity {
         let since = now.0.saturating_sub(self.from.0);
         // A clock before the first moment: look again when the whole wait has passed.
         let passed = Span(u64::try_from(since).unwrap_or(0));
-        if passed >= wait { Renewal::Due } else { Renewal::NotYet(wait.minus(passed)) }
+        if passed >= wait {
+            Renewal::Due
+        } else {
+            Renewal::NotYet(wait.minus(passed))
+        }
     }
 
     /// What is left of it.
-    pub fn left(self, now: WallTime) -> Span {
+    pub(crate) fn left(self, now: WallTime) -> Span {
         Span(self.until.0.saturating_sub(now.0).try_into().unwrap_or(0))
     }
 }
@@ -51,15 +55,24 @@ mod tests {
     use super::*;
 
     const HOUR: i64 = 3_600_000_000;
-    const DAY: Validity = Validity { from: WallTime(0), until: WallTime(24 * HOUR) };
+    const DAY: Validity = Validity {
+        from: WallTime(0),
+        until: WallTime(24 * HOUR),
+    };
 
     /// 24 h: due from 12 h (no luck) to 13.2 h (all of it), expired after 24 h.
     #[test]
     fn a_day_is_renewed_after_its_half() {
         let none = PerMille(0);
-        assert_eq!(DAY.renewal(none, WallTime(0)), Renewal::NotYet(Span::from_secs(12 * 3600)));
+        assert_eq!(
+            DAY.renewal(none, WallTime(0)),
+            Renewal::NotYet(Span::from_secs(12 * 3600))
+        );
         assert_eq!(DAY.renewal(none, WallTime(12 * HOUR)), Renewal::Due);
-        assert_eq!(DAY.renewal(PerMille::ONE, WallTime(13 * HOUR)), Renewal::NotYet(Span::from_secs(720)));
+        assert_eq!(
+            DAY.renewal(PerMille::ONE, WallTime(13 * HOUR)),
+            Renewal::NotYet(Span::from_secs(720))
+        );
         assert_eq!(DAY.renewal(PerMille::ONE, WallTime(14 * HOUR)), Renewal::Due);
         assert_eq!(DAY.renewal(none, WallTime(24 * HOUR)), Renewal::Due);
         assert_eq!(DAY.renewal(none, WallTime(24 * HOUR + 1)), Renewal::Expired);

@@ -34,9 +34,9 @@ pub(crate) enum SessionEnd {
     Dial(#[from] DialError),
     #[error(transparent)]
     TlsSettings(#[from] TlsSettingsError),
-    #[error("the fleet refuses this session: {0}{}", advice(.0))]
+    #[error("the fleet refuses this session: {}{}", .0.message, advice(.0))]
     Refused(Refusal),
-    #[error("the connection to the fleet broke: {0}")]
+    #[error("the connection to the fleet broke: {}", .0.message)]
     Broken(Refusal),
     #[error("the fleet ended the session")]
     Closed,
@@ -51,14 +51,22 @@ pub(crate) enum SessionEnd {
 }
 
 fn advice(refusal: &Refusal) -> String {
-    if refusal.next_step.is_empty() { String::new() } else { format!(" ({})", refusal.next_step) }
+    if refusal.next_step.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", refusal.next_step)
+    }
 }
 
 impl SessionEnd {
     /// A refusal that came in place of an answer, or what lies behind it.
     fn from_refusal(refusal: Refusal, alert: &LastAlert, address: &str) -> Self {
         if let Some(alert) = alert.get() {
-            return DialError::Refused { address: address.to_owned(), alert }.into();
+            return DialError::Refused {
+                address: address.to_owned(),
+                alert,
+            }
+            .into();
         }
         match refusal.kind {
             super::wire::RefusalKind::Unreachable => Self::Broken(refusal),
@@ -100,7 +108,10 @@ async fn greet(shared: &Arc<Shared>) -> Result<Standing, SessionEnd> {
     let stream = tls::connect(&*shared.network, &fleet.session_address, config, timing.connect).await?;
     let (stream, alert) = Heard::new(stream, shared.last_contact.clone());
     let (lanes, outgoing) = lanes(Hello::new(fleet, &status));
-    let keepalive = Keepalive { every: timing.ping, answer: timing.ping_answer };
+    let keepalive = Keepalive {
+        every: timing.ping,
+        answer: timing.ping_answer,
+    };
     let greeting = async {
         let (calls, mut inbox) = open(stream, keepalive, outgoing).await?;
         let first = inbox.next().await?;
@@ -110,27 +121,61 @@ async fn greet(shared: &Arc<Shared>) -> Result<Standing, SessionEnd> {
         .await
         .map_err(|_| SessionEnd::NotWelcomed(timing.connect))?
         .map_err(|refusal| SessionEnd::from_refusal(refusal, &alert, &fleet.session_address))?;
-    let Some(Ok(Down::Welcome(Welcome { version, fleet: found, epoch, acked }))) = first else {
+    let Some(Ok(Down::Welcome(Welcome {
+        version,
+        fleet: found,
+        epoch,
+        acked,
+    }))) = first
+    else {
         return Err(SessionEnd::NotWelcomed(timing.connect));
     };
     if found != fleet.fleet_id {
         return Err(SessionEnd::AnotherFleet { found });
     }
     // A later look finds them again; the fleet counts none twice.
-    if let Err(error) = shared.spool.drop_through(status.ledger, acked, shared.clock.now()).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "acknowledged events stay in the spool for now");
+    if let Err(error) = shared
+        .spool
+        .drop_through(status.ledger, acked, shared.clock.now())
+        .await
+    {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "acknowledged events stay in the spool for now"
+        );
     }
     tracing::info!(address = fleet.session_address, version, epoch, %acked, "connected to the fleet");
-    shared.link.send_replace(LinkState::Connected { since: shared.clock.now(), fleet_version: version, epoch });
+    shared.link.send_replace(LinkState::Connected {
+        since: shared.clock.now(),
+        fleet_version: version,
+        epoch,
+    });
     let reporter = Reporter::after_hello(&status);
-    Ok(Standing { calls, inbox, lanes, reporter, ledger: status.ledger, alert })
+    Ok(Standing {
+        calls,
+        inbox,
+        lanes,
+        reporter,
+        ledger: status.ledger,
+        alert,
+    })
 }
 
 async fn stay(shared: &Arc<Shared>, standing: Standing) -> SessionEnd {
-    let Standing { calls, inbox, lanes, reporter, ledger, alert } = standing;
+    let Standing {
+        calls,
+        inbox,
+        lanes,
+        reporter,
+        ledger,
+        alert,
+    } = standing;
     let (orders, to_apply) = mpsc::channel(ORDERS);
-    let desk =
-        LogDesk::new(Arc::clone(&shared.journal), Arc::clone(&shared.warden), lanes.logs.clone());
+    let desk = LogDesk::new(
+        Arc::clone(&shared.journal),
+        Arc::clone(&shared.warden),
+        lanes.logs.clone(),
+    );
     let address = &shared.trust.fleet.session_address;
     // Each arm ends the session, so none needs to be resumed after another won.
     let end = tokio::select! {
@@ -166,16 +211,26 @@ async fn read(
                 }
             }
             Ok(Down::Ack { ledger, sequence }) => {
-                if let Err(error) = shared.spool.drop_through(ledger, sequence, shared.clock.now()).await {
+                if let Err(error) = shared
+                    .spool
+                    .drop_through(ledger, sequence, shared.clock.now())
+                    .await
+                {
                     // They are sent again in the next session and counted once.
-                    tracing::warn!(error = &error as &dyn std::error::Error, "acknowledged events stay in the spool");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "acknowledged events stay in the spool"
+                    );
                 }
             }
             Ok(Down::LogRequest(request)) => desk.begin(request).await,
             Ok(Down::LogCancel(request)) => desk.cancel(request),
             Ok(Down::Welcome(_) | Down::Unknown) => tracing::debug!("a message of no meaning here"),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a message of the fleet is not understood");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a message of the fleet is not understood"
+                );
             }
         }
     }
@@ -185,7 +240,12 @@ async fn read(
 async fn another_ledger(warden: &WardenLink, ledger: LedgerId) -> SessionEnd {
     let mut view = warden.watch();
     loop {
-        if view.borrow_and_update().status.as_ref().is_some_and(|status| status.ledger != ledger) {
+        if view
+            .borrow_and_update()
+            .status
+            .as_ref()
+            .is_some_and(|status| status.ledger != ledger)
+        {
             return SessionEnd::AnotherLedger;
         }
         if view.changed().await.is_err() {
@@ -230,15 +290,19 @@ async fn exchange(shared: &Arc<Shared>, calls: &Calls) -> Result<(), RenewError>
     let fleet = &shared.trust.fleet;
     let draft = super::identity::Draft::new()?;
     let call = calls.renew(draft.request(&fleet.node)?);
-    let certificate =
-        tokio::time::timeout(patience, call).await.map_err(|_| RenewError::TimedOut(patience))??;
+    let certificate = tokio::time::timeout(patience, call)
+        .await
+        .map_err(|_| RenewError::TimedOut(patience))??;
     let expected = spiffe(fleet.fleet_id, fleet.node_id);
     let keep = Arc::clone(shared);
     // To the end even if the session ends meanwhile: half an exchange would need the next start to finish it.
     let stored = tokio::task::spawn_blocking(move || -> Result<(), IdentityError> {
         let (identity, staged) = draft.stage(&keep.settings.places, &certificate, &expected, None)?;
         staged.commit()?;
-        tracing::info!(until = super::clock::shown(identity.validity.until), "the certificate was renewed");
+        tracing::info!(
+            until = super::clock::shown(identity.validity.until),
+            "the certificate was renewed"
+        );
         keep.identity.send_replace(Arc::new(identity));
         Ok(())
     });

@@ -89,7 +89,10 @@ impl Default for Timing {
             backoff: Backoff::default(),
             settled: Duration::from_secs(10),
             warden: Duration::from_secs(3),
-            retry: Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(10) },
+            retry: Backoff {
+                base: Duration::from_millis(500),
+                cap: Duration::from_secs(10),
+            },
         }
     }
 }
@@ -161,14 +164,20 @@ impl Settings {
             Err(source) => return Err(SettingsError::Read { path, source }),
         };
         let metrics = parse(&path, &text)?;
-        Ok(Self { places, metrics, timing: Timing::default(), spool: SpoolLimits::default() })
+        Ok(Self {
+            places,
+            metrics,
+            timing: Timing::default(),
+            spool: SpoolLimits::default(),
+        })
     }
 }
 
 fn parse(path: &Path, text: &str) -> Result<MetricsListen, SettingsError> {
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error| SettingsError::Syntax { path: path.to_owned(), source: Box::new(error) })?;
+    let table: toml::Table = text.parse().map_err(|error| SettingsError::Syntax {
+        path: path.to_owned(),
+        source: Box::new(error),
+    })?;
     let mut problems = Vec::new();
     let mut listen = METRICS.to_owned();
     for (key, value) in &table {
@@ -194,7 +203,10 @@ fn parse(path: &Path, text: &str) -> Result<MetricsListen, SettingsError> {
     }
     match listen {
         Some(listen) if problems.is_empty() => Ok(listen),
-        _ => Err(SettingsError::Invalid { path: path.to_owned(), problems }),
+        _ => Err(SettingsError::Invalid {
+            path: path.to_owned(),
+            problems,
+        }),
     }
 }
 
@@ -225,16 +237,28 @@ mod tests {
             read("version = 1\n[metrics]\nlisten = \"[::]:9000\""),
             Ok(MetricsListen::At("[::]:9000".parse().unwrap()))
         );
-        assert_eq!(read("version = 1\nmetrics = { listen = \"off\" }"), Ok(MetricsListen::Off));
+        assert_eq!(
+            read("version = 1\nmetrics = { listen = \"off\" }"),
+            Ok(MetricsListen::Off)
+        );
     }
 
     #[test]
     fn all_mistakes_are_said_at_once() {
         let said = read("version = 2\nmetric = 1\n[metrics]\nlisten = \"here\"\nport = 1").unwrap_err();
-        for part in ["version 1", "`metric`", "`metrics.port`", "metrics.listen must be an address"] {
+        for part in [
+            "version 1",
+            "`metric`",
+            "`metrics.port`",
+            "metrics.listen must be an address",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        assert!(read("[metrics]\nlisten = \"off\"").unwrap_err().contains("`version = 1` is missing"));
+        assert!(
+            read("[metrics]\nlisten = \"off\"")
+                .unwrap_err()
+                .contains("`version = 1` is missing")
+        );
         assert!(read("version = ").unwrap_err().contains("not valid TOML"));
     }
 }

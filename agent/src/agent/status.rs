@@ -92,10 +92,22 @@ impl fmt::Display for StatusReport {
             LinkState::WaitingForWarden => writeln!(f, "not dialled: the warden has not answered yet")?,
             LinkState::Connecting { after: None } => writeln!(f, "connecting")?,
             LinkState::Connecting { after: Some(why) } => writeln!(f, "connecting again: {why}")?,
-            LinkState::Connected { since, fleet_version, epoch } => {
-                writeln!(f, "connected since {} (fleetd {fleet_version}, epoch {epoch})", shown(*since))?;
+            LinkState::Connected {
+                since,
+                fleet_version,
+                epoch,
+            } => {
+                writeln!(
+                    f,
+                    "connected since {} (fleetd {fleet_version}, epoch {epoch})",
+                    shown(*since)
+                )?;
             }
-            LinkState::Broken { since, why, again_in_ms } => writeln!(
+            LinkState::Broken {
+                since,
+                why,
+                again_in_ms,
+            } => writeln!(
                 f,
                 "not connected since {}: {why}; next attempt within {}",
                 shown(*since),
@@ -114,9 +126,17 @@ impl fmt::Display for StatusReport {
             )?;
         } else {
             let left = Span::from_secs(self.certificate_left_s);
-            writeln!(f, "certificate  until {} ({left} left)", shown(self.certificate_until))?;
+            writeln!(
+                f,
+                "certificate  until {} ({left} left)",
+                shown(self.certificate_until)
+            )?;
         }
-        write!(f, "spool        {} events wait, {} records set aside", self.spool_events, self.spool_set_aside)?;
+        write!(
+            f,
+            "spool        {} events wait, {} records set aside",
+            self.spool_events, self.spool_set_aside
+        )?;
         match &self.spool_problem {
             Some(problem) => writeln!(f, "; {problem}")?,
             None => writeln!(f)?,
@@ -147,7 +167,9 @@ pub enum StatusError {
         address: SocketAddr,
     },
     /// Its port is switched off.
-    #[error("agent.toml says metrics.listen = \"off\", so the agent cannot be asked: journalctl -u loadline-agent")]
+    #[error(
+        "agent.toml says metrics.listen = \"off\", so the agent cannot be asked: journalctl -u loadline-agent"
+    )]
     Off,
 }
 
@@ -167,7 +189,10 @@ fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let patience = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut text = String::new();
     stream.take(1 << 20).read_to_string(&mut text)?;
     Ok(text)

@@ -75,19 +75,25 @@ pub enum DialError {
         after: Duration,
     },
     /// Another CA.
-    #[error("{address} is not the fleet this node should trust: its CA is another one; check the address, or make a new token on the right fleet")]
+    #[error(
+        "{address} is not the fleet this node should trust: its CA is another one; check the address, or make a new token on the right fleet"
+    )]
     AnotherCa {
         /// What was dialled.
         address: String,
     },
     /// The certificate does not hold now.
-    #[error("the fleet's certificate at {address} does not hold at this machine's time: check the clock here and there")]
+    #[error(
+        "the fleet's certificate at {address} does not hold at this machine's time: check the clock here and there"
+    )]
     Clock {
         /// What was dialled.
         address: String,
     },
     /// The fleet refused this node's certificate.
-    #[error("the fleet at {address} refuses this node's certificate ({alert:?}): it is expired or banned; join again with `loadline-agent join --rejoin TOKEN`")]
+    #[error(
+        "the fleet at {address} refuses this node's certificate ({alert:?}): it is expired or banned; join again with `loadline-agent join --rejoin TOKEN`"
+    )]
     Refused {
         /// What was dialled.
         address: String,
@@ -137,7 +143,10 @@ pub(crate) fn session_config(
 
 /// For the join: the CA is the one with this fingerprint, and this node has no certificate yet.
 pub(crate) fn join_config(fingerprint: [u8; 32]) -> Result<Arc<ClientConfig>, TlsSettingsError> {
-    let verifier = PinnedCa { fingerprint, provider: provider() };
+    let verifier = PinnedCa {
+        fingerprint,
+        provider: provider(),
+    };
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSettingsError)?
@@ -158,14 +167,23 @@ pub(crate) async fn connect(
         let io = network
             .dial(address)
             .await
-            .map_err(|source| DialError::Unreachable { address: address.to_owned(), source })?;
+            .map_err(|source| DialError::Unreachable {
+                address: address.to_owned(),
+                source,
+            })?;
         let name = ServerName::try_from(FLEET_NAME)
             .map_err(|error| explain(address, io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        TlsConnector::from(config).connect(name, io).await.map_err(|error| explain(address, error))
+        TlsConnector::from(config)
+            .connect(name, io)
+            .await
+            .map_err(|error| explain(address, error))
     };
-    tokio::time::timeout(patience, both)
-        .await
-        .unwrap_or_else(|_| Err(DialError::TimedOut { address: address.to_owned(), after: patience }))
+    tokio::time::timeout(patience, both).await.unwrap_or_else(|_| {
+        Err(DialError::TimedOut {
+            address: address.to_owned(),
+            after: patience,
+        })
+    })
 }
 
 /// Finds out what a TLS failure means.
@@ -179,7 +197,10 @@ pub(crate) fn explain(address: &str, source: io::Error) -> DialError {
             | CertificateError::NotValidYetContext { .. } => DialError::Clock { address },
             _ => DialError::AnotherCa { address },
         },
-        Some(rustls::Error::AlertReceived(alert)) => DialError::Refused { address, alert: *alert },
+        Some(rustls::Error::AlertReceived(alert)) => DialError::Refused {
+            address,
+            alert: *alert,
+        },
         _ => DialError::Tls { address, source },
     }
 }
@@ -242,7 +263,12 @@ impl ServerCertVerifier for PinnedCa {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -251,10 +277,17 @@ impl ServerCertVerifier for PinnedCa {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -39,10 +39,14 @@ pub enum TokenError {
     #[error("this token is for people (`fleet login`); a node needs one from `fleet token node NAME`")]
     ForPeople,
     /// A newer form.
-    #[error("this token is of form {0}, newer than this agent knows: install the fleet's version of loadline-node")]
+    #[error(
+        "this token is of form {0}, newer than this agent knows: install the fleet's version of loadline-node"
+    )]
     Newer(String),
     /// Cut off or mistyped.
-    #[error("this token is damaged ({0}): copy it whole, on one line, or make a new one with `fleet token node NAME`")]
+    #[error(
+        "this token is damaged ({0}): copy it whole, on one line, or make a new one with `fleet token node NAME`"
+    )]
     Damaged(&'static str),
 }
 
@@ -75,18 +79,26 @@ impl FromStr for JoinToken {
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(TokenError::Damaged("its CA fingerprint is not a SHA-256"))?;
-        if a.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        if a.rsplit_once(':')
+            .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+        {
             return Err(TokenError::Damaged("its address is not host:port"));
         }
         if s.is_empty() || n.is_empty() {
             return Err(TokenError::Damaged("its secret or node name is empty"));
         }
-        Ok(Self { address: a, fingerprint, secret: s, node: n })
+        Ok(Self {
+            address: a,
+            fingerprint,
+            secret: s,
+            node: n,
+        })
     }
 }
 
 fn is_newer(form: &str) -> bool {
-    form.strip_prefix("LLN").is_some_and(|digits| digits.parse::<u32>().is_ok_and(|n| n > 1))
+    form.strip_prefix("LLN")
+        .is_some_and(|digits| digits.parse::<u32>().is_ok_and(|n| n > 1))
 }
 
 #[cfg(test)]
@@ -103,10 +115,18 @@ mod tests {
 
     #[test]
     fn a_token_says_where_whom_and_what() {
-        let token: JoinToken = encode(&json("fleet.example:7718", &"ab".repeat(32))).parse().unwrap();
-        assert_eq!((token.address.as_str(), token.node.as_str()), ("fleet.example:7718", "node-a"));
+        let token: JoinToken = encode(&json("fleet.example:7718", &"ab".repeat(32)))
+            .parse()
+            .unwrap();
+        assert_eq!(
+            (token.address.as_str(), token.node.as_str()),
+            ("fleet.example:7718", "node-a")
+        );
         assert_eq!(token.fingerprint, [0xab; 32]);
-        assert!(!format!("{token:?}").contains("c2VjcmV0"), "the secret is never shown");
+        assert!(
+            !format!("{token:?}").contains("c2VjcmV0"),
+            "the secret is never shown"
+        );
         let padded = format!("{}==\n", encode(&json("h:1", &"AB".repeat(32))));
         assert!(padded.parse::<JoinToken>().is_ok());
     }
@@ -120,10 +140,22 @@ mod tests {
             ("LLP1.e30".to_owned(), TokenError::ForPeople),
             ("LLN2.e30".to_owned(), TokenError::Newer("LLN2".into())),
             ("LLN1.!!".to_owned(), TokenError::Damaged("it is not base64url")),
-            ("LLN1.e30".to_owned(), TokenError::Damaged("its content is cut off")),
-            (encode(&json("h:1", "abcd")), TokenError::Damaged("its CA fingerprint is not a SHA-256")),
-            (encode(&json("host", &hex)), TokenError::Damaged("its address is not host:port")),
-            (encode(&json(":7718", &hex)), TokenError::Damaged("its address is not host:port")),
+            (
+                "LLN1.e30".to_owned(),
+                TokenError::Damaged("its content is cut off"),
+            ),
+            (
+                encode(&json("h:1", "abcd")),
+                TokenError::Damaged("its CA fingerprint is not a SHA-256"),
+            ),
+            (
+                encode(&json("host", &hex)),
+                TokenError::Damaged("its address is not host:port"),
+            ),
+            (
+                encode(&json(":7718", &hex)),
+                TokenError::Damaged("its address is not host:port"),
+            ),
             (
                 encode(&json("h:1", &hex).replace("node-a", "")),
                 TokenError::Damaged("its secret or node name is empty"),

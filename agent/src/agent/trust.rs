@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn a_node_that_has_not_joined_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places { config: dir.path().to_owned(), ..Places::default() };
+        let places = Places {
+            config: dir.path().to_owned(),
+            ..Places::default()
+        };
         let said = Trust::load(&places).unwrap_err().to_string();
         assert!(said.contains("loadline-agent join TOKEN"), "{said}");
         std::fs::create_dir(places.trust()).unwrap();

@@ -115,8 +115,16 @@ impl WardenLink {
 
     /// Takes from an event which attempts are open, sooner than the next answer would tell.
     pub(crate) fn heard(&self, event: &NodeEvent) {
-        let Some((attempt, ended)) = event.attempt else { return };
-        self.open.send_if_modified(|open| if ended { open.remove(&attempt) } else { open.insert(attempt) });
+        let Some((attempt, ended)) = event.attempt else {
+            return;
+        };
+        self.open.send_if_modified(|open| {
+            if ended {
+                open.remove(&attempt)
+            } else {
+                open.insert(attempt)
+            }
+        });
     }
 
     /// Returns once the warden itself says that the attempt is not open (any more).

@@ -11,18 +11,16 @@ mod warden;
 pub(crate) use access::{Joined, join};
 pub(crate) use fleet::{
     Calls, Down, EventBatch, Hello, Inbox, Keepalive, Lanes, LogChunk, LogLine, LogRequest, Reporter, Up,
-    lanes, open, stand_in,
+    Welcome, lanes, open, stand_in,
 };
 pub use refusal::{Refusal, RefusalKind};
-pub(crate) use warden::{
-    Counters, Limit, NodeEvent, Orders, Slice, WardenClient, WardenError, WardenStatus,
-};
+pub(crate) use warden::{Counters, Limit, NodeEvent, Orders, Slice, WardenClient, WardenError, WardenStatus};
 
 use loadline_model::ParseIdError;
 
 /// A message that a correct peer of this version does not send.
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub(crate) enum WireError {
     /// A field that must be there is not.
     #[error("a message without its {0}")]
     Missing(&'static str),

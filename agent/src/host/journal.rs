@@ -110,16 +110,21 @@ pub trait JournalReader {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Journald;
 
-fn failed(what: &'static str) -> impl Fn(io::Error) -> JournalError {
-    move |source| JournalError::Read { what, source }
+fn failed(what: &'static str) -> impl Fn(systemd::Error) -> JournalError {
+    move |error| JournalError::Read {
+        what,
+        source: error.into(),
+    }
 }
 
 impl WorkerJournal for Journald {
     fn open(&self, unit: &str, start: &Start) -> Result<Box<dyn JournalReader>, JournalError> {
-        let mut journal =
-            OpenOptions::default().local_only(true).open_namespace(NAMESPACE).map_err(failed("open"))?;
+        let mut journal = OpenOptions::default()
+            .local_only(true)
+            .open_namespace(NAMESPACE)
+            .map_err(failed("open"))?;
         let token = format!("{:016x}", rand::random::<u64>());
-        let filter = |journal: &mut Journal| -> io::Result<()> {
+        let filter = |journal: &mut Journal| -> systemd::Result<()> {
             journal.match_add("_SYSTEMD_UNIT", unit)?;
             journal.match_or()?;
             journal.match_add("LOADLINE_PROBE", token.as_str())?;
@@ -127,12 +132,17 @@ impl WorkerJournal for Journald {
         };
         filter(&mut journal).map_err(failed("filter"))?;
         let here = seek(&mut journal, start).map_err(failed("find the place in"))?;
-        Ok(Box::new(Reader { journal, here, token, probes: 0 }))
+        Ok(Box::new(Reader {
+            journal,
+            here,
+            token,
+            probes: 0,
+        }))
     }
 }
 
 /// Moves to the start; true if that is an entry that was not delivered yet.
-fn seek(journal: &mut Journal, start: &Start) -> io::Result<bool> {
+fn seek(journal: &mut Journal, start: &Start) -> systemd::Result<bool> {
     match start {
         Start::First => journal.seek_head().map(|()| false),
         Start::Last(0) => {
@@ -142,7 +152,9 @@ fn seek(journal: &mut Journal, start: &Start) -> io::Result<bool> {
         }
         Start::Last(lines) => {
             journal.seek_tail()?;
-            journal.previous_skip(u64::from(*lines)).map(|skipped| skipped > 0)
+            journal
+                .previous_skip(u64::from(*lines))
+                .map(|skipped| skipped > 0)
         }
         Start::After(cursor) => {
             journal.seek_cursor(cursor.as_str())?;
@@ -162,11 +174,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn field(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.journal.get_data(name)?.and_then(|field| field.value().map(<[u8]>::to_vec)))
+    fn field(&mut self, name: &str) -> systemd::Result<Option<Vec<u8>>> {
+        Ok(self
+            .journal
+            .get_data(name)?
+            .and_then(|field| field.value().map(<[u8]>::to_vec)))
     }
 
-    fn read(&mut self) -> io::Result<Option<Entry>> {
+    fn read(&mut self) -> systemd::Result<Option<Entry>> {
         loop {
             if !std::mem::take(&mut self.here) && self.journal.next()? == 0 {
                 return Ok(None);
@@ -174,23 +189,30 @@ impl Reader {
             if let Some(number) = self.field("LOADLINE_NUMBER")?
                 && self.field("LOADLINE_PROBE")?.as_deref() == Some(self.token.as_bytes())
             {
-                let number = std::str::from_utf8(&number).ok().and_then(|text| text.parse().ok());
+                let number = std::str::from_utf8(&number)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
                 match number {
                     Some(number) => return Ok(Some(Entry::Probe(number))),
                     None => continue,
                 }
             }
-            let Some(text) = self.field("MESSAGE")? else { continue };
+            let Some(text) = self.field("MESSAGE")? else {
+                continue;
+            };
             let output = match self.field("_TRANSPORT")?.as_deref() {
-                Some(b"stdout") => {
-                    Output::from_priority(&self.field("PRIORITY")?.unwrap_or_default())
-                }
+                Some(b"stdout") => Output::from_priority(&self.field("PRIORITY")?.unwrap_or_default()),
                 // syslog(3) and journal messages of a worker are its log, not its output.
                 _ => Output::Stderr,
             };
             let at_us = i64::try_from(self.journal.timestamp_usec()?).unwrap_or(i64::MAX);
             let cursor = self.journal.cursor()?;
-            return Ok(Some(Entry::Line { at_us, output, text, cursor }));
+            return Ok(Some(Entry::Line {
+                at_us,
+                output,
+                text,
+                cursor,
+            }));
         }
     }
 }
@@ -201,7 +223,10 @@ impl JournalReader for Reader {
     }
 
     fn wait(&mut self, at_most: Duration) -> Result<(), JournalError> {
-        self.journal.wait(Some(at_most)).map(|_| ()).map_err(failed("watch"))
+        self.journal
+            .wait(Some(at_most))
+            .map(|_| ())
+            .map_err(failed("watch"))
     }
 
     fn probe(&mut self) -> Result<u64, JournalError> {

@@ -27,7 +27,9 @@ pub enum SpoolError {
         source: rusqlite::Error,
     },
     /// A newer agent wrote it.
-    #[error("the event spool {path} is of schema {found}, newer than this agent knows: install the newer loadline-node again")]
+    #[error(
+        "the event spool {path} is of schema {found}, newer than this agent knows: install the newer loadline-node again"
+    )]
     Newer {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,10 @@ pub struct SpoolLimits {
 
 impl Default for SpoolLimits {
     fn default() -> Self {
-        Self { events: 100_000, bytes: 64 << 20 }
+        Self {
+            events: 100_000,
+            bytes: 64 << 20,
+        }
     }
 }
 

@@ -26,7 +26,13 @@ impl SharedSpool {
     ) -> Result<(Self, Opening), SpoolError> {
         let (spool, opening) = Spool::open(path, limits, now)?;
         let view = watch::Sender::new(spool.view());
-        Ok((Self { spool: Arc::new(Mutex::new(spool)), view }, opening))
+        Ok((
+            Self {
+                spool: Arc::new(Mutex::new(spool)),
+                view,
+            },
+            opening,
+        ))
     }
 
     /// Changes whenever events came or went.
@@ -83,7 +89,8 @@ impl SharedSpool {
         now: WallTime,
         stand_in: impl Fn(&Broken) -> Option<Vec<u8>> + Send + 'static,
     ) -> Result<Batch, SpoolError> {
-        self.run(now, move |spool| spool.next_batch(after, limits, now, stand_in)).await
+        self.run(now, move |spool| spool.next_batch(after, limits, now, stand_in))
+            .await
     }
 
     pub(crate) async fn waiting_through(&self, row: RowId, now: WallTime) -> Result<u64, SpoolError> {
@@ -96,7 +103,8 @@ impl SharedSpool {
         sequence: Sequence,
         now: WallTime,
     ) -> Result<u64, SpoolError> {
-        self.run(now, move |spool| spool.drop_through(ledger, sequence)).await
+        self.run(now, move |spool| spool.drop_through(ledger, sequence))
+            .await
     }
 }
 
@@ -107,7 +115,10 @@ fn recovering<T>(
     operation: impl FnOnce(&mut Spool) -> Result<T, SpoolError>,
 ) -> Result<T, SpoolError> {
     let result = operation(spool);
-    if result.as_ref().is_err_and(|error| error.fault() == SpoolFault::Corrupt) {
+    if result
+        .as_ref()
+        .is_err_and(|error| error.fault() == SpoolFault::Corrupt)
+    {
         let to: PathBuf = spool.begin_anew(now)?;
         tracing::error!(
             file = %to.display(),

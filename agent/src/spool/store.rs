@@ -7,9 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::fault::{SpoolError, SpoolFault};
-use super::record::{
-    Appended, Batch, Broken, NewRecord, Opening, Record, RowId, SpoolLimits, SpoolView,
-};
+use super::record::{Appended, Batch, Broken, NewRecord, Opening, Record, RowId, SpoolLimits, SpoolView};
 
 const SCHEMA: i64 = 1;
 const TABLES: &str = "
@@ -71,7 +69,10 @@ impl Spool {
     }
 
     fn open_sound(path: &Path, limits: SpoolLimits) -> Result<Self, SpoolError> {
-        let failed = |source| SpoolError::Open { path: path.to_owned(), source };
+        let failed = |source| SpoolError::Open {
+            path: path.to_owned(),
+            source,
+        };
         let db = Connection::open(path).map_err(failed)?;
         // Exclusive: two agents on one spool would each think the other's events delivered.
         db.execute_batch(
@@ -79,17 +80,33 @@ impl Spool {
              PRAGMA journal_size_limit = 4194304; PRAGMA cache_size = -512; PRAGMA busy_timeout = 2000;",
         )
         .map_err(failed)?;
-        let check: String =
-            db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        let check: String = db
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(failed)?;
         if check != "ok" {
             return Err(SpoolError::Damaged(check));
         }
-        match db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)? {
-            0 => db.execute_batch(&format!("BEGIN IMMEDIATE;{TABLES}COMMIT;")).map_err(failed)?,
+        match db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(failed)?
+        {
+            0 => db
+                .execute_batch(&format!("BEGIN IMMEDIATE;{TABLES}COMMIT;"))
+                .map_err(failed)?,
             SCHEMA => {}
-            found => return Err(SpoolError::Newer { path: path.to_owned(), found }),
+            found => {
+                return Err(SpoolError::Newer {
+                    path: path.to_owned(),
+                    found,
+                });
+            }
         }
-        let mut spool = Self { db, path: path.to_owned(), limits, view: SpoolView::default() };
+        let mut spool = Self {
+            db,
+            path: path.to_owned(),
+            limits,
+            view: SpoolView::default(),
+        };
         spool.view = spool.measure()?;
         Ok(spool)
     }
@@ -112,7 +129,11 @@ impl Spool {
             .db
             .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .map_err(statement("measure"))?;
-        Ok(SpoolView { events: unsigned(events), bytes: unsigned(bytes), set_aside: unsigned(aside) })
+        Ok(SpoolView {
+            events: unsigned(events),
+            bytes: unsigned(bytes),
+            set_aside: unsigned(aside),
+        })
     }
 
     /// How much is in it.
@@ -127,7 +148,11 @@ impl Spool {
     pub fn stored_through(&self, ledger: LedgerId) -> Result<Sequence, SpoolError> {
         let found: Option<i64> = self
             .db
-            .query_row("SELECT stored FROM ledger WHERE id = ?1", [ledger.as_bytes()], |row| row.get(0))
+            .query_row(
+                "SELECT stored FROM ledger WHERE id = ?1",
+                [ledger.as_bytes()],
+                |row| row.get(0),
+            )
             .optional()
             .map_err(statement("read"))?;
         Ok(Sequence(unsigned(found.unwrap_or(0))))
@@ -149,7 +174,12 @@ impl Spool {
         let failed = statement("write to");
         let write = self.db.transaction().map_err(&failed)?;
         let mut added = SpoolView::default();
-        for NewRecord { ledger, sequence, body } in records {
+        for NewRecord {
+            ledger,
+            sequence,
+            body,
+        } in records
+        {
             let (id, number) = (ledger.as_bytes(), signed(*sequence));
             let new = write
                 .execute(
@@ -247,7 +277,11 @@ impl Spool {
         let write = self.db.transaction().map_err(&failed)?;
         // A stand-in under a ledger that was never heard of would only puzzle the fleet.
         let known: bool = write
-            .query_row("SELECT EXISTS (SELECT 1 FROM ledger WHERE id = ?1)", [&raw.ledger], |row| row.get(0))
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM ledger WHERE id = ?1)",
+                [&raw.ledger],
+                |row| row.get(0),
+            )
             .map_err(&failed)?;
         write
             .execute(
@@ -255,12 +289,16 @@ impl Spool {
                 params![raw.ledger, raw.sequence, raw.body, broken.why, now.0],
             )
             .map_err(&failed)?;
-        let record = broken.ledger.filter(|_| known).zip(stand_in).map(|(ledger, body)| Record {
-            row: raw.row,
-            ledger,
-            sequence: broken.sequence,
-            body,
-        });
+        let record = broken
+            .ledger
+            .filter(|_| known)
+            .zip(stand_in)
+            .map(|(ledger, body)| Record {
+                row: raw.row,
+                ledger,
+                sequence: broken.sequence,
+                body,
+            });
         if let Some(record) = &record {
             let sum = checksum(&raw.ledger, raw.sequence, &record.body);
             write
@@ -270,7 +308,9 @@ impl Spool {
                 )
                 .map_err(&failed)?;
         } else {
-            write.execute("DELETE FROM event WHERE row = ?1", [raw.row.0]).map_err(&failed)?;
+            write
+                .execute("DELETE FROM event WHERE row = ?1", [raw.row.0])
+                .map_err(&failed)?;
         }
         write.commit().map_err(&failed)?;
         self.view = self.measure()?;
@@ -283,7 +323,9 @@ impl Spool {
     /// When it cannot be read.
     pub fn waiting_through(&self, row: RowId) -> Result<u64, SpoolError> {
         self.db
-            .query_row("SELECT count(*) FROM event WHERE row <= ?1", [row.0], |row| row.get(0))
+            .query_row("SELECT count(*) FROM event WHERE row <= ?1", [row.0], |row| {
+                row.get(0)
+            })
             .map(unsigned)
             .map_err(statement("read"))
     }
@@ -333,12 +375,21 @@ impl Raw {
     fn check(&self) -> Result<Record, Broken> {
         let sequence = Sequence(unsigned(self.sequence));
         let ledger = LedgerId::from_slice(&self.ledger).ok();
-        let broken = |why: &str| Broken { ledger, sequence, why: why.to_owned() };
+        let broken = |why: &str| Broken {
+            ledger,
+            sequence,
+            why: why.to_owned(),
+        };
         if self.sum != checksum(&self.ledger, self.sequence, &self.body) {
             return Err(broken("its checksum does not match"));
         }
         let ledger = ledger.ok_or_else(|| broken("its ledger is not an id"))?;
-        Ok(Record { row: self.row, ledger, sequence, body: self.body.clone() })
+        Ok(Record {
+            row: self.row,
+            ledger,
+            sequence,
+            body: self.body.clone(),
+        })
     }
 }
 
@@ -349,7 +400,10 @@ fn set_aside(path: &Path, now: WallTime) -> Result<PathBuf, SpoolError> {
         PathBuf::from(name)
     };
     let to = aside(&format!(".broken-{}", now.0));
-    let failed = |source| SpoolError::Rename { path: path.to_owned(), source };
+    let failed = |source| SpoolError::Rename {
+        path: path.to_owned(),
+        source,
+    };
     std::fs::rename(path, &to).map_err(failed)?;
     for part in ["-wal", "-shm"] {
         match std::fs::rename(aside(part), aside(&format!(".broken-{}{part}", now.0))) {

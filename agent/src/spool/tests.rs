@@ -16,7 +16,11 @@ fn ledger(n: u8) -> LedgerId {
 
 fn events(of: u8, sequences: std::ops::RangeInclusive<u64>) -> Vec<NewRecord> {
     sequences
-        .map(|n| NewRecord { ledger: ledger(of), sequence: Sequence(n), body: format!("event {n}").into() })
+        .map(|n| NewRecord {
+            ledger: ledger(of),
+            sequence: Sequence(n),
+            body: format!("event {n}").into(),
+        })
         .collect()
 }
 
@@ -71,7 +75,9 @@ fn batches_are_bounded_and_continue() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(&dir.path().join("spool.db"));
     spool.append(&events(1, 1..=9)).unwrap();
-    let first = spool.next_batch(RowId::default(), (4, 1 << 20), NOW, no_stand_in).unwrap();
+    let first = spool
+        .next_batch(RowId::default(), (4, 1 << 20), NOW, no_stand_in)
+        .unwrap();
     assert_eq!(first.records.len(), 4);
     let last = first.records[3].row;
     assert_eq!(sequences(&mut spool, last), [5, 6, 7, 8, 9]);
@@ -84,13 +90,20 @@ fn batches_are_bounded_and_continue() {
 #[test]
 fn a_full_spool_takes_nothing_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = SpoolLimits { events: 3, bytes: 1 << 20 };
+    let limits = SpoolLimits {
+        events: 3,
+        bytes: 1 << 20,
+    };
     let (mut spool, _) = Spool::open(&dir.path().join("spool.db"), limits, NOW).unwrap();
     assert_eq!(spool.append(&events(1, 1..=2)).unwrap(), Appended::Stored);
     assert_eq!(spool.append(&events(1, 3..=4)).unwrap(), Appended::Full);
     assert_eq!(spool.stored_through(ledger(1)).unwrap(), Sequence(2));
     spool.drop_through(ledger(1), Sequence(2)).unwrap();
-    assert_eq!(spool.append(&events(1, 3..=6)).unwrap(), Appended::Stored, "an empty one takes anything");
+    assert_eq!(
+        spool.append(&events(1, 3..=6)).unwrap(),
+        Appended::Stored,
+        "an empty one takes anything"
+    );
 }
 
 #[test]
@@ -103,7 +116,11 @@ fn a_full_disk_stores_none_of_it_and_says_so() {
     big[1].body = vec![7; 200_000];
     let error = spool.append(&big).unwrap_err();
     assert_eq!(error.fault(), SpoolFault::NoSpace, "{error:?}");
-    assert_eq!(spool.stored_through(ledger(1)).unwrap(), Sequence(2), "all or none");
+    assert_eq!(
+        spool.stored_through(ledger(1)).unwrap(),
+        Sequence(2),
+        "all or none"
+    );
     spool.limit_pages(None);
     assert_eq!(spool.append(&big).unwrap(), Appended::Stored);
     assert_eq!(sequences(&mut spool, RowId::default()), [1, 2, 3, 4]);
@@ -117,15 +134,23 @@ fn a_broken_record_is_kept_aside_and_its_place_is_taken() {
     spool.append(&events(1, 1..=3)).unwrap();
     drop(spool);
     let db = Connection::open(&path).unwrap();
-    db.execute("UPDATE event SET body = x'00' WHERE sequence = 2", []).unwrap();
+    db.execute("UPDATE event SET body = x'00' WHERE sequence = 2", [])
+        .unwrap();
     drop(db);
 
     let mut spool = open(&path);
     let stand_in = |broken: &Broken| Some(format!("lost {}", broken.sequence).into_bytes());
     let batch = spool.next_batch(RowId::default(), ALL, NOW, stand_in).unwrap();
     assert_eq!(batch.broken.len(), 1);
-    assert_eq!((batch.broken[0].ledger, batch.broken[0].sequence), (Some(ledger(1)), Sequence(2)));
-    let bodies: Vec<&[u8]> = batch.records.iter().map(|record| record.body.as_slice()).collect();
+    assert_eq!(
+        (batch.broken[0].ledger, batch.broken[0].sequence),
+        (Some(ledger(1)), Sequence(2))
+    );
+    let bodies: Vec<&[u8]> = batch
+        .records
+        .iter()
+        .map(|record| record.body.as_slice())
+        .collect();
     assert_eq!(bodies, [b"event 1".as_slice(), b"lost 2", b"event 3"]);
     assert_eq!(spool.view().set_aside, 1);
     // The stand-in is durable: another look finds it, and nothing broken.
@@ -139,10 +164,15 @@ fn a_broken_record_is_kept_aside_and_its_place_is_taken() {
 fn an_unreadable_file_is_moved_aside_and_a_new_one_begun() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spool.db");
-    std::fs::write(&path, b"this is no database, whatever its name says; it is longer than a header".repeat(9))
-        .unwrap();
+    std::fs::write(
+        &path,
+        b"this is no database, whatever its name says; it is longer than a header".repeat(9),
+    )
+    .unwrap();
     let (mut spool, opening) = Spool::open(&path, SpoolLimits::default(), NOW).unwrap();
-    let Opening::SetAside { to, why } = opening else { panic!("{opening:?}") };
+    let Opening::SetAside { to, why } = opening else {
+        panic!("{opening:?}")
+    };
     assert!(to.to_string_lossy().ends_with("spool.db.broken-1000"), "{to:?}");
     assert!(std::fs::read(&to).unwrap().starts_with(b"this is no database"));
     assert!(why.contains("not a database"), "{why}");
@@ -157,7 +187,10 @@ fn a_newer_schema_and_a_second_agent_are_refused_and_change_nothing() {
     let error = Spool::open(&path, SpoolLimits::default(), NOW).unwrap_err();
     assert_eq!(error.fault(), SpoolFault::Other, "{error:?}");
     drop(first);
-    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 7").unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("PRAGMA user_version = 7")
+        .unwrap();
     let error = Spool::open(&path, SpoolLimits::default(), NOW).unwrap_err();
     assert!(error.to_string().contains("schema 7"), "{error}");
     let kept: i64 = Connection::open(&path)

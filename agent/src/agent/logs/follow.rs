@@ -67,7 +67,11 @@ struct Closed;
 /// Where the question to journald stands.
 enum Flush {
     NotAsked,
-    Asked { probe: u64, lines_since: bool, until: Instant },
+    Asked {
+        probe: u64,
+        lines_since: bool,
+        until: Instant,
+    },
 }
 
 pub(super) struct Follower {
@@ -86,7 +90,9 @@ struct Chunk {
 impl Follower {
     pub(super) fn run(self, journal: &dyn WorkerJournal, unit: &str, start: &Start) {
         let mut chunk = Chunk::default();
-        let read = journal.open(unit, start).and_then(|mut reader| self.read(&mut *reader, &mut chunk));
+        let read = journal
+            .open(unit, start)
+            .and_then(|mut reader| self.read(&mut *reader, &mut chunk));
         let error = match read {
             Ok(Read::All) => String::new(),
             Ok(Read::Unwanted) => return self.stopped(),
@@ -109,7 +115,12 @@ impl Follower {
                 return Ok(Read::Unwanted);
             }
             match reader.next()? {
-                Some(Entry::Line { at_us, output, text, cursor }) => {
+                Some(Entry::Line {
+                    at_us,
+                    output,
+                    text,
+                    cursor,
+                }) => {
                     chunk.push(at_us, output, text, cursor);
                     if let Flush::Asked { lines_since, .. } = &mut flush {
                         *lines_since = true;
@@ -119,7 +130,11 @@ impl Follower {
                     }
                 }
                 Some(Entry::Probe(number)) => match flush {
-                    Flush::Asked { probe, lines_since: false, .. } if probe == number => {
+                    Flush::Asked {
+                        probe,
+                        lines_since: false,
+                        ..
+                    } if probe == number => {
                         return Ok(Read::All);
                     }
                     // Lines came after the question: ask again.
@@ -150,24 +165,42 @@ impl Follower {
     }
 
     fn send(&self, chunk: &mut Chunk, end: bool, error: String) -> Result<(), Closed> {
-        let Chunk { lines, cursor, bytes: _ } = std::mem::take(chunk);
+        let Chunk {
+            lines,
+            cursor,
+            bytes: _,
+        } = std::mem::take(chunk);
         // The place stays known for the chunks to come.
         chunk.cursor.clone_from(&cursor);
-        let logs = LogChunk { request: self.request, lines, cursor, end, error };
+        let logs = LogChunk {
+            request: self.request,
+            lines,
+            cursor,
+            end,
+            error,
+        };
         self.lane.blocking_send(Up::Logs(logs)).map_err(|_| Closed)
     }
 }
 
 fn ask(reader: &mut dyn JournalReader) -> Result<Flush, JournalError> {
     let probe = reader.probe()?;
-    Ok(Flush::Asked { probe, lines_since: false, until: Instant::now() + FLUSH })
+    Ok(Flush::Asked {
+        probe,
+        lines_since: false,
+        until: Instant::now() + FLUSH,
+    })
 }
 
 impl Chunk {
     fn push(&mut self, at_us: i64, output: Output, text: Vec<u8>, cursor: String) {
         self.bytes += text.len();
         self.cursor = cursor;
-        self.lines.push(LogLine { at: WallTime(at_us), stderr: output == Output::Stderr, text });
+        self.lines.push(LogLine {
+            at: WallTime(at_us),
+            stderr: output == Output::Stderr,
+            text,
+        });
     }
 
     fn is_full(&self) -> bool {

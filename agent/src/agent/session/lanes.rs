@@ -30,7 +30,11 @@ pub(super) async fn liveness(
         ticks.tick().await;
         let view = shared.warden.refresh_older_than(every / 2).await;
         let problem = view.problem.as_ref().map(|problem| problem.why.as_str());
-        if lane.send(reporter.liveness(view.status.as_deref(), problem)).await.is_err() {
+        if lane
+            .send(reporter.liveness(view.status.as_deref(), problem))
+            .await
+            .is_err()
+        {
             return SessionEnd::Closed;
         }
     }
@@ -85,7 +89,10 @@ pub(super) async fn events(shared: &Arc<Shared>, lane: mpsc::Sender<Up>) -> Sess
             Ok(None) => {}
             Err(error) => {
                 failures += 1;
-                tracing::error!(error = &error as &dyn std::error::Error, "the spool cannot be read");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the spool cannot be read"
+                );
                 // A file begun anew counts its rows from the start.
                 sent = RowId::default();
                 tokio::time::sleep(shared.settings.timing.retry.bound(failures)).await;
@@ -104,10 +111,20 @@ async fn next(shared: &Arc<Shared>, sent: RowId) -> Result<Option<(EventBatch, R
     if shared.spool.waiting_through(sent, now).await? >= UNDER_WAY {
         return Ok(None);
     }
-    let boot_id = shared.warden.view().status.map(|status| status.boot_id.clone()).unwrap_or_default();
+    let boot_id = shared
+        .warden
+        .view()
+        .status
+        .map(|status| status.boot_id.clone())
+        .unwrap_or_default();
     let write = move |broken: &Broken| stand_in(broken, &boot_id, now);
     let Batch { records, broken } = shared.spool.next_batch(sent, BATCH, now, write).await?;
-    for Broken { ledger, sequence, why } in &broken {
+    for Broken {
+        ledger,
+        sequence,
+        why,
+    } in &broken
+    {
         let ledger = ledger.map(|ledger| ledger.to_string()).unwrap_or_default();
         tracing::error!(
             ledger,
@@ -116,7 +133,9 @@ async fn next(shared: &Arc<Shared>, sent: RowId) -> Result<Option<(EventBatch, R
             "a spool record was unreadable and is kept in the table `aside` of spool.db; the fleet is told that it is lost"
         );
     }
-    let Some(last) = records.last().map(|record| record.row) else { return Ok(None) };
+    let Some(last) = records.last().map(|record| record.row) else {
+        return Ok(None);
+    };
     let (batch, unknown) = EventBatch::new(&records);
     for sequence in unknown {
         tracing::error!(%sequence, "an event of the spool is of no known form and was not sent");

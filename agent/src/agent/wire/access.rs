@@ -36,9 +36,11 @@ impl TryFrom<JoinReply> for Joined {
             session_address,
             pool,
         } = reply;
-        for (what, text) in
-            [("certificate", &certificate_pem), ("CA", &ca_pem), ("session address", &session_address)]
-        {
+        for (what, text) in [
+            ("certificate", &certificate_pem),
+            ("CA", &ca_pem),
+            ("session address", &session_address),
+        ] {
             if text.is_empty() {
                 return Err(WireError::Missing(what));
             }
@@ -72,7 +74,12 @@ pub(crate) async fn join(
     };
     let channel = channel(stream, keepalive).await.map_err(|error| broken(&error))?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let request = JoinRequest { secret, node, csr_der: request, version };
+    let request = JoinRequest {
+        secret,
+        node,
+        csr_der: request,
+        version,
+    };
     let reply = AccessClient::new(channel).join(request).await?.into_inner();
     Joined::try_from(reply).map_err(|error| broken(&error))
 }

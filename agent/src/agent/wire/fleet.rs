@@ -40,7 +40,10 @@ where
 {
     let once = Mutex::new(Some(TokioIo::new(stream)));
     let connector = tower::service_fn(move |_: Uri| {
-        let taken = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let taken = once
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         std::future::ready(taken.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
     });
     Endpoint::from_static("http://fleetd.loadline")
@@ -101,7 +104,10 @@ pub(crate) struct LogRequest {
 pub(crate) enum Down {
     Welcome(Welcome),
     Desired(Orders),
-    Ack { ledger: LedgerId, sequence: Sequence },
+    Ack {
+        ledger: LedgerId,
+        sequence: Sequence,
+    },
     LogRequest(LogRequest),
     LogCancel(u64),
     /// Of a newer fleet.
@@ -114,16 +120,28 @@ impl TryFrom<node::FleetMessage> for Down {
     fn try_from(message: node::FleetMessage) -> Result<Self, Self::Error> {
         use fleet_message::What;
         Ok(match message.what {
-            Some(What::Welcome(node::Welcome { version, fleet_id, epoch, acked_sequence })) => {
+            Some(What::Welcome(node::Welcome {
+                version,
+                fleet_id,
+                epoch,
+                acked_sequence,
+            })) => {
                 let fleet = FleetId::from_slice(&fleet_id)?;
-                Self::Welcome(Welcome { version, fleet, epoch, acked: Sequence(acked_sequence) })
+                Self::Welcome(Welcome {
+                    version,
+                    fleet,
+                    epoch,
+                    acked: Sequence(acked_sequence),
+                })
             }
-            Some(What::Desired(node::Desired { generation, orders })) => {
-                Self::Desired(Orders { generation: Generation(generation), signed: orders })
-            }
-            Some(What::Ack(node::EventAck { ledger_id, sequence })) => {
-                Self::Ack { ledger: LedgerId::from_slice(&ledger_id)?, sequence: Sequence(sequence) }
-            }
+            Some(What::Desired(node::Desired { generation, orders })) => Self::Desired(Orders {
+                generation: Generation(generation),
+                signed: orders,
+            }),
+            Some(What::Ack(node::EventAck { ledger_id, sequence })) => Self::Ack {
+                ledger: LedgerId::from_slice(&ledger_id)?,
+                sequence: Sequence(sequence),
+            },
             Some(What::LogRequest(node::LogRequest {
                 request_id,
                 attempt_id,
@@ -227,7 +245,10 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// Remembers what the Hello already said.
     pub(crate) fn after_hello(status: &WardenStatus) -> Self {
-        Self { sampled_at: None, inventory: status.inventory.clone() }
+        Self {
+            sampled_at: None,
+            inventory: status.inventory.clone(),
+        }
     }
 
     pub(crate) fn liveness(&mut self, status: Option<&WardenStatus>, problem: Option<&str>) -> Up {
@@ -238,13 +259,18 @@ impl Reporter {
         if let Some(sample) = &sample {
             self.sampled_at = Some(sample.at_us);
         }
-        let inventory =
-            status.and_then(|status| status.inventory.clone()).filter(|now| self.inventory.as_ref() != Some(now));
+        let inventory = status
+            .and_then(|status| status.inventory.clone())
+            .filter(|now| self.inventory.as_ref() != Some(now));
         if inventory.is_some() {
             self.inventory.clone_from(&inventory);
         }
         let warden_problem = problem.unwrap_or_default().to_owned();
-        Up::Liveness(Box::new(node::Liveness { sample, inventory, warden_problem }))
+        Up::Liveness(Box::new(node::Liveness {
+            sample,
+            inventory,
+            warden_problem,
+        }))
     }
 }
 
@@ -253,12 +279,24 @@ fn encode(up: Up) -> node::NodeMessage {
     let what = match up {
         Up::Liveness(liveness) => What::Liveness(*liveness),
         Up::Events(EventBatch(events)) => What::Events(node::EventBatch { events }),
-        Up::Applied(generation) => What::Applied(node::OrdersApplied { generation: generation.0 }),
-        Up::Logs(LogChunk { request, lines, cursor, end, error }) => What::Logs(node::LogChunk {
+        Up::Applied(generation) => What::Applied(node::OrdersApplied {
+            generation: generation.0,
+        }),
+        Up::Logs(LogChunk {
+            request,
+            lines,
+            cursor,
+            end,
+            error,
+        }) => What::Logs(node::LogChunk {
             request_id: request,
             lines: lines
                 .into_iter()
-                .map(|LogLine { at, stderr, text }| types::LogLine { at_us: at.0, stderr, text })
+                .map(|LogLine { at, stderr, text }| types::LogLine {
+                    at_us: at.0,
+                    stderr,
+                    text,
+                })
                 .collect(),
             end,
             error,
@@ -290,7 +328,13 @@ pub(crate) fn lanes(hello: Hello) -> (Lanes, Outgoing) {
     let (urgent, first) = mpsc::channel(4);
     let (events, second) = mpsc::channel(1);
     let (logs, third) = mpsc::channel(1);
-    (Lanes { urgent, events, logs }, Outgoing { hello: Some(hello), lanes: [first, second, third] })
+    (
+        Lanes { urgent, events, logs },
+        Outgoing {
+            hello: Some(hello),
+            lanes: [first, second, third],
+        },
+    )
 }
 
 impl Stream for Outgoing {
@@ -298,7 +342,9 @@ impl Stream for Outgoing {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(Hello(hello)) = self.hello.take() {
-            return Poll::Ready(Some(node::NodeMessage { what: Some(node_message::What::Hello(hello)) }));
+            return Poll::Ready(Some(node::NodeMessage {
+                what: Some(node_message::What::Hello(hello)),
+            }));
         }
         let mut closed = 0;
         for lane in &mut self.lanes {
@@ -308,7 +354,11 @@ impl Stream for Outgoing {
                 Poll::Pending => {}
             }
         }
-        if closed == self.lanes.len() { Poll::Ready(None) } else { Poll::Pending }
+        if closed == self.lanes.len() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -329,13 +379,21 @@ pub(crate) struct Calls(NodeSessionClient<Channel>);
 impl Calls {
     /// A new certificate for this node.
     pub(crate) async fn renew(&self, request: Vec<u8>) -> Result<String, Refusal> {
-        let reply = self.0.clone().renew(node::RenewRequest { csr_der: request }).await?;
+        let reply = self
+            .0
+            .clone()
+            .renew(node::RenewRequest { csr_der: request })
+            .await?;
         Ok(reply.into_inner().certificate_pem)
     }
 }
 
 /// Opens the stream on a connection that stands.
-pub(crate) async fn open<T>(stream: T, keepalive: Keepalive, outgoing: Outgoing) -> Result<(Calls, Inbox), Refusal>
+pub(crate) async fn open<T>(
+    stream: T,
+    keepalive: Keepalive,
+    outgoing: Outgoing,
+) -> Result<(Calls, Inbox), Refusal>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

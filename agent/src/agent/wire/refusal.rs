@@ -44,7 +44,12 @@ impl From<Status> for Refusal {
             "" => format!("the fleet answered `{}` without a word", status.code()),
             said => said.to_owned(),
         };
-        Self { kind, message, reason: info.reason, next_step: info.next_step }
+        Self {
+            kind,
+            message,
+            reason: info.reason,
+            next_step: info.next_step,
+        }
     }
 }
 
@@ -62,7 +67,10 @@ mod tests {
         let refusal: Refusal =
             Status::with_details(Code::PermissionDenied, "used", info.encode_to_vec().into()).into();
         assert_eq!(refusal.kind, RefusalKind::Denied);
-        assert_eq!((refusal.to_string().as_str(), refusal.reason.as_str()), ("used", "TOKEN_USED"));
+        assert_eq!(
+            (refusal.to_string().as_str(), refusal.reason.as_str()),
+            ("used", "TOKEN_USED")
+        );
         assert_eq!(refusal.next_step, "ask for a new one");
         let silent: Refusal = Status::unavailable("").into();
         assert_eq!(silent.kind, RefusalKind::Unreachable);

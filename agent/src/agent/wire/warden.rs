@@ -23,7 +23,10 @@ use super::WireError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WardenError {
     #[error("the warden does not answer ({what}): {}", said(status))]
-    Call { what: &'static str, status: Box<tonic::Status> },
+    Call {
+        what: &'static str,
+        status: Box<tonic::Status>,
+    },
     #[error("the warden did not answer within {}s ({what})", after.as_secs())]
     TimedOut { what: &'static str, after: Duration },
     #[error("the warden speaks another version ({what})")]
@@ -140,6 +143,18 @@ pub(crate) struct WardenStatus {
     pub(super) attempts: Vec<types::AttemptState>,
 }
 
+#[cfg(test)]
+impl WardenStatus {
+    /// Of a warden that has nothing to say.
+    pub(crate) fn empty(ledger: LedgerId) -> Self {
+        let reply = warden::StatusReply {
+            ledger_id: ledger.as_bytes().to_vec(),
+            ..Default::default()
+        };
+        Self::try_from(reply).unwrap()
+    }
+}
+
 impl TryFrom<warden::StatusReply> for WardenStatus {
     type Error = WireError;
 
@@ -220,8 +235,18 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
 }
 
 fn read_limit(limit: warden::LimitState) -> Limit {
-    let warden::LimitState { cgroup, limit, intended: _, actual: _, verified } = limit;
-    Limit { cgroup, limit, verified }
+    let warden::LimitState {
+        cgroup,
+        limit,
+        intended: _,
+        actual: _,
+        verified,
+    } = limit;
+    Limit {
+        cgroup,
+        limit,
+        verified,
+    }
 }
 
 fn read_slice(usage: warden::SliceUsage) -> Slice {
@@ -251,7 +276,14 @@ fn read_slice(usage: warden::SliceUsage) -> Slice {
 
 fn read_sample(sample: &types::NodeSample) -> Option<NodeSample> {
     fn resource<Q>(raw: types::ResourceSample, unit: fn(u64) -> Q) -> ResourceSample<Q> {
-        let types::ResourceSample { capacity, reserve, production, lent, now, firm } = raw;
+        let types::ResourceSample {
+            capacity,
+            reserve,
+            production,
+            lent,
+            now,
+            firm,
+        } = raw;
         ResourceSample {
             capacity: unit(capacity),
             reserve: unit(reserve),
@@ -279,9 +311,18 @@ pub(crate) struct EventStream(tonic::Streaming<types::Event>);
 impl EventStream {
     /// The next; none when the warden ended the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<NodeEvent>, WardenError> {
-        let failed = |status| WardenError::Call { what: "events", status: Box::new(status) };
+        let failed = |status| WardenError::Call {
+            what: "events",
+            status: Box::new(status),
+        };
         let event = self.0.message().await.map_err(failed)?;
-        event.map(NodeEvent::try_from).transpose().map_err(|source| WardenError::Wire { what: "events", source })
+        event
+            .map(NodeEvent::try_from)
+            .transpose()
+            .map_err(|source| WardenError::Wire {
+                what: "events",
+                source,
+            })
     }
 }
 
@@ -300,10 +341,12 @@ impl WardenClient {
         let connector = tower::service_fn(move |_: Uri| {
             let socket = socket.clone();
             async move {
-                let named = |error: io::Error| {
-                    io::Error::new(error.kind(), format!("{}: {error}", socket.display()))
-                };
-                UnixStream::connect(&socket).await.map(TokioIo::new).map_err(named)
+                let named =
+                    |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", socket.display()));
+                UnixStream::connect(&socket)
+                    .await
+                    .map(TokioIo::new)
+                    .map_err(named)
             }
         });
         let channel = Endpoint::from_static("http://warden.loadline")
@@ -311,7 +354,10 @@ impl WardenClient {
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(256 * 1024)
             .connect_with_connector_lazy(connector);
-        Self { client: Client::new(channel), patience }
+        Self {
+            client: Client::new(channel),
+            patience,
+        }
     }
 
     async fn call<T>(
@@ -322,35 +368,56 @@ impl WardenClient {
     ) -> Result<T, WardenError> {
         match tokio::time::timeout(patience, call).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => Err(WardenError::Call { what, status: Box::new(status) }),
-            Err(_) => Err(WardenError::TimedOut { what, after: patience }),
+            Ok(Err(status)) => Err(WardenError::Call {
+                what,
+                status: Box::new(status),
+            }),
+            Err(_) => Err(WardenError::TimedOut {
+                what,
+                after: patience,
+            }),
         }
     }
 
     pub(crate) async fn status(&self) -> Result<WardenStatus, WardenError> {
         let mut client = self.client.clone();
-        let reply = self.call("status", self.patience, client.status(warden::StatusRequest {})).await?;
-        WardenStatus::try_from(reply).map_err(|source| WardenError::Wire { what: "status", source })
+        let reply = self
+            .call("status", self.patience, client.status(warden::StatusRequest {}))
+            .await?;
+        WardenStatus::try_from(reply).map_err(|source| WardenError::Wire {
+            what: "status",
+            source,
+        })
     }
 
     /// Answers when every order is durable in the warden's ledger.
     pub(crate) async fn apply(&self, orders: &Orders) -> Result<Generation, WardenError> {
         let mut client = self.client.clone();
-        let request = warden::ApplyRequest { orders: orders.signed.clone() };
+        let request = warden::ApplyRequest {
+            orders: orders.signed.clone(),
+        };
         let reply = self.call("apply", APPLY_PATIENCE, client.apply(request)).await?;
         Ok(Generation(reply.applied_generation))
     }
 
     pub(crate) async fn events(&self, after: Sequence) -> Result<EventStream, WardenError> {
         let mut client = self.client.clone();
-        let request = warden::EventsRequest { after_sequence: after.0 };
-        self.call("events", self.patience, client.events(request)).await.map(EventStream)
+        let request = warden::EventsRequest {
+            after_sequence: after.0,
+        };
+        self.call("events", self.patience, client.events(request))
+            .await
+            .map(EventStream)
     }
 
     pub(crate) async fn acknowledge(&self, ledger: LedgerId, through: Sequence) -> Result<(), WardenError> {
         let mut client = self.client.clone();
-        let request =
-            warden::AcknowledgeRequest { ledger_id: ledger.as_bytes().to_vec(), through_sequence: through.0 };
-        self.call("acknowledge", APPLY_PATIENCE, client.acknowledge(request)).await.map(|_| ())
+        let request = warden::AcknowledgeRequest {
+            ledger_id: ledger.as_bytes().to_vec(),
+            through_sequence: through.0,
+        };
+        self.call("acknowledge", APPLY_PATIENCE, client.acknowledge(request))
+            .await
+            .map(|_| ())
     }
 }

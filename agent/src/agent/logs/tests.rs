@@ -1,0 +1,228 @@
+//! Readers: ends, cancellation, back-pressure, and the question whether everything was written.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::super::wire::LogLine;
+use super::*;
+use crate::host::journal::{Entry, JournalError, JournalReader};
+use crate::host::journal_stream::Output;
+
+/// A journal under the test's hand.
+#[derive(Debug, Default)]
+struct Script {
+    entries: Mutex<VecDeque<Entry>>,
+    probes: Mutex<u64>,
+    opened: Mutex<Vec<(String, Start)>>,
+    /// Lines that journald still has to write when it is asked.
+    late: Mutex<VecDeque<Entry>>,
+    deaf: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ScriptedJournal(Arc<Script>);
+
+struct ScriptedReader(Arc<Script>);
+
+impl WorkerJournal for ScriptedJournal {
+    fn open(&self, unit: &str, start: &Start) -> Result<Box<dyn JournalReader>, JournalError> {
+        self.0
+            .opened
+            .lock()
+            .unwrap()
+            .push((unit.to_owned(), start.clone()));
+        Ok(Box::new(ScriptedReader(Arc::clone(&self.0))))
+    }
+}
+
+impl JournalReader for ScriptedReader {
+    fn next(&mut self) -> Result<Option<Entry>, JournalError> {
+        Ok(self.0.entries.lock().unwrap().pop_front())
+    }
+
+    fn wait(&mut self, _: Duration) -> Result<(), JournalError> {
+        std::thread::park_timeout(Duration::from_millis(5));
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<u64, JournalError> {
+        let mut probes = self.0.probes.lock().unwrap();
+        *probes += 1;
+        if !self.0.deaf {
+            let mut entries = self.0.entries.lock().unwrap();
+            // journald serves the worker's stream before it gets to the question.
+            entries.extend(self.0.late.lock().unwrap().pop_front());
+            entries.push_back(Entry::Probe(*probes));
+        }
+        Ok(*probes)
+    }
+}
+
+fn line(n: usize, output: Output) -> Entry {
+    Entry::Line {
+        at_us: i64::try_from(n).unwrap(),
+        output,
+        text: format!("line {n}").into_bytes(),
+        cursor: format!("c{n}"),
+    }
+}
+
+fn desk(script: &Arc<Script>, lane: mpsc::Sender<Up>) -> LogDesk {
+    let socket = "/nonexistent/warden.sock".into();
+    let clock = Arc::new(crate::agent::SystemClock);
+    let warden = Arc::new(WardenLink::new(socket, Duration::from_secs(1), clock));
+    LogDesk::new(Arc::new(ScriptedJournal(Arc::clone(script))), warden, lane)
+}
+
+fn request(id: u64, follow: bool) -> LogRequest {
+    let attempt = loadline_model::AttemptId::from_slice(&[3; 16]).unwrap();
+    LogRequest {
+        id,
+        attempt,
+        follow,
+        tail: None,
+        after_cursor: None,
+    }
+}
+
+async fn chunk(lane: &mut mpsc::Receiver<Up>) -> LogChunk {
+    match tokio::time::timeout(Duration::from_secs(20), lane.recv())
+        .await
+        .unwrap()
+    {
+        Some(Up::Logs(chunk)) => chunk,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn lines_come_in_order_with_their_output_and_then_the_end() {
+    let script = Arc::new(Script::default());
+    script
+        .entries
+        .lock()
+        .unwrap()
+        .extend([line(1, Output::Stdout), line(2, Output::Stderr)]);
+    let (lane, mut sent) = mpsc::channel(1);
+    let mut desk = desk(&script, lane);
+    desk.begin(request(1, false)).await;
+    let first = chunk(&mut sent).await;
+    let told: Vec<(bool, &[u8])> = first
+        .lines
+        .iter()
+        .map(|LogLine { stderr, text, .. }| (*stderr, text.as_slice()))
+        .collect();
+    assert_eq!(told, [(false, b"line 1".as_slice()), (true, b"line 2")]);
+    assert_eq!((first.cursor.as_str(), first.end), ("c2", false));
+    let last = chunk(&mut sent).await;
+    assert_eq!((last.lines.len(), last.end, last.error.as_str()), (0, true, ""));
+    assert_eq!(last.cursor, "c2", "the place stays known");
+    let opened = script.opened.lock().unwrap();
+    assert_eq!(opened[0].0, format!("loadline-w-{}.service", "03".repeat(16)));
+}
+
+#[tokio::test]
+async fn the_end_waits_for_lines_that_journald_still_had() {
+    let script = Arc::new(Script::default());
+    script
+        .late
+        .lock()
+        .unwrap()
+        .extend([line(1, Output::Stdout), line(2, Output::Stdout)]);
+    let (lane, mut sent) = mpsc::channel(8);
+    desk(&script, lane).begin_and_keep(request(1, false)).await;
+    let mut lines = 0;
+    loop {
+        let chunk = chunk(&mut sent).await;
+        lines += chunk.lines.len();
+        if chunk.end {
+            break;
+        }
+    }
+    assert_eq!(lines, 2);
+    assert_eq!(
+        *script.probes.lock().unwrap(),
+        3,
+        "asked until nothing came before the answer"
+    );
+}
+
+#[tokio::test]
+async fn places_to_begin_are_passed_on() {
+    let script = Arc::new(Script::default());
+    let (lane, mut sent) = mpsc::channel(8);
+    let mut desk = desk(&script, lane);
+    for (tail, after_cursor) in [(None, None), (Some(5), None), (Some(5), Some("c9".to_owned()))] {
+        desk.begin(LogRequest {
+            tail,
+            after_cursor,
+            ..request(1, false)
+        })
+        .await;
+        assert!(chunk(&mut sent).await.end);
+        desk.cancel(1);
+    }
+    let opened = script.opened.lock().unwrap();
+    let starts: Vec<&Start> = opened.iter().map(|(_, start)| start).collect();
+    assert_eq!(
+        starts,
+        [&Start::First, &Start::Last(5), &Start::After("c9".into())]
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_reader_stops_and_frees_its_place() {
+    let script = Arc::new(Script::default());
+    let (lane, mut sent) = mpsc::channel(1);
+    let mut desk = desk(&script, lane);
+    // The warden is silent, so the attempt is never known to have ended.
+    for id in 0..16 {
+        desk.begin(request(id, true)).await;
+    }
+    desk.begin(request(99, true)).await;
+    let refused = chunk(&mut sent).await;
+    assert!(
+        refused.end && refused.error.contains("16 logs already"),
+        "{}",
+        refused.error
+    );
+    desk.cancel(3);
+    desk.begin(request(100, true)).await;
+    script.entries.lock().unwrap().push_back(line(1, Output::Stdout));
+    assert_eq!(chunk(&mut sent).await.lines.len(), 1, "the others still read");
+}
+
+#[tokio::test]
+async fn readers_wait_for_a_slow_fleet_and_end_with_the_session() {
+    let script = Arc::new(Script::default());
+    script
+        .entries
+        .lock()
+        .unwrap()
+        .extend((0..10_000).map(|n| line(n, Output::Stdout)));
+    let (lane, mut sent) = mpsc::channel(1);
+    let mut desk = desk(&script, lane);
+    desk.begin(request(1, true)).await;
+    let first = chunk(&mut sent).await;
+    assert!(first.lines.len() <= 256, "{}", first.lines.len());
+    let left = script.entries.lock().unwrap().len();
+    assert!(left > 9000, "the rest waits in the journal: {left}");
+    drop(sent);
+    drop(desk);
+    for _ in 0..2000 {
+        if Arc::strong_count(&script) == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the reader's thread is still there");
+}
+
+impl LogDesk {
+    /// Serves one request while the test holds nothing but its lane.
+    async fn begin_and_keep(mut self, request: LogRequest) {
+        self.begin(request).await;
+        std::mem::forget(self);
+    }
+}

@@ -1,0 +1,190 @@
+//! What a scrape shows.
+
+use std::sync::Arc;
+
+use super::super::warden_link::Problem;
+use super::*;
+use loadline_model::{Generation, LedgerId, Pressure, ResourceSample, Sequence};
+
+fn status() -> WardenStatus {
+    let mut status = WardenStatus::empty(LedgerId::from_slice(&[1; 16]).unwrap());
+    (status.applied, status.last_sequence) = (Generation(1), Sequence(1));
+    status
+}
+
+fn snapshot(status: Option<WardenStatus>) -> Snapshot {
+    Snapshot {
+        connected: true,
+        last_contact: Some(WallTime(1_500_000)),
+        certificate: Validity {
+            from: WallTime(0),
+            until: WallTime(86_400_000_000),
+        },
+        spool: SpoolView {
+            events: 4,
+            bytes: 100,
+            set_aside: 1,
+        },
+        spool_ok: true,
+        warden: WardenView {
+            status: status.map(Arc::new),
+            problem: None,
+        },
+    }
+}
+
+fn shows(page: &str, line: &str) -> bool {
+    page.lines().any(|found| found == line)
+}
+
+#[test]
+fn the_agents_own_rows_are_always_there() {
+    let page = render(&snapshot(None)).unwrap();
+    for line in [
+        concat!(
+            "loadline_agent_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1"
+        ),
+        "loadline_agent_fleet_connected 1",
+        "loadline_agent_last_contact_timestamp_seconds 1.5",
+        "loadline_agent_certificate_expiry_timestamp_seconds{use=\"session\"} 86400",
+        "loadline_agent_collector_success{collector=\"warden\"} 0",
+        "loadline_agent_collector_success{collector=\"spool\"} 1",
+        "loadline_agent_spool_events 4",
+        "loadline_agent_spool_records_set_aside_total 1",
+    ] {
+        assert!(shows(&page, line), "{line}\n{page}");
+    }
+    assert!(
+        !page.contains("loadline_slice") && !page.contains("loadline_headroom"),
+        "{page}"
+    );
+    let never = render(&Snapshot {
+        last_contact: None,
+        ..snapshot(None)
+    })
+    .unwrap();
+    assert!(
+        !never.contains("last_contact_timestamp_seconds "),
+        "never heard is absent, not 1970: {never}"
+    );
+}
+
+#[test]
+fn a_workers_limit_counts_only_if_every_workers_is_held() {
+    let limit = |cgroup: &str, verified| Limit {
+        cgroup: cgroup.into(),
+        limit: "memory.max".into(),
+        verified,
+    };
+    let limits = vec![
+        limit("loadline.slice", true),
+        limit("loadline-w-1.service", true),
+        limit("loadline-w-2.service", false),
+    ];
+    let page = render(&snapshot(Some(WardenStatus { limits, ..status() }))).unwrap();
+    assert!(
+        shows(
+            &page,
+            "loadline_agent_limit_verified{limit=\"memory.max\",slice=\"loadline.slice\"} 1"
+        ),
+        "{page}"
+    );
+    assert!(
+        shows(
+            &page,
+            "loadline_agent_limit_verified{limit=\"memory.max\",slice=\"workers\"} 0"
+        ),
+        "{page}"
+    );
+    assert!(!page.contains("loadline-w-"), "no attempt in a label");
+}
+
+#[test]
+fn counters_slices_and_headroom_have_base_units() {
+    let sample = NodeSample {
+        at: WallTime(0),
+        cpu: ResourceSample {
+            capacity: MilliCpu(4000),
+            reserve: MilliCpu(1000),
+            production: MilliCpu(500),
+            lent: MilliCpu(250),
+            now: MilliCpu(2250),
+            firm: MilliCpu(2000),
+        },
+        memory: ResourceSample {
+            capacity: Bytes(100),
+            production: Bytes(60),
+            lent: Bytes(50),
+            ..Default::default()
+        },
+        pressure: Pressure::default(),
+    };
+    let slice = Slice {
+        name: "loadline.slice".into(),
+        cpu_usage_us: Some(1_250_000),
+        cpu_throttled_us: None,
+        memory_current: Some(4096),
+        memory_max: None,
+        cpus: Some(3),
+        memory_events: [("oom_kill".to_owned(), 2)].into(),
+        waiting_us: [("cpu".to_owned(), 500_000)].into(),
+        stalled_us: BTreeMap::new(),
+    };
+    let counters = Counters {
+        limit_repairs: 7,
+        starts_ok: 5,
+        starts_failed: 1,
+        protection_actions: [("shrink".to_owned(), 9)].into(),
+        ..Counters::default()
+    };
+    let full = WardenStatus {
+        sample: Some(sample),
+        slices: vec![slice],
+        counters: Some(counters),
+        phases: [("running", 2)].into(),
+        ..status()
+    };
+    let page = render(&snapshot(Some(full))).unwrap();
+    for line in [
+        "loadline_agent_limit_repairs_total 7",
+        "loadline_agent_job_starts_total{result=\"ok\"} 5",
+        "loadline_agent_job_starts_total{result=\"refused\"} 0",
+        "loadline_agent_protection_actions_total{action=\"shrink\"} 9",
+        "loadline_agent_jobs{state=\"running\"} 2",
+        "loadline_slice_cpu_usage_seconds_total{slice=\"loadline.slice\"} 1.25",
+        "loadline_slice_cpus_allowed{slice=\"loadline.slice\"} 3",
+        "loadline_slice_memory_current_bytes{slice=\"loadline.slice\"} 4096",
+        "loadline_slice_memory_events_total{event=\"oom_kill\",slice=\"loadline.slice\"} 2",
+        "loadline_slice_pressure_waiting_seconds_total{resource=\"cpu\",slice=\"loadline.slice\"} 0.5",
+        "loadline_headroom_cpu_cores{kind=\"reserved\"} 1",
+        "loadline_headroom_cpu_cores{kind=\"free\"} 3.25",
+        "loadline_headroom_memory_bytes{kind=\"free\"} 0",
+        "loadline_line_cpu_cores{line=\"firm\"} 2",
+    ] {
+        assert!(shows(&page, line), "{line}\n{page}");
+    }
+    for absent in [
+        "cpu_throttled_seconds_total{",
+        "memory_limit_bytes{",
+        "pressure_stalled_seconds_total{",
+    ] {
+        assert!(!page.contains(absent), "{absent} was not read\n{page}");
+    }
+}
+
+#[test]
+fn a_silent_wardens_values_are_gone() {
+    let mut silent = snapshot(Some(status()));
+    silent.warden.problem = Some(Problem {
+        since: WallTime(0),
+        why: "gone".into(),
+    });
+    let page = render(&silent).unwrap();
+    assert!(
+        shows(&page, "loadline_agent_collector_success{collector=\"warden\"} 0"),
+        "{page}"
+    );
+    assert!(!page.contains("limit_verified{"), "{page}");
+}

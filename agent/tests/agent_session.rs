@@ -481,10 +481,20 @@ async fn a_log_request_is_answered_to_its_end() {
     assert_eq!((state.logs[0].request_id, state.logs[0].error.as_str()), (7, ""));
 }
 
+/// For tests that let days pass: few signs of life.
+fn unhurried() -> Timing {
+    let ten_minutes = Duration::from_secs(600);
+    Timing {
+        liveness: ten_minutes,
+        ping: ten_minutes,
+        ..Timing::default()
+    }
+}
+
 /// A day in a moment: half-way there is a new certificate, a new key, and a new session, every time.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_is_renewed_at_half_its_life() {
-    let mut node = TestNode::joined(DAY, Timing::default()).await;
+    let mut node = TestNode::joined(DAY, unhurried()).await;
     let begun = Instant::now();
     let key = std::fs::read(node::places(node.folder.path()).key()).unwrap();
     node.start();
@@ -506,7 +516,7 @@ async fn a_certificate_is_renewed_at_half_its_life() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_renewal_is_tried_until_it_works() {
-    let mut node = TestNode::joined(DAY, Timing::default()).await;
+    let mut node = TestNode::joined(DAY, unhurried()).await;
     node.fleet.state.send_modify(|state| state.refuse_renewals = true);
     node.start();
     tokio::time::sleep(Duration::from_secs(15 * 3600)).await;

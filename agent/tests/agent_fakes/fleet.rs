@@ -31,33 +31,33 @@ use super::pki::Ca;
 
 /// What a fleet knows and does.
 #[derive(Debug, Clone, Default)]
-pub struct State {
-    pub hellos: Vec<Hello>,
-    pub liveness: Vec<Liveness>,
+pub(crate) struct State {
+    pub(crate) hellos: Vec<Hello>,
+    pub(crate) liveness: Vec<Liveness>,
     /// Every event as it came, repetitions included.
-    pub received: Vec<Event>,
+    pub(crate) received: Vec<Event>,
     /// Each event once, as a correct fleet counts.
-    pub counted: BTreeMap<Vec<u8>, BTreeSet<u64>>,
-    pub applied: Vec<u64>,
-    pub logs: Vec<LogChunk>,
-    pub renewals: usize,
+    pub(crate) counted: BTreeMap<Vec<u8>, BTreeSet<u64>>,
+    pub(crate) applied: Vec<u64>,
+    pub(crate) logs: Vec<LogChunk>,
+    pub(crate) renewals: usize,
     /// Streams that are open now.
-    pub open: usize,
+    pub(crate) open: usize,
     /// Counts events but does not acknowledge them.
-    pub silent: bool,
-    pub banned: bool,
-    pub refuse_renewals: bool,
+    pub(crate) silent: bool,
+    pub(crate) banned: bool,
+    pub(crate) refuse_renewals: bool,
     /// Acknowledged per ledger.
-    pub acked: BTreeMap<Vec<u8>, u64>,
+    pub(crate) acked: BTreeMap<Vec<u8>, u64>,
     /// Secrets that work once, and the node each is for.
-    pub tokens: BTreeMap<String, String>,
-    pub joins: usize,
+    pub(crate) tokens: BTreeMap<String, String>,
+    pub(crate) joins: usize,
     /// Answers a join with an order key id that is not the key's.
-    pub wrong_order_key: bool,
+    pub(crate) wrong_order_key: bool,
 }
 
 impl State {
-    pub fn counted_of(&self, ledger: &[u8]) -> Vec<u64> {
+    pub(crate) fn counted_of(&self, ledger: &[u8]) -> Vec<u64> {
         self.counted
             .get(ledger)
             .map(|of| of.iter().copied().collect())
@@ -65,17 +65,17 @@ impl State {
     }
 }
 
-pub struct FakeFleet {
-    pub ca: Ca,
-    pub node: NodeId,
-    pub life_secs: i64,
-    pub order_key: [u8; 32],
-    pub state: watch::Sender<State>,
+pub(crate) struct FakeFleet {
+    pub(crate) ca: Ca,
+    pub(crate) node: NodeId,
+    pub(crate) life_secs: i64,
+    pub(crate) order_key: [u8; 32],
+    pub(crate) state: watch::Sender<State>,
     session: watch::Sender<Option<mpsc::Sender<Result<FleetMessage, Status>>>>,
 }
 
 impl FakeFleet {
-    pub fn new(ca: Ca, life_secs: i64) -> Arc<Self> {
+    pub(crate) fn new(ca: Ca, life_secs: i64) -> Arc<Self> {
         Arc::new(Self {
             ca,
             node: NodeId::from_uuid(uuid::Uuid::new_v4()),
@@ -86,13 +86,13 @@ impl FakeFleet {
         })
     }
 
-    pub fn order_key_id(&self) -> String {
+    pub(crate) fn order_key_id(&self) -> String {
         let digest = Sha256::digest(self.order_key);
         digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Serves what arrives, until dropped.
-    pub fn serve(
+    pub(crate) fn serve(
         self: &Arc<Self>,
         config: Arc<rustls::ServerConfig>,
         accepted: mpsc::UnboundedReceiver<DuplexStream>,
@@ -110,7 +110,7 @@ impl FakeFleet {
     }
 
     /// Says something to the node that is in session.
-    pub async fn say(&self, what: fleet_message::What) {
+    pub(crate) async fn say(&self, what: fleet_message::What) {
         let session = self
             .session
             .subscribe()
@@ -123,7 +123,7 @@ impl FakeFleet {
     }
 
     /// Bans the node: open streams end, new ones are refused.
-    pub fn ban(&self) {
+    pub(crate) fn ban(&self) {
         self.state.send_modify(|state| state.banned = true);
         if let Some(session) = self.session.send_replace(None) {
             let _ = session.try_send(Err(Status::permission_denied("this node is banned")));
@@ -131,7 +131,7 @@ impl FakeFleet {
     }
 
     /// Waits until the fleet has seen something.
-    pub async fn until(&self, what: &str, seen: impl FnMut(&State) -> bool) -> State {
+    pub(crate) async fn until(&self, what: &str, seen: impl FnMut(&State) -> bool) -> State {
         let mut state = self.state.subscribe();
         let waited = tokio::time::timeout(Duration::from_secs(30), state.wait_for(seen)).await;
         match waited {
@@ -244,7 +244,7 @@ impl NodeSession for Door {
     }
 }
 
-pub fn refusal(message: &str, reason: &str, next_step: &str) -> Status {
+pub(crate) fn refusal(message: &str, reason: &str, next_step: &str) -> Status {
     let info = ErrorInfo {
         reason: reason.into(),
         next_step: next_step.into(),
@@ -327,7 +327,7 @@ fn tls_incoming(
 }
 
 /// A connection as tonic's server wants it.
-pub struct Served(TlsStream<DuplexStream>);
+pub(crate) struct Served(TlsStream<DuplexStream>);
 
 impl Connected for Served {
     type ConnectInfo = ();

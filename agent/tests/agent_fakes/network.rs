@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use loadline_node::agent::{Io, Network, Pending};
@@ -14,48 +14,61 @@ use tokio_stream::wrappers::WatchStream;
 
 /// What the network does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub(crate) enum Weather {
     Fine,
     /// Dials are refused at once.
     Refusing,
     /// Dials hang and open connections are silent.
     Partitioned,
+    /// The other end was killed: open connections end.
+    Severed,
 }
 
 /// The dialling end.
 #[derive(Debug)]
-pub struct MemoryNetwork {
+pub(crate) struct MemoryNetwork {
     weather: watch::Sender<Weather>,
     server: mpsc::UnboundedSender<DuplexStream>,
-    dials: Mutex<Vec<Instant>>,
+    dials: watch::Sender<Vec<Instant>>,
 }
 
 impl MemoryNetwork {
     /// The network and what arrives at the other end.
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<DuplexStream>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<DuplexStream>) {
         let (server, accepted) = mpsc::unbounded_channel();
         let network = Self {
             weather: watch::Sender::new(Weather::Fine),
             server,
-            dials: Mutex::default(),
+            dials: watch::Sender::default(),
         };
         (Arc::new(network), accepted)
     }
 
-    pub fn set(&self, weather: Weather) {
+    pub(crate) fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 
     /// When each dial happened.
-    pub fn dials(&self) -> Vec<Instant> {
-        self.dials.lock().unwrap().clone()
+    pub(crate) fn dials(&self) -> Vec<Instant> {
+        self.dials.borrow().clone()
+    }
+
+    /// Waits for so many dials in all.
+    pub(crate) async fn until_dialled(&self, times: usize) {
+        let mut dials = self.dials.subscribe();
+        let waited = tokio::time::timeout(
+            std::time::Duration::from_secs(30),
+            dials.wait_for(|dials| dials.len() >= times),
+        );
+        let seen = waited.await.is_ok();
+        assert!(seen, "{} dials instead of {times}", self.dials.borrow().len());
     }
 }
 
 impl Network for MemoryNetwork {
     fn dial<'a>(&'a self, _address: &'a str) -> Pending<'a, io::Result<Box<dyn Io>>> {
         Box::pin(async move {
-            self.dials.lock().unwrap().push(Instant::now());
+            self.dials.send_modify(|dials| dials.push(Instant::now()));
             let mut weather = self.weather.subscribe();
             if *weather.borrow() == Weather::Refusing {
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -79,45 +92,60 @@ impl Network for MemoryNetwork {
     }
 }
 
-/// A connection that hears and says nothing while the network is partitioned.
-struct Cuttable {
-    io: DuplexStream,
+/// A connection in this weather.
+pub(crate) struct Cuttable<T> {
+    io: T,
     weather: watch::Receiver<Weather>,
     watching: WatchStream<Weather>,
 }
 
-impl Cuttable {
-    fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
+impl<T> Cuttable<T> {
+    pub(crate) fn new(io: T, weather: &watch::Sender<Weather>) -> Self {
+        Self {
+            io,
+            weather: weather.subscribe(),
+            watching: WatchStream::new(weather.subscribe()),
+        }
+    }
+
+    fn now(&mut self, context: &mut Context<'_>) -> Weather {
         // Polled to the end, so that the next change wakes this task.
         while let Poll::Ready(Some(_)) = Pin::new(&mut self.watching).poll_next(context) {}
-        *self.weather.borrow() == Weather::Partitioned
+        *self.weather.borrow()
     }
 }
 
-impl AsyncRead for Cuttable {
+impl<T> tonic::transport::server::Connected for Cuttable<T> {
+    type ConnectInfo = ();
+    fn connect_info(&self) -> Self::ConnectInfo {}
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Cuttable<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_cut(context) {
-            return Poll::Pending;
+        match self.now(context) {
+            Weather::Partitioned => Poll::Pending,
+            Weather::Severed => Poll::Ready(Ok(())),
+            Weather::Fine | Weather::Refusing => Pin::new(&mut self.io).poll_read(context, buffer),
         }
-        Pin::new(&mut self.io).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Cuttable {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Cuttable<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_cut(context) {
+        match self.now(context) {
             // The kernel takes them, and they get nowhere: this connection never recovers in the tests.
-            return Poll::Ready(Ok(bytes.len()));
+            Weather::Partitioned => Poll::Ready(Ok(bytes.len())),
+            Weather::Severed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            Weather::Fine | Weather::Refusing => Pin::new(&mut self.io).poll_write(context, bytes),
         }
-        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,7 +17,7 @@ use super::pki::{Ca, TestClock};
 use super::warden::FakeWarden;
 
 /// Short enough for a test, long enough for a busy machine.
-pub fn quick() -> Timing {
+pub(crate) fn quick() -> Timing {
     Timing {
         liveness: Duration::from_millis(200),
         connect: Duration::from_secs(10),
@@ -38,7 +38,7 @@ pub fn quick() -> Timing {
 
 /// A journal without a line.
 #[derive(Debug)]
-pub struct EmptyJournal;
+pub(crate) struct EmptyJournal;
 
 struct EmptyReader {
     probed: Option<u64>,
@@ -66,22 +66,22 @@ impl JournalReader for EmptyReader {
     }
 }
 
-pub struct TestNode {
-    pub folder: tempfile::TempDir,
-    pub fleet: Arc<FakeFleet>,
-    pub warden: Arc<FakeWarden>,
-    pub network: Arc<MemoryNetwork>,
-    pub clock: TestClock,
-    pub timing: Timing,
-    pub limits: SpoolLimits,
-    pub metrics: MetricsListen,
+pub(crate) struct TestNode {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) fleet: Arc<FakeFleet>,
+    pub(crate) warden: Arc<FakeWarden>,
+    pub(crate) network: Arc<MemoryNetwork>,
+    pub(crate) clock: TestClock,
+    pub(crate) timing: Timing,
+    pub(crate) limits: SpoolLimits,
+    pub(crate) metrics: MetricsListen,
     agent: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
-pub const SECRET: &str = "once";
-pub const NAME: &str = "node-a";
+pub(crate) const SECRET: &str = "once";
+pub(crate) const NAME: &str = "node-a";
 
-pub fn places(folder: &std::path::Path) -> Places {
+pub(crate) fn places(folder: &std::path::Path) -> Places {
     Places {
         config: folder.join("etc"),
         state: folder.join("state"),
@@ -89,7 +89,7 @@ pub fn places(folder: &std::path::Path) -> Places {
     }
 }
 
-pub fn token(fleet: &FakeFleet) -> JoinToken {
+pub(crate) fn token(fleet: &FakeFleet) -> JoinToken {
     JoinToken {
         address: "fleet.test:7718".into(),
         fingerprint: fleet.ca.fingerprint(),
@@ -100,7 +100,7 @@ pub fn token(fleet: &FakeFleet) -> JoinToken {
 
 impl TestNode {
     /// Joined and with a warden that serves; the agent does not run yet.
-    pub async fn joined(life_secs: i64, timing: Timing) -> Self {
+    pub(crate) async fn joined(life_secs: i64, timing: Timing) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = TestClock::new();
         let fleet = FakeFleet::new(Ca::new(clock.clone()), life_secs);
@@ -139,15 +139,15 @@ impl TestNode {
         }
     }
 
-    pub fn spool(&self) -> PathBuf {
+    pub(crate) fn spool(&self) -> PathBuf {
         places(self.folder.path()).spool()
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.start_with(Arc::new(EmptyJournal));
     }
 
-    pub fn start_with(&mut self, journal: Arc<dyn WorkerJournal>) {
+    pub(crate) fn start_with(&mut self, journal: Arc<dyn WorkerJournal>) {
         let settings = Settings {
             places: places(self.folder.path()),
             metrics: self.metrics,
@@ -170,7 +170,7 @@ impl TestNode {
     }
 
     /// As `kill -9` would, but that memory goes too.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let (_, agent) = self.agent.take().unwrap();
         agent.abort();
         let _ = agent.await;

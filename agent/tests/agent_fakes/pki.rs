@@ -17,14 +17,14 @@ use tokio::time::Instant;
 
 /// Wall time that goes on with tokio's clock, which tests can pause and advance.
 #[derive(Debug, Clone)]
-pub struct TestClock {
+pub(crate) struct TestClock {
     origin: WallTime,
     start: Instant,
 }
 
 impl TestClock {
     /// Begins at the real time, because the agent's own TLS checks use that.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let real = loadline_node::agent::SystemClock;
         Self {
             origin: Clock::now(&real),
@@ -48,15 +48,15 @@ impl TimeProvider for TestClock {
 }
 
 /// The CA of a fleet.
-pub struct Ca {
-    pub certificate: Certificate,
+pub(crate) struct Ca {
+    pub(crate) certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
-    pub fleet: FleetId,
-    pub clock: TestClock,
+    pub(crate) fleet: FleetId,
+    pub(crate) clock: TestClock,
 }
 
 impl Ca {
-    pub fn new(clock: TestClock) -> Self {
+    pub(crate) fn new(clock: TestClock) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let key = KeyPair::generate().unwrap();
@@ -70,12 +70,12 @@ impl Ca {
         }
     }
 
-    pub fn fingerprint(&self) -> [u8; 32] {
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
         Sha256::digest(self.certificate.der()).into()
     }
 
     /// A certificate for a node's request, from now (a second ago, as whole seconds are all it can say).
-    pub fn certify(&self, request_der: &[u8], node: NodeId, life_secs: i64) -> String {
+    pub(crate) fn certify(&self, request_der: &[u8], node: NodeId, life_secs: i64) -> String {
         let mut request = CertificateSigningRequestParams::from_der(&request_der.into()).unwrap();
         let now = self.clock.now();
         request.params.subject_alt_names = vec![SanType::URI(
@@ -93,7 +93,7 @@ impl Ca {
     }
 
     /// What fleetd serves TLS with; `clients` asks for node certificates.
-    pub fn server_config(&self, clients: bool, names: &[&str]) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn server_config(&self, clients: bool, names: &[&str]) -> Arc<rustls::ServerConfig> {
         let mut params =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -122,7 +122,7 @@ impl Ca {
         Arc::new(config)
     }
 
-    pub fn session_config(&self) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn session_config(&self) -> Arc<rustls::ServerConfig> {
         self.server_config(true, &[FLEET_NAME])
     }
 }

@@ -16,29 +16,37 @@ use loadline_proto::warden::v1::{
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
+
+use super::network::{Cuttable, Weather};
 
 /// What a warden has durable, and what it was asked.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
-    pub id: Vec<u8>,
-    pub events: Vec<Event>,
-    pub acknowledged: u64,
-    pub applied: u64,
-    pub orders: Vec<SignedOrder>,
-    pub attempts: Vec<AttemptState>,
-    pub inventory: Inventory,
+pub(crate) struct Ledger {
+    pub(crate) id: Vec<u8>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) acknowledged: u64,
+    pub(crate) applied: u64,
+    pub(crate) orders: Vec<SignedOrder>,
+    pub(crate) attempts: Vec<AttemptState>,
+    pub(crate) inventory: Inventory,
     /// Applying fails so many times first.
-    pub failing_applies: u32,
-    pub samples: i64,
+    pub(crate) failing_applies: u32,
+    pub(crate) samples: i64,
 }
 
-pub struct FakeWarden {
+pub(crate) struct FakeWarden {
     socket: PathBuf,
-    pub ledger: watch::Sender<Ledger>,
-    serving: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    pub(crate) ledger: watch::Sender<Ledger>,
+    serving: Mutex<Option<Serving>>,
+}
+
+/// One life of the warden.
+struct Serving {
+    accepting: tokio::task::JoinHandle<()>,
+    connections: watch::Sender<Weather>,
 }
 
 fn attempt(n: u8, phase: AttemptPhase) -> AttemptState {
@@ -57,7 +65,7 @@ fn attempt(n: u8, phase: AttemptPhase) -> AttemptState {
 
 impl FakeWarden {
     /// With an empty ledger, not serving yet.
-    pub fn new(folder: &Path) -> Arc<Self> {
+    pub(crate) fn new(folder: &Path) -> Arc<Self> {
         let ledger = Ledger {
             id: vec![1; 16],
             inventory: Inventory {
@@ -74,36 +82,41 @@ impl FakeWarden {
         })
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.socket.clone()
-    }
-
-    pub fn start(self: &Arc<Self>) {
+    pub(crate) fn start(self: &Arc<Self>) {
         let _ = std::fs::remove_file(&self.socket);
         let listener = UnixListener::bind(&self.socket).unwrap();
         let door = Door(Arc::clone(self));
-        let serving = tokio::spawn(async move {
+        let connections = watch::Sender::new(Weather::Fine);
+        let weather = connections.clone();
+        let incoming =
+            UnixListenerStream::new(listener).map(move |io| io.map(|io| Cuttable::new(io, &weather)));
+        let accepting = tokio::spawn(async move {
             tonic::transport::Server::builder()
                 .add_service(WardenServer::new(door))
-                .serve_with_incoming(UnixListenerStream::new(listener))
+                .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        *self.serving.lock().unwrap() = Some(serving);
+        *self.serving.lock().unwrap() = Some(Serving {
+            accepting,
+            connections,
+        });
     }
 
     /// As `kill -9` would: the socket and all streams are gone.
-    pub async fn kill(&self) {
-        let serving = self.serving.lock().unwrap().take().unwrap();
-        serving.abort();
-        let _ = serving.await;
+    pub(crate) async fn kill(&self) {
+        let Serving {
+            accepting,
+            connections,
+        } = self.serving.lock().unwrap().take().unwrap();
+        accepting.abort();
+        let _ = accepting.await;
+        connections.send_replace(Weather::Severed);
         std::fs::remove_file(&self.socket).unwrap();
-        // Streams being served run in tasks of their own; this makes them end.
-        self.ledger.send_modify(|ledger| ledger.samples += 1_000_000);
     }
 
     /// Something happens to an attempt.
-    pub fn happen(&self, n: u8, phase: AttemptPhase) {
+    pub(crate) fn happen(&self, n: u8, phase: AttemptPhase) {
         self.ledger.send_modify(|ledger| {
             let state = attempt(n, phase);
             ledger.attempts.retain(|one| one.attempt_id != state.attempt_id);
@@ -126,7 +139,7 @@ impl FakeWarden {
     }
 
     /// Waits until the ledger shows something.
-    pub async fn until(&self, what: &str, seen: impl FnMut(&Ledger) -> bool) {
+    pub(crate) async fn until(&self, what: &str, seen: impl FnMut(&Ledger) -> bool) {
         let mut ledger = self.ledger.subscribe();
         if tokio::time::timeout(Duration::from_secs(30), ledger.wait_for(seen))
             .await
@@ -220,14 +233,11 @@ impl Warden for Door {
         let mut after = request.into_inner().after_sequence;
         let mut ledger = self.0.ledger.subscribe();
         let (out, stream) = mpsc::channel(4);
-        let era = ledger.borrow().samples / 1_000_000;
         tokio::spawn(async move {
             loop {
                 let now = ledger.borrow_and_update().clone();
-                if now.samples / 1_000_000 != era {
-                    return;
-                }
-                for event in now.events.into_iter().filter(|event| event.sequence > after) {
+                let told = after;
+                for event in now.events.into_iter().filter(|event| event.sequence > told) {
                     after = event.sequence;
                     if out.send(Ok(event)).await.is_err() {
                         return;

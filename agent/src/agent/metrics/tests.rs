@@ -83,7 +83,9 @@ fn a_workers_limit_counts_only_if_every_workers_is_held() {
         limit("loadline-w-1.service", true),
         limit("loadline-w-2.service", false),
     ];
-    let page = render(&snapshot(Some(WardenStatus { limits, ..status() }))).unwrap();
+    let mut known = status();
+    known.limits = limits;
+    let page = render(&snapshot(Some(known))).unwrap();
     assert!(
         shows(
             &page,
@@ -139,13 +141,11 @@ fn counters_slices_and_headroom_have_base_units() {
         protection_actions: [("shrink".to_owned(), 9)].into(),
         ..Counters::default()
     };
-    let full = WardenStatus {
-        sample: Some(sample),
-        slices: vec![slice],
-        counters: Some(counters),
-        phases: [("running", 2)].into(),
-        ..status()
-    };
+    let mut full = status();
+    full.sample = Some(sample);
+    full.slices = vec![slice];
+    full.counters = Some(counters);
+    full.phases = [("running", 2)].into();
     let page = render(&snapshot(Some(full))).unwrap();
     for line in [
         "loadline_agent_limit_repairs_total 7",

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "agent_fakes/fleet.rs"]
+#[allow(dead_code, reason = "shared with the session tests")]
 mod fleet;
 #[path = "agent_fakes/network.rs"]
+#[allow(dead_code, reason = "shared with the session tests")]
 mod network;
 #[path = "agent_fakes/node.rs"]
 #[allow(dead_code, reason = "shared with the session tests")]

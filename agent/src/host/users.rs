@@ -114,6 +114,11 @@ pub fn gid_of(name: &str) -> Result<Option<u32>, Errno> {
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
 }
 
+/// True for whoever may do everything here.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// The name behind a user's number, if the node knows one.
 pub fn name_of(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid))

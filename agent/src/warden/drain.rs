@@ -86,7 +86,7 @@ async fn through_warden(mut warden: LocalWarden, limit: Span) -> Result<Vec<Stri
     let begun = Instant::now();
     loop {
         let left = warden.workers().await.map_err(refused)?;
-        if left.is_empty() || begun.elapsed() >= limit.into() {
+        if left.is_empty() || begun.elapsed() >= std::time::Duration::from(limit) {
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -112,7 +112,7 @@ async fn in_its_place(running: &Running, limit: Span) -> Result<Vec<String>, Dra
             .map_err(|_| DrainError::Place(RunError::Reconciler))?;
         let attempts = told.await.map_err(gone)?.attempts;
         let left: Vec<String> = attempts.iter().map(|one| one.attempt.unit_name()).collect();
-        if left.is_empty() || begun.elapsed() >= limit.into() {
+        if left.is_empty() || begun.elapsed() >= std::time::Duration::from(limit) {
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;

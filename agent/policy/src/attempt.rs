@@ -218,7 +218,7 @@ impl Life {
 pub fn step(life: &Life, event: &Event, spec: Option<&JobSpec>, now: Moment) -> Outcome {
     match life {
         Life::Ended { .. } => after_the_end(event),
-        Life::Accepted => from_accepted(event, now),
+        Life::Accepted => from_accepted(event, spec, now),
         Life::Starting { .. } => from_starting(event, spec, now),
         Life::Running { clock } => from_running(*clock, false, event, spec, now),
         Life::Squeezed { clock } => from_running(*clock, true, event, spec, now),
@@ -258,7 +258,7 @@ fn after_the_end(event: &Event) -> Outcome {
     }
 }
 
-fn from_accepted(event: &Event, now: Moment) -> Outcome {
+fn from_accepted(event: &Event, spec: Option<&JobSpec>, now: Moment) -> Outcome {
     match event {
         Event::Refused { for_good, sentence } => {
             ended(EndReason::Refused { for_good: *for_good }, sentence.clone(), now)
@@ -267,22 +267,16 @@ fn from_accepted(event: &Event, now: Moment) -> Outcome {
         Event::StopOrdered { why, detail, .. } => ended(why.reason(), detail.clone(), now),
         Event::StartFailed { sentence } => ended(EndReason::StartFailed, sentence.clone(), now),
         Event::RebootSeen => rebooted(now),
-        Event::Started | Event::UnitEnded { .. } => {
-            Outcome::Contradiction("an attempt that was never started has a unit")
-        }
+        // The ledger is older than the node, restored from a copy: the unit knows better.
+        Event::Started => started(now),
+        Event::UnitEnded { end, peaks, at } => unit_ended(end, *peaks, *at, spec, true),
         Event::Tick | Event::Squeezed | Event::Released | Event::UnitVanished => Outcome::Unchanged,
     }
 }
 
 fn from_starting(event: &Event, spec: Option<&JobSpec>, now: Moment) -> Outcome {
     match event {
-        Event::Started => {
-            let clock = RunClock {
-                spent: Span::ZERO,
-                counted_to: now.boot,
-            };
-            Outcome::Moved(Life::Running { clock })
-        }
+        Event::Started => started(now),
         Event::StartFailed { sentence } => ended(EndReason::StartFailed, sentence.clone(), now),
         Event::StopOrdered { why, grace, detail } => stop(*why, *grace, detail, spec, now),
         Event::UnitEnded { end, peaks, at } => unit_ended(end, *peaks, *at, spec, false),
@@ -344,6 +338,14 @@ fn from_stopping(why: StopWhy, detail: &str, event: &Event, now: Moment) -> Outc
         | Event::Released
         | Event::StopOrdered { .. } => Outcome::Unchanged,
     }
+}
+
+fn started(now: Moment) -> Outcome {
+    let clock = RunClock {
+        spent: Span::ZERO,
+        counted_to: now.boot,
+    };
+    Outcome::Moved(Life::Running { clock })
 }
 
 const fn running(clock: RunClock, squeezed: bool) -> Life {

@@ -124,7 +124,7 @@ fn word(outcome: &Outcome) -> String {
 fn every_state_and_event_has_its_outcome() {
     // One row a state, one column an event, in the order of `lives` and `events`.
     let table = "
-        accepted refused  starting !       start_failed - -        -       cancelled      evicted        !         !            -         node_rebooted
+        accepted refused  starting running start_failed - -        -       cancelled      evicted        exited    exited       -         node_rebooted
         starting !        -        running start_failed - -        -       stop:stopping  stop:stopping  exited    start_failed node_lost node_rebooted
         running  !        -        -       !            - squeezed -       stop:stopping  stop:stopping  exited    exited       node_lost node_rebooted
         squeezed !        -        -       !            - -        running stop:stopping  stop:stopping  exited    exited       node_lost node_rebooted

@@ -7,15 +7,20 @@ use alloc::vec::Vec;
 use loadline_model::{AttemptId, CpuSet, Receipt, ReceiptAction, ReceiptSubject};
 
 use super::lives::Lives;
-use super::{Action, LedgerAttempt, Planned, Stage, View};
-use crate::allocation::{Allocation, CpuLayout, Grant, Holding, Step, WorkerCpus, plan_transition};
+use super::{Action, LedgerAttempt, Planned, Stage, UnitActive, View};
+use crate::allocation::{
+    Allocation, CpuLayout, Grant, Holding, Step, WorkerCpus, plan_transition, wants_exclusive,
+};
 use crate::attempt::Life;
 use crate::settings::Slice;
 
 /// Everyone who may have a unit holds what the ledger says, until its end is recorded.
 pub(super) fn held(view: &View<'_>, lives: &Lives) -> Allocation {
     let mut allocation = Allocation::new(view.machine.line.lendable.clone());
-    let holders = lives.after.iter().filter(|(_, entry)| entry.life.may_have_unit());
+    let holders = lives
+        .after
+        .iter()
+        .filter(|(attempt, entry)| is_there(view, **attempt, entry));
     let (exclusive, shared): (Vec<_>, Vec<_>) = holders
         .filter_map(|(attempt, entry)| Some((*attempt, holding_of(view, *attempt, entry)?)))
         .partition(|(_, holding)| matches!(holding.grant, Grant::Exclusive(_)));
@@ -25,24 +30,29 @@ pub(super) fn held(view: &View<'_>, lives: &Lives) -> Allocation {
     allocation
 }
 
-/// A record that lacks what it holds is still accounted for what it asked for. One that was put among the others
+/// True if it may run: by what the ledger says, or because its unit is seen.
+fn is_there(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt) -> bool {
+    let seen = view
+        .units
+        .get(&attempt)
+        .is_some_and(|unit| unit.active != UnitActive::Over);
+    entry.life.may_have_unit() || (seen && entry.life.ended().is_none())
+}
+
+/// A record that lacks what it holds is still accounted for what it asked for and runs on. One that was put among the others
 /// on its way out, because its own CPUs were reserved, does not get them back.
 fn holding_of(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt) -> Option<Holding> {
-    let all = || {
-        view.machine
-            .topology
-            .numa_nodes()
-            .iter()
-            .map(|node| node.id)
-            .collect()
-    };
     let Some(holding) = entry.holding.clone() else {
         let order = entry.order.as_ref()?;
+        let worker = &order.spec.worker;
+        let alone = wants_exclusive(order.spec.tier, worker.cpus);
+        let cpus = current(view, attempt, entry).filter(|cpus| Some(cpus.len()) == alone);
+        let nodes = view.machine.topology.numa_nodes().iter();
         return Some(Holding {
-            grant: Grant::Shared,
-            amount: order.spec.worker.cpus.amount(),
-            memory: order.spec.worker.memory,
-            memory_nodes: all(),
+            grant: cpus.map_or(Grant::Shared, Grant::Exclusive),
+            amount: worker.cpus.amount(),
+            memory: worker.memory,
+            memory_nodes: nodes.map(|node| node.id).collect(),
         });
     };
     if let (Grant::Exclusive(cpus), Life::Stopping { .. }) = (&holding.grant, &entry.life)
@@ -121,7 +131,7 @@ fn layouts(
         new.slices = new.slices.union(&cpus);
         if after
             .get(&attempt)
-            .is_some_and(|entry| entry.life.may_have_unit())
+            .is_some_and(|entry| is_there(view, attempt, entry))
         {
             let is = is.unwrap_or_else(|| cpus.clone());
             old.workers.insert(

@@ -26,10 +26,12 @@ pub(super) fn decide(view: &View<'_>, lives: &Lives, allocation: &mut Allocation
         waiting: Vec::new(),
     };
     let mut granted: Vec<(AttemptId, &WorkOrder)> = Vec::new();
-    let accepted = lives
-        .after
-        .iter()
-        .filter(|(_, entry)| entry.life == Life::Accepted);
+    let has_traces =
+        |attempt: &AttemptId| view.units.contains_key(attempt) || view.records.contains_key(attempt);
+    let accepted = lives.after.iter().filter(|(attempt, entry)| {
+        // What an older ledger has forgotten may have begun already: then its unit is waited for.
+        entry.life == Life::Accepted && !has_traces(attempt)
+    });
     for (attempt, entry) in accepted {
         let Some(order) = &entry.order else { continue };
         let gpus_held = gpus_held(&lives.after, &granted);

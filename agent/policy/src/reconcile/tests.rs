@@ -157,6 +157,24 @@ fn nothing_stops_by_absence() {
 }
 
 #[test]
+fn an_older_ledger_starts_nothing_twice() {
+    let mut world = World::new();
+    world.order(1, Tier::Standard, own(2));
+    world.order(2, Tier::Standard, own(1));
+    let before = world.ledger.clone();
+    world.quiet();
+    // The ledger comes back from a copy that was made before anything had started.
+    world.ledger = before;
+    world.unit_ends(attempt(2), "success", MainEnd::Exited(0), true);
+    world.order(3, Tier::Standard, own(2));
+    world.quiet();
+    assert_eq!(
+        (world.cpus(1), world.reason(2), world.cpus(3)),
+        ("1-2".into(), "exited", "4-5".into())
+    );
+}
+
+#[test]
 fn an_end_that_nobody_knows_is_reported_too() {
     let mut world = World::new();
     world.order(1, Tier::Standard, own(2));

@@ -26,9 +26,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     if std::env::var("LOADLINE_PROTO_BASELINE").as_deref() == Ok("write") {
         std::fs::write(BASELINE, set.encode_to_vec())?;
     } else if Path::new(BASELINE).exists() {
-        compare(&FileDescriptorSet::decode(std::fs::read(BASELINE)?.as_slice())?, &set)?;
+        compare(
+            &FileDescriptorSet::decode(std::fs::read(BASELINE)?.as_slice())?,
+            &set,
+        )?;
     }
-    tonic_prost_build::configure().build_client(true).build_server(true).compile_fds(set)?;
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
+        .compile_fds(set)?;
     Ok(())
 }
 
@@ -58,7 +64,10 @@ fn fields(set: &FileDescriptorSet) -> Fields {
         }
         for list in &file.enum_type {
             for value in &list.value {
-                let key = (format!("{}.{}", file.package(), list.name()), value.name().to_owned());
+                let key = (
+                    format!("{}.{}", file.package(), list.name()),
+                    value.name().to_owned(),
+                );
                 found.insert(key, (value.number(), 0, String::new()));
             }
         }
@@ -69,7 +78,11 @@ fn fields(set: &FileDescriptorSet) -> Fields {
 fn collect(prefix: &str, message: &DescriptorProto, found: &mut Fields) {
     let name = format!("{prefix}.{}", message.name());
     for field in &message.field {
-        let shape = (field.number(), field.r#type.unwrap_or_default(), field.type_name().to_owned());
+        let shape = (
+            field.number(),
+            field.r#type.unwrap_or_default(),
+            field.type_name().to_owned(),
+        );
         found.insert((name.clone(), field.name().to_owned()), shape);
     }
     for nested in &message.nested_type {

@@ -15,7 +15,7 @@ use loadline_policy::reconcile::UnitActive;
 use tokio::sync::mpsc;
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
-use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+use zbus::zvariant::{Fd, OwnedObjectPath, OwnedValue, Value};
 
 use super::proxy::ManagerProxy;
 use super::{
@@ -23,7 +23,10 @@ use super::{
     WorkerUnit, active_from, properties,
 };
 use crate::host::ended::end_from_properties;
+use crate::host::journal_stream::{self, Output};
 
+/// The workers' own journal.
+const NAMESPACE: &str = "loadline";
 const SERVICE: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_UNIT: &str = "org.freedesktop.systemd1.Service";
@@ -38,6 +41,23 @@ const SIGNALS_QUEUED: usize = 1024;
 
 /// A decided job: which, how, and the unit at that moment.
 type Decided = (OwnedObjectPath, Outcome, Option<UnitState>);
+
+/// Both outputs of a worker, so that a reader can tell them apart. Without the namespace's journald, systemd itself
+/// connects them later, both as stdout: its lines are kept, and that is said.
+fn outputs(unit: &WorkerUnit) -> Vec<properties::Property> {
+    let open = |output| journal_stream::open(NAMESPACE, &unit.settings.unit, &unit.log_identifier, output);
+    match open(Output::Stdout).and_then(|stdout| Ok((stdout, open(Output::Stderr)?))) {
+        Ok((stdout, stderr)) => vec![
+            ("StandardOutputFileDescriptor", Value::from(Fd::from(stdout))),
+            ("StandardErrorFileDescriptor", Value::from(Fd::from(stderr))),
+        ],
+        Err(error) => {
+            let unit = &unit.settings.unit;
+            tracing::warn!(%unit, error = &error as &dyn std::error::Error, "stdout and stderr of this worker are one");
+            Vec::new()
+        }
+    }
+}
 
 /// What pump and callers share.
 #[derive(Debug, Default)]
@@ -141,7 +161,8 @@ impl LiveSystemd {
     async fn start_and_wait(&self, unit: &WorkerUnit) -> zbus::Result<Started> {
         let (sender, mut decisions) = mpsc::unbounded_channel();
         lock(&self.shared.waiting).insert(unit.settings.unit.clone(), sender);
-        let list = properties::of_worker(unit);
+        let mut list = properties::of_worker(unit);
+        list.extend(outputs(unit));
         let job = self
             .manager()
             .await?

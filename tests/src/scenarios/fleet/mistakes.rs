@@ -13,7 +13,7 @@ use crate::testbed::Fleet;
 /// What is typed, the exit code, and what the sentence must name.
 const TYPED: &[(&str, i32, &str)] = &[
     ("fleet run --cpus 0 -- true", 2, "cpus"),
-    ("fleet run --cpus -1 -- true", 2, "cpus"),
+    ("fleet run --cpus=-1 -- true", 2, "cpus"),
     ("fleet run --cpus 1.5 -- true", 2, "cpus"),
     ("fleet run --memory 4G -- true", 2, "memory"),
     ("fleet run --memory 0MiB -- true", 2, "memory"),

@@ -11,8 +11,8 @@ use loadline_proto::types::v1::{
 };
 use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
 use loadline_proto::warden::v1::{
-    AcknowledgeReply, AcknowledgeRequest, ApplyReply, ApplyRequest, EventsRequest, LimitState, SliceUsage,
-    StatusReply, StatusRequest, WardenCounters,
+    AcknowledgeReply, AcknowledgeRequest, ApplyReply, ApplyRequest, DrainReply, DrainRequest, EventsRequest,
+    LimitState, SliceUsage, StatusReply, StatusRequest, WardenCounters,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -204,6 +204,10 @@ impl Warden for Door {
                 ..SliceUsage::default()
             }],
         }))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        Err(Status::permission_denied("the agent never drains a node"))
     }
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyReply>, Status> {

@@ -3,7 +3,8 @@
 //! One program, since linking costs more than running.
 #![allow(
     clippy::tests_outside_test_module,
-    reason = "an integration test program is one"
+    clippy::unwrap_used,
+    reason = "an integration test program is one, its helpers too"
 )]
 
 #[path = "state_store/access.rs"]

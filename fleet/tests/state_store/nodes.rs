@@ -364,7 +364,7 @@ fn receipts_are_kept_with_their_node_and_job() {
     event.what = Happening::Receipt(receipt.clone());
     node.send(&mut world, vec![event]).unwrap();
     world.restart();
-    assert_eq!(world.detail(1).receipts, [receipt.clone()]);
+    assert_eq!(world.detail(1).receipts, std::slice::from_ref(&receipt));
     assert_eq!(world.state.node("n1", world.now).unwrap().receipts, [receipt]);
 }
 

@@ -1,5 +1,6 @@
 //! Readings of three machines, from the kernel files kept under `fixtures`: a 2-CPU guest whose kernel has no NUMA
 //! and no L3, a 4-CPU guest on 2 NUMA nodes with lent work on it, and a 2-socket server with one CPU offline.
+#![allow(clippy::unwrap_used, reason = "an integration test program, its helpers too")]
 
 use std::path::Path;
 
@@ -78,7 +79,7 @@ fn a_folder_without_cpus_says_which_file_is_missing() {
 #[test]
 fn this_machine_can_be_read() {
     let topology = topology::read(&HostRoot::default()).unwrap();
-    assert!(topology.cpus().len() > 0 && topology.memory() > Bytes::from_mib(64));
+    assert!(!topology.cpus().is_empty() && topology.memory() > Bytes::from_mib(64));
 }
 
 fn narrowed(name: &str) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::NEW;
 use super::person::{Person, SOON, main_pid};
@@ -17,22 +17,36 @@ pub(super) fn empty(fleet: &Fleet) -> Result<()> {
     let (admin, node) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NEW)?);
     let job = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 900")?;
     let attempt = alice.running(job)?;
-    // Keys and fleet id stay; what the fleet knows is gone.
-    admin.ok(&format!("systemctl stop fleetd && mkdir -p /root/kept && mv {FOLDER}/store.db* /root/kept/ && systemctl start fleetd"))?;
-    let orphan = format!("the worker shows as an orphan of {NEW}");
-    let look = "sqlite3 /dev/null .quit; journalctl -u fleetd -n 3 --no-pager >&2; curl -s http://127.0.0.1:7720/metrics";
-    wait_for(&orphan, Duration::from_secs(120), || {
-        let metrics = admin.run(look, SOON)?;
-        let shown = metrics
-            .stdout
-            .lines()
-            .any(|line| line.starts_with("loadline_manager_orphans") && !line.ends_with(" 0"));
-        Ok(if shown {
-            Look::Done(())
-        } else {
-            Look::Pending(format!("{}{}", metrics.stderr, metrics.stdout))
-        })
-    })?;
+    // Keys and fleet id stay; what the fleet knows is gone, its people too: an administrator is let in from the machine.
+    admin.ok(&format!(
+        "systemctl stop fleetd && mkdir -p /root/kept && mv {FOLDER}/store.db* /root/kept/"
+    ))?;
+    let printed = admin.ok("fleetd admin 2>&1")?;
+    let login = printed
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("fleet login "));
+    let login = login.with_context(|| format!("`fleetd admin` named no `fleet login` command: {printed}"))?;
+    admin.ok(&format!("systemctl start fleetd && {login}"))?;
+    wait_for(
+        &format!("the worker shows as an orphan of {NEW}"),
+        Duration::from_secs(120),
+        || {
+            let shown = admin.run("fleet nodes -o json", SOON)?;
+            let nodes: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
+            let orphans = nodes
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|row| row["node"] == NEW)
+                .map(|row| &row["orphans"]);
+            Ok(if orphans.is_some_and(|count| *count == 1) {
+                Look::Done(())
+            } else {
+                Look::Pending(format!("{shown:?}"))
+            })
+        },
+    )?;
     let pid = main_pid(node, attempt.unit())?;
     ensure!(
         pid == attempt.pid(),
@@ -51,7 +65,12 @@ pub(super) fn empty(fleet: &Fleet) -> Result<()> {
 
 pub(super) fn second(fleet: &Fleet) -> Result<()> {
     let admin = fleet.guest(FLEET_GUEST)?;
-    let output = admin.run("runuser -u loadline-fleet -- fleetd run", SOON)?;
+    let elsewhere = "version = 1\n[listen]\nsession = \"127.0.0.1:7817\"\naccess = \"127.0.0.1:7818\"\nhttp = \"127.0.0.1:7820\"\n";
+    admin.run_with_input("cat > /tmp/second.toml", elsewhere.into(), SOON)?;
+    let output = admin.run(
+        "runuser -u loadline-fleet -- fleetd --config /tmp/second.toml run",
+        SOON,
+    )?;
     ensure!(output.status != 0, "a second fleetd runs on the same store");
     let said = format!("{}{}", output.stdout, output.stderr);
     ensure!(

@@ -50,6 +50,15 @@ pub struct OpenStreamError {
     source: io::Error,
 }
 
+fn socket_of(namespace: &str) -> PathBuf {
+    PathBuf::from(format!("/run/systemd/journal.{namespace}/stdout"))
+}
+
+/// True once the namespace's journald can be reached.
+pub fn is_open(namespace: &str) -> bool {
+    socket_of(namespace).exists()
+}
+
 /// Connects to journald and introduces the stream. `identifier` is what `journalctl` shows before each line.
 ///
 /// # Errors
@@ -60,7 +69,7 @@ pub fn open(
     identifier: &str,
     output: Output,
 ) -> Result<OwnedFd, OpenStreamError> {
-    let path = PathBuf::from(format!("/run/systemd/journal.{namespace}/stdout"));
+    let path = socket_of(namespace);
     connect(&path, &header(unit, identifier, output)).map_err(|source| OpenStreamError {
         namespace: namespace.to_owned(),
         path,

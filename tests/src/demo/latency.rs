@@ -143,8 +143,8 @@ fn slice(admin: &Guest, web: &Guest, setting: Setting, rate: u32, seed: u64) -> 
 fn lent(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -> Result<LoadReport> {
     programs(web, "start")?;
     crate::deploy::await_ready(admin, WEB)?;
-    let submit = "for job in hog parts; do fleet run --detach -o json $job.toml; done";
-    admin.ok(&as_person("alice", submit))?;
+    let submit = "for job in hog parts; do fleet run --quiet --detach -o json $job.toml; done";
+    let jobs = job_numbers(&admin.ok(&as_person("alice", submit))?)?;
     web.wait_ok(
         "three workers run",
         "test $(systemctl list-units --state=running --no-legend 'loadline-w-*' | wc -l) = 3",
@@ -152,7 +152,9 @@ fn lent(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -
     )?;
     println!("  lent work: {}", web.ok("for unit in $(systemctl list-units --no-legend --plain 'loadline-w-*' | cut -d' ' -f1); do c=/sys/fs/cgroup/$(systemctl show -P ControlGroup $unit); echo -n \"[$(systemctl show -P User $unit) on CPU $(cat $c/cpuset.cpus.effective)] \"; done; echo slice cpu.max: $(cat /sys/fs/cgroup/loadline.slice/cpu.max)")?);
     let report = load();
-    admin.ok(&as_person("alice", "fleet cancel --all"))?;
+    for job in jobs {
+        admin.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
+    }
     web.wait_ok(
         "no worker runs",
         "test $(systemctl list-units --no-legend 'loadline-w-*' | wc -l) = 0",
@@ -160,6 +162,17 @@ fn lent(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -
     )?;
     programs(web, "stop")?;
     report
+}
+
+/// The numbers in what `fleet run --detach -o json` printed, one document a job.
+fn job_numbers(printed: &str) -> Result<Vec<u64>> {
+    serde_json::Deserializer::from_str(printed)
+        .into_iter::<serde_json::Value>()
+        .map(|job| {
+            let job = job.with_context(|| format!("submitting printed {printed}"))?;
+            job["job"].as_u64().with_context(|| format!("no number in {job}"))
+        })
+        .collect()
 }
 
 fn unprotected(web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -> Result<LoadReport> {

@@ -27,6 +27,9 @@ use crate::host::journal_stream::{self, Output};
 
 /// The workers' own journal.
 const NAMESPACE: &str = "loadline";
+/// A socket unit is up within milliseconds; beyond this the worker starts without a stream of its own.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
+const JOURNAL_LOOK: Duration = Duration::from_millis(10);
 const SERVICE: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_UNIT: &str = "org.freedesktop.systemd1.Service";
@@ -158,9 +161,29 @@ impl LiveSystemd {
         None
     }
 
+    /// The first worker of a boot finds its journal not yet listening: it is started, and waited for, like any
+    /// dependency of a unit.
+    async fn open_journal(&self) -> zbus::Result<()> {
+        if journal_stream::is_open(NAMESPACE) {
+            return Ok(());
+        }
+        let socket = format!("systemd-journald@{NAMESPACE}.socket");
+        self.manager().await?.start_unit(&socket, "replace").await?;
+        let opened = async {
+            while !journal_stream::is_open(NAMESPACE) {
+                tokio::time::sleep(JOURNAL_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(JOURNAL_LIMIT, opened).await.is_err() {
+            tracing::warn!(%socket, "the workers' journal does not listen yet");
+        }
+        Ok(())
+    }
+
     async fn start_and_wait(&self, unit: &WorkerUnit) -> zbus::Result<Started> {
         let (sender, mut decisions) = mpsc::unbounded_channel();
         lock(&self.shared.waiting).insert(unit.settings.unit.clone(), sender);
+        self.open_journal().await?;
         let mut list = properties::of_worker(unit);
         list.extend(outputs(unit));
         let job = self

@@ -87,6 +87,7 @@ const fn by_state(state: NodeState) -> Blocks {
         NodeState::Ready => return Blocks::NONE,
         NodeState::Suspect => ReasonCode::NodeSilent,
         NodeState::Lost => ReasonCode::NodeLost,
+        NodeState::Unattended => ReasonCode::NodeUnattended,
         NodeState::Draining => ReasonCode::NodeDraining,
         NodeState::NeverSeen => ReasonCode::NodeNeverSeen,
         NodeState::Banned => ReasonCode::NodeBanned,

@@ -33,6 +33,8 @@ pub enum ReasonCode {
     NodeSilent,
     /// The node has been silent for long.
     NodeLost,
+    /// The node's warden does not answer its agent.
+    NodeUnattended,
     /// The node joined and has not connected yet.
     NodeNeverSeen,
     /// The node's owner lends nothing at present.
@@ -59,7 +61,7 @@ pub enum ReasonCode {
 
 impl ReasonCode {
     /// Every code, in the order in which reasons are told.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoNodes,
         Self::NodeUnknown,
         Self::CpusBeyondLine,
@@ -76,6 +78,7 @@ impl ReasonCode {
         Self::NodeDraining,
         Self::NodeSilent,
         Self::NodeLost,
+        Self::NodeUnattended,
         Self::NodeNeverSeen,
         Self::NodeLendsNothing,
         Self::NodeBanned,
@@ -94,6 +97,7 @@ impl ReasonCode {
             Self::NodeDraining => "node_draining",
             Self::NodeSilent => "node_silent",
             Self::NodeLost => "node_lost",
+            Self::NodeUnattended => "node_unattended",
             Self::NodeNeverSeen => "node_never_seen",
             Self::NodeLendsNothing => "node_lends_nothing",
             Self::TeamNotAllowed => "team_not_allowed",
@@ -117,6 +121,7 @@ impl ReasonCode {
                 | Self::GpusBusy
                 | Self::NodeSilent
                 | Self::NodeLost
+                | Self::NodeUnattended
                 | Self::NodeNeverSeen
                 | Self::NodeRefusedForNow
                 | Self::NotAllTogether

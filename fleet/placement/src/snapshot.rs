@@ -16,6 +16,8 @@ pub enum NodeState {
     Suspect,
     /// Silent for so long that its workers may be replaced.
     Lost,
+    /// Its agent is heard, and cannot reach its warden: an order would lie there unread.
+    Unattended,
     /// An operator wants it empty.
     Draining,
     /// Joined, and never heard of since.

@@ -179,6 +179,11 @@ fn sentence(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry,
             "have not been heard of for a while",
         ),
         C::NodeLost => subject(kept, "is lost (silent for long)", "are lost (silent for long)"),
+        C::NodeUnattended => subject(
+            kept,
+            "takes no orders: its warden does not answer",
+            "take no orders: their wardens do not answer",
+        ),
         C::NodeNeverSeen => subject(
             kept,
             "has joined but never connected",

@@ -76,6 +76,7 @@ fn state(word: &str) -> NodeState {
         "ready" => NodeState::Ready,
         "suspect" => NodeState::Suspect,
         "lost" => NodeState::Lost,
+        "unattended" => NodeState::Unattended,
         "draining" => NodeState::Draining,
         "never_seen" => NodeState::NeverSeen,
         "banned" => NodeState::Banned,

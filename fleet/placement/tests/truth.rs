@@ -54,6 +54,7 @@ fn node(index: usize) -> impl Strategy<Value = Node> {
         S::Ready,
         S::Ready,
         S::Suspect,
+        S::Unattended,
         S::Lost,
         S::Draining,
         S::NeverSeen,
@@ -227,7 +228,12 @@ fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
     let none = Amounts::default();
     let for_good = |refusal: &Refusal| refusal.until.is_none();
     match code {
-        C::NodeSilent | C::NodeLost | C::NodeDraining | C::NodeNeverSeen | C::NodeBanned => {
+        C::NodeSilent
+        | C::NodeUnattended
+        | C::NodeLost
+        | C::NodeDraining
+        | C::NodeNeverSeen
+        | C::NodeBanned => {
             node.state = NodeState::Ready;
         }
         C::NodeLendsNothing => node.lending = true,

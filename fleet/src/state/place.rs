@@ -30,7 +30,7 @@ impl State {
     fn candidate(&self, node: &Node, now: Now) -> Candidate {
         let state = match self.condition(node, now) {
             // An agent without its warden is as good as silent: an order would lie there unread.
-            NodeCondition::Ready if node.pulse.warden_problem.is_some() => NodeState::Suspect,
+            NodeCondition::Ready if node.pulse.warden_problem.is_some() => NodeState::Unattended,
             NodeCondition::Ready if self.is_connected(node, now) => NodeState::Ready,
             NodeCondition::Ready | NodeCondition::Suspect => NodeState::Suspect,
             NodeCondition::Lost | NodeCondition::Forgotten => NodeState::Lost,

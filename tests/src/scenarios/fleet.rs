@@ -26,16 +26,9 @@ const NEW: &str = "new";
 
 pub(super) const SUITE: Suite = Suite {
     name: "fleet",
-    guests: || {
-        vec![
-            GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
-            GuestSpec::new(OLD, Image::Debian12, 2),
-            GuestSpec::new(NEW, Image::Debian13, 4).numa(2).memory_mib(2048),
-        ]
-    },
+    guests,
     prepare,
     scenarios: &[
-        ("a_job_s_words_and_exit_code_come_back", lend::words_and_code),
         ("limits_in_the_kernel_are_those_that_were_meant", lend::limits),
         ("a_worker_is_its_user_and_shut_in", lend::shut_in),
         (
@@ -47,10 +40,6 @@ pub(super) const SUITE: Suite = Suite {
             "time_limit_and_cancel_end_with_their_own_reason",
             lend::ended_early,
         ),
-        (
-            "mistakes_get_one_clear_sentence_and_change_nothing",
-            mistakes::at_the_command_line,
-        ),
         ("a_token_works_once_for_its_own_name_in_time", mistakes::tokens),
         ("a_wrong_node_toml_keeps_the_last_good_one", mistakes::node_toml),
         (
@@ -60,15 +49,37 @@ pub(super) const SUITE: Suite = Suite {
         ("a_reboot_ends_attempts_once_and_they_are_retried", crash::reboot),
         ("a_power_cut_of_the_node_ends_attempts_once", crash::node_power),
         ("a_power_cut_of_fleetd_loses_no_job", crash::fleet_power),
-        ("an_empty_store_stops_no_worker", store::empty),
-        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+    ],
+};
+
+/// Written and not seen green yet: run by its name only, and named in PROMISES as without a test until then.
+pub(super) const OPEN: Suite = Suite {
+    name: "open-fleet",
+    guests,
+    prepare,
+    scenarios: &[
+        ("a_job_s_words_and_exit_code_come_back", lend::words_and_code),
+        (
+            "mistakes_get_one_clear_sentence_and_change_nothing",
+            mistakes::at_the_command_line,
+        ),
         ("thirty_seconds_apart_nothing_is_lost_or_double", partition::short),
         (
             "three_minutes_apart_replace_counts_one_and_wait_waits",
             partition::long,
         ),
+        ("an_empty_store_stops_no_worker", store::empty),
+        ("two_fleetd_on_one_store_are_one_too_many", store::second),
     ],
 };
+
+fn guests() -> Vec<GuestSpec> {
+    vec![
+        GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
+        GuestSpec::new(OLD, Image::Debian12, 2),
+        GuestSpec::new(NEW, Image::Debian13, 4).numa(2).memory_mib(2048),
+    ]
+}
 
 fn prepare(fleet: &Fleet) -> Result<()> {
     let packages = Packages::of(Path::new("target/packages"))?;

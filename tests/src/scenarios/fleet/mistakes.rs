@@ -21,7 +21,7 @@ const TYPED: &[(&str, i32, &str)] = &[
     ("fleet run --workers 3-2 -- true", 2, "workers"),
     ("fleet run --tier gold -- true", 2, "tier"),
     ("fleet run --dir ../x -- true", 2, "dir"),
-    ("fleet run", 2, "what to run"),
+    ("fleet run", 2, "said to run"),
     ("fleet job 999999", 3, "999999"),
     ("fleet wait nonsense", 2, "nonsense"),
     ("fleet node show nowhere", 3, "nowhere"),

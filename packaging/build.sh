@@ -28,6 +28,7 @@ done
 extra=$target/release/packaging
 rm -rf "$extra"
 "$target/release/fleet" generate man "$extra/man"
+gzip -9n "$extra"/man/*.1
 "$target/release/fleet" generate completions "$extra/completions"
 
 rm -rf "$out"

@@ -315,16 +315,13 @@ impl World {
         }
         let worker = |(id, unit): (&AttemptId, &SimUnit)| {
             let cpus = self.effective(Slice::Root, unit.cpus.as_ref())?;
-            // Whose CPUs were reserved is on the way out, and shares.
+            // Who was put among the others, because its CPUs were reserved, owns them no more; where everyone
+            // is in the end is asserted once it is quiet.
             let lendable = self.line().lendable;
-            let entry = self.ledger.get(id);
-            let leaves = entry.is_some_and(|entry| matches!(entry.life, Life::Stopping { .. }));
-            let own = entry
-                .and_then(|entry| entry.holding.as_ref())
-                .is_some_and(|holding| {
-                    matches!(&holding.grant, Grant::Exclusive(own)
-                    if own.is_subset(&lendable) && (!leaves || cpus.is_subset(own)))
-                });
+            let holding = self.ledger.get(id).and_then(|entry| entry.holding.as_ref());
+            let own = holding.is_some_and(|holding| {
+                matches!(&holding.grant, Grant::Exclusive(own) if own.is_subset(&lendable) && cpus.is_subset(own))
+            });
             Some((*id, WorkerCpus { exclusive: own, cpus }))
         };
         let workers = self.units.iter().filter_map(worker).collect();

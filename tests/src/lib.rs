@@ -8,6 +8,7 @@ pub mod clock;
 pub mod demo;
 pub mod deploy;
 pub mod load;
+pub mod probe;
 pub mod scenarios;
 pub mod testbed;
 pub mod tidy;

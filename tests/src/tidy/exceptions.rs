@@ -23,4 +23,9 @@ pub const EXCEPTIONS: &[Exception] = &[
         path: "agent/src/warden/socket/service.rs",
         reason: "the generated service trait has to be implemented on generated types; it converts and hands on",
     },
+    Exception {
+        rule: "crate-direction",
+        path: "tests/Cargo.toml",
+        reason: "the launch probe must be a client like `fleet` itself, on one open connection, or it measures another client",
+    },
 ];

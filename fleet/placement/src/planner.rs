@@ -60,8 +60,14 @@ pub fn plan(snapshot: &Snapshot, queue: &[QueueEntry], policy: &Policy, now: Wal
     let mut plan = Plan::default();
     let mut hopeless: BTreeSet<Shape<'_>> = BTreeSet::new();
     let mut placed: BTreeMap<JobId, usize> = BTreeMap::new();
-    for extras in [false, true] {
-        for entry in &order {
+    // All of standard first: what it takes on top of its needs would push burst over its line again.
+    for (tier, extras) in [
+        (Tier::Standard, false),
+        (Tier::Standard, true),
+        (Tier::Burst, false),
+        (Tier::Burst, true),
+    ] {
+        for entry in order.iter().filter(|entry| entry.tier == tier) {
             if plan.assignments.len() >= policy.assignments_max {
                 plan.more = true;
                 break;

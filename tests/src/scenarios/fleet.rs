@@ -29,6 +29,12 @@ pub(super) const SUITE: Suite = Suite {
     guests,
     prepare,
     scenarios: &[
+        ("a_job_s_words_and_exit_code_come_back", lend::words_and_code),
+        (
+            "mistakes_get_one_clear_sentence_and_change_nothing",
+            mistakes::at_the_command_line,
+        ),
+        ("thirty_seconds_apart_nothing_is_lost_or_double", partition::short),
         ("limits_in_the_kernel_are_those_that_were_meant", lend::limits),
         ("a_worker_is_its_user_and_shut_in", lend::shut_in),
         (
@@ -58,12 +64,6 @@ pub(super) const OPEN: Suite = Suite {
     guests,
     prepare,
     scenarios: &[
-        ("a_job_s_words_and_exit_code_come_back", lend::words_and_code),
-        (
-            "mistakes_get_one_clear_sentence_and_change_nothing",
-            mistakes::at_the_command_line,
-        ),
-        ("thirty_seconds_apart_nothing_is_lost_or_double", partition::short),
         (
             "three_minutes_apart_replace_counts_one_and_wait_waits",
             partition::long,

@@ -226,6 +226,10 @@ impl Story {
             // What the fleet decided itself is no report of the node.
             let own = matches!(ended.reason, EndReason::NodeLost)
                 || ended.detail == "cancelled before its node got the order";
+            if ended.detail == "its node came back and does not know it any more" {
+                let known = self.nodes.iter().filter_map(|node| node.runs.get(&attempt.id)).any(|run| run.known);
+                assert!(!known, "given up although its node can still tell its end");
+            }
             match self.truth(attempt.id) {
                 Some(Truth::Ended(truth)) => {
                     assert!(own || truth == ended.reason, "{truth} became {ended:?}")

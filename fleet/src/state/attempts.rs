@@ -27,8 +27,13 @@ impl Tx<'_> {
         };
         match (&row.stage, report.phase) {
             (AttemptStage::Ended(_), AttemptPhase::Ended) => {}
-            (AttemptStage::Ended(_) | AttemptStage::GivenUp(_), phase) if phase != AttemptPhase::Ended => {
-                self.order_stop(row.id, StopReason::NodeLost);
+            // Only what the fleet itself gave up is stopped: a report of something that ended is just old.
+            (AttemptStage::Ended(verdict) | AttemptStage::GivenUp(verdict), phase)
+                if phase != AttemptPhase::Ended =>
+            {
+                if verdict.reason == EndReason::NodeLost {
+                    self.order_stop(row.id, StopReason::NodeLost);
+                }
             }
             (AttemptStage::GivenUp(verdict), _) => {
                 let peaks = report

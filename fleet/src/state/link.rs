@@ -33,8 +33,6 @@ pub struct Link {
 pub struct Sweep {
     /// All events up to here existed at the Hello.
     pub due: Sequence,
-    /// When the Hello came, by the monotonic clock.
-    pub since: Span,
     /// Which attempts.
     pub missing: BTreeSet<AttemptId>,
 }

@@ -155,6 +155,8 @@ pub struct Hello {
     pub applied: Generation,
     /// The newest event of the ledger.
     pub last_sequence: Sequence,
+    /// The oldest event that it can still send, after `last_sequence` if there is none; `None`: it does not say.
+    pub first_sequence: Option<Sequence>,
     /// What it is and lends; none if the agent has not heard from its warden yet.
     pub inventory: Option<Inventory>,
     /// All attempts that are not ended.

@@ -139,7 +139,6 @@ impl Tx<'_> {
         self.move_clock();
         let ids: Vec<NodeId> = self.state.nodes.keys().copied().collect();
         for id in ids {
-            self.sweep_due(id);
             self.notice_lost(id);
         }
         self.forget_old_buckets();

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, EndReason, Ended, Generation, LedgerId, NodeId, NodeSample, Peaks, Sequence, Span,
+    AttemptId, EndReason, Ended, Generation, LedgerId, NodeId, NodeSample, Peaks, Sequence,
 };
 
 use super::change::Change;
@@ -19,10 +19,6 @@ use super::node_types::{Event, Happening, Hello, Inventory, Receipt};
 use super::refused::Refused;
 use super::rows::{AttemptRow, NodeRow, OrderWhat, Progress, Standing};
 use super::tx::Tx;
-
-/// A node sends what it has spooled within seconds of its Hello. An attempt that it does not run and has not
-/// explained after this long will not be explained.
-const SWEEP_AFTER: Span = Span::from_secs(60);
 
 impl Tx<'_> {
     pub(crate) fn hello(&mut self, hello: Hello) -> Result<Reply, Refused> {
@@ -188,7 +184,8 @@ impl Tx<'_> {
         }
     }
 
-    /// Which attempts should be on the node and were not named.
+    /// Which attempts should be on the node and were not named. A Hello is one look at the ledger, perhaps some
+    /// time ago: nothing follows for orders that it had not applied then.
     fn begin_sweep(&mut self, hello: &Hello, new_ledger: bool) {
         let Some(node) = self.state.nodes.get(&hello.node) else {
             return;
@@ -196,7 +193,7 @@ impl Tx<'_> {
         let named: BTreeSet<AttemptId> = hello.attempts.iter().map(|report| report.attempt).collect();
         let told = |id: &AttemptId| {
             let row = self.state.attempts.get(id);
-            new_ledger || row.is_some_and(|row| row.generation <= node.progress.applied)
+            new_ledger || row.is_some_and(|row| row.generation <= hello.applied)
         };
         let missing: BTreeSet<AttemptId> = node
             .books
@@ -209,13 +206,15 @@ impl Tx<'_> {
             return;
         }
         let acked = self.acked(hello.node, hello.ledger);
-        if new_ledger || acked >= hello.last_sequence {
+        let none_to_come = hello
+            .first_sequence
+            .is_some_and(|first| first > hello.last_sequence);
+        if new_ledger || none_to_come || acked >= hello.last_sequence {
             self.sweep(&missing);
             return;
         }
         let sweep = Some(Sweep {
             due: hello.last_sequence,
-            since: self.now.mono,
             missing,
         });
         if let Some(link) = self
@@ -251,7 +250,7 @@ impl Tx<'_> {
     }
 
     /// Sweeps once all events that existed at the Hello have come, or will not come.
-    pub(crate) fn sweep_due(&mut self, id: NodeId) {
+    fn sweep_due(&mut self, id: NodeId) {
         let Some((link, ledger)) = self
             .state
             .nodes
@@ -263,8 +262,7 @@ impl Tx<'_> {
         let Some(sweep) = link.sweep.as_ref().filter(|_| link.session.is_some()) else {
             return;
         };
-        let waited = self.now.mono.minus(sweep.since) >= SWEEP_AFTER;
-        if self.acked(id, ledger) >= sweep.due || waited {
+        if self.acked(id, ledger) >= sweep.due {
             self.put_link(
                 id,
                 Link {

@@ -51,6 +51,7 @@ pub fn read_hello(speaker: NodeId, hello: node::Hello) -> Result<ReadHello, Wire
         ledger: read_ledger_id("ledger_id", &hello.ledger_id)?,
         applied: Generation(hello.applied_generation),
         last_sequence: Sequence(hello.last_sequence),
+        first_sequence: Some(Sequence(hello.first_sequence)).filter(|first| first.0 > 0),
         inventory: hello.inventory.map(read_inventory).transpose()?,
         attempts,
         complete: left_out.is_empty(),

@@ -227,7 +227,11 @@ impl Story {
             let own = matches!(ended.reason, EndReason::NodeLost)
                 || ended.detail == "cancelled before its node got the order";
             if ended.detail == "its node came back and does not know it any more" {
-                let known = self.nodes.iter().filter_map(|node| node.runs.get(&attempt.id)).any(|run| run.known);
+                let known = self
+                    .nodes
+                    .iter()
+                    .filter_map(|node| node.runs.get(&attempt.id))
+                    .any(|run| run.known);
                 assert!(!known, "given up although its node can still tell its end");
             }
             match self.truth(attempt.id) {

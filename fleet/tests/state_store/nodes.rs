@@ -431,6 +431,36 @@ fn on_an_older_store_what_the_node_does_not_know_any_more_is_retried() {
 }
 
 #[test]
+fn on_an_older_store_a_node_with_nothing_left_to_tell_is_believed() {
+    let mut world = World::new();
+    let mut node = Script::join(&mut world, "n1", 2);
+    world.submit(1, spec(draft())).unwrap();
+    let old = world.attempt(1);
+    node.run(&mut world, old);
+    let backup = world.log.len();
+    node.end(&mut world, old, EndReason::Exited { code: 0 });
+    world.restart_on(backup);
+    let mut hello = node.greeting(1, Vec::new());
+    hello.first_sequence = Some(Sequence(4));
+    world.step(Command::Hello(Box::new(hello))).unwrap();
+    assert_eq!(world.detail(1).attempts.len(), 2, "its end will not be told");
+}
+
+#[test]
+fn a_hello_made_some_time_ago_ends_nothing_that_came_later() {
+    let mut world = World::new();
+    let mut node = Script::join(&mut world, "n1", 2);
+    world.submit(1, spec(draft())).unwrap();
+    let attempt = world.attempt(1);
+    let mut early = node.greeting(0, Vec::new());
+    early.first_sequence = Some(Sequence(1));
+    node.run(&mut world, attempt);
+    world.step(Command::Hello(Box::new(early))).unwrap();
+    assert_eq!(world.detail(1).attempts.len(), 1);
+    assert_eq!(world.detail(1).attempts[0].phase, AttemptPhase::Running);
+}
+
+#[test]
 fn a_node_that_lost_its_ledger_ends_what_it_does_not_name_and_keeps_what_it_adopted() {
     let mut world = World::new();
     let mut node = Script::join(&mut world, "n1", 3);

@@ -304,6 +304,7 @@ fn hello(node: NodeId, applied: u64) -> Hello {
         ledger: ledger(1),
         applied: Generation(applied),
         last_sequence: Sequence(0),
+        first_sequence: None,
         inventory: Some(crate::world::inventory(4)),
         attempts: Vec::new(),
         complete: true,

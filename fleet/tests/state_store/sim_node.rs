@@ -119,6 +119,7 @@ impl SimNode {
             ledger: self.ledger,
             applied: Generation(self.applied),
             last_sequence: Sequence(self.sequence),
+            first_sequence: Some(self.oldest()),
             inventory: Some(inventory(self.cpus)),
             attempts: running.collect(),
             complete: true,
@@ -132,6 +133,13 @@ impl SimNode {
             Err(Refused::StoreFull(_)) => self.session = None,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The oldest event of this ledger that it can still send.
+    fn oldest(&self) -> Sequence {
+        let mut spooled = self.spool.iter().filter(|event| event.ledger == self.ledger);
+        let next = Sequence(self.sequence).next();
+        spooled.next().map_or(next, |event| event.sequence)
     }
 
     pub(crate) fn disconnect(&mut self, world: &mut World) {

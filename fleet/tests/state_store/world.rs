@@ -340,6 +340,7 @@ impl Script {
             ledger: self.ledger,
             applied: Generation(applied),
             last_sequence: Sequence(self.sequence),
+            first_sequence: None,
             inventory: Some(inventory(self.cpus)),
             attempts,
             complete: true,

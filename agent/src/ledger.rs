@@ -371,7 +371,8 @@ impl Ledger {
 
 fn put_attempt(transaction: &Transaction<'_>, attempt: &StoredAttempt) -> rusqlite::Result<()> {
     let sql = "INSERT INTO attempt (id, ended_at_us, order_bytes, state) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT (id) DO UPDATE SET ended_at_us = excluded.ended_at_us, state = excluded.state";
+               ON CONFLICT (id) DO UPDATE SET ended_at_us = excluded.ended_at_us, state = excluded.state,
+               order_bytes = coalesce(excluded.order_bytes, order_bytes)";
     let ended = attempt.life.ended().map(|ended| ended.at.0);
     transaction
         .prepare_cached(sql)?

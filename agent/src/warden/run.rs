@@ -16,11 +16,12 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::machine::{Machine, MachineError};
+use super::notify::{self, Pulse};
 use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLedger, lock};
 use super::sample::Sampler;
 use super::socket::{self, Access, SocketError, WardenService};
 use super::trust::{Trust, TrustError};
-use super::{notify, slices, watch as watching};
+use super::{slices, watch as watching};
 use crate::config::local_times;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::{Clock, SystemClock, boot_id};
@@ -164,6 +165,9 @@ pub(super) async fn start(
     let (sequence, sequences) = watch::channel(last);
     let (stop, stopped) = oneshot::channel::<()>();
     let (settled, is_settled) = oneshot::channel();
+    let pulse = Pulse::default();
+    pulse.beat(clock.monotonic());
+    tokio::spawn(pulse.clone().pass_on(clock));
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -175,7 +179,10 @@ pub(super) async fn start(
         records: watching::folder(&paths.ended()).map_err(kernel("watching the folder of end records"))?,
         ledger: ledger.clone(),
         boot: BootId(boot_id().map_err(kernel("reading the boot id"))?),
-        alive: Box::new(notify::alive),
+        alive: Box::new({
+            let pulse = pulse.clone();
+            move || pulse.beat(clock.monotonic())
+        }),
         settled: Some(settled),
     };
     let run = Reconciler::run(outside, node, requests, sequence, found, async {

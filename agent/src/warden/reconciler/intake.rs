@@ -53,6 +53,7 @@ pub(super) fn take(state: &mut State, orders: Vec<Incoming>, boot: &str, now: Mo
         match order.what {
             Ordered::Start(work) if state.knows(attempt) => {
                 info!(%attempt, job = %work.job, "an order that is known already");
+                reclaim(state, work, signed, now);
             }
             Ordered::Start(work) => start(state, work, signed, account, boot, now),
             Ordered::Stop { why, grace } => stop(state, attempt, why, grace, boot, now),
@@ -67,6 +68,24 @@ pub(super) fn take(state: &mut State, orders: Vec<Incoming>, boot: &str, now: Mo
         }
     }
     taken
+}
+
+/// An orphan whose order comes again, after the ledger was lost: from now on it is what was ordered.
+fn reclaim(state: &mut State, work: WorkOrder, signed: Vec<u8>, now: Moment) {
+    let attempt = work.attempt;
+    let Some(extra) = state.extras.get_mut(&attempt).filter(|extra| extra.orphan) else {
+        return;
+    };
+    extra.orphan = false;
+    extra.signed = Some(signed);
+    if let Some(placement) = &mut extra.placement {
+        placement.user = work.user.clone();
+    }
+    if let Some(entry) = state.attempts.get_mut(&attempt) {
+        entry.order = Some(work);
+    }
+    state.touch(attempt);
+    state.tell_phase(attempt, now);
 }
 
 fn entry(order: Option<WorkOrder>, account: Account, boot: &str) -> LedgerAttempt {

@@ -144,10 +144,15 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// One of systemd's signals.
     pub(super) async fn signal(&mut self, signal: Signal) {
+        (self.alive)();
         match signal {
             Signal::Unit(unit) => self.unit_changed(unit).await,
             Signal::Reloaded => self.verify_all(),
-            Signal::Resync => self.resync().await,
+            Signal::Resync => {
+                // After a lost bus nothing is held any more: every unit is looked at and held anew.
+                self.live.clear();
+                self.resync().await;
+            }
         }
     }
 
@@ -207,6 +212,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 .units
                 .get(&attempt)
                 .is_some_and(|known| known.active == active);
+            (self.alive)();
             if self.in_flight.contains_key(&attempt) || (same && self.live.contains_key(&attempt)) {
                 continue;
             }

@@ -148,6 +148,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 self.resync().await;
             }
             Answer::Systemd(Err(problem)) if problem.nothing_done() => {
+                self.counters.starts_failed += 1;
                 self.fail(
                     attempt,
                     format!("{}; the node's journal says more", chain(&problem)),
@@ -158,7 +159,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 warn!(%attempt, error = &problem as &dyn std::error::Error, "not known whether it started");
                 self.resync().await;
             }
-            Answer::NoAccount(sentence) => self.fail(attempt, sentence),
+            Answer::NoAccount(sentence) => {
+                self.counters.starts_failed += 1;
+                self.fail(attempt, sentence);
+            }
         }
         self.read_records();
     }
@@ -198,7 +202,6 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     fn fail(&mut self, attempt: AttemptId, sentence: String) {
-        self.counters.starts_failed += 1;
         let now = self.now();
         self.state.happen(attempt, &Event::StartFailed { sentence }, now);
         self.release(attempt);

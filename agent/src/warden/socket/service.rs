@@ -34,6 +34,9 @@ use crate::warden::wire::{Ordered, SignedOrder};
 /// Events on their way to a slow reader.
 const EVENTS_QUEUED: usize = 64;
 
+/// One order may hold a megabyte of arguments, and the agent brings several at once.
+const APPLY_BYTES_MAX: usize = 64 << 20;
+
 /// The service.
 #[derive(Debug)]
 pub struct WardenService<A, C> {
@@ -68,7 +71,10 @@ pub async fn serve<A: Accounts, C: Clock>(
     connections: impl Stream<Item = io::Result<UnixStream>>,
 ) -> Result<(), tonic::transport::Error> {
     Server::builder()
-        .serve_with_incoming(WardenServer::new(service), connections)
+        .serve_with_incoming(
+            WardenServer::new(service).max_decoding_message_size(APPLY_BYTES_MAX),
+            connections,
+        )
         .await
 }
 

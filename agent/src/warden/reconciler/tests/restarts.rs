@@ -139,8 +139,20 @@ async fn with_a_new_ledger_everything_that_runs_is_an_orphan_and_goes_on() {
     let state = rig.phase(attempt, AttemptPhase::Running).await;
     assert!(state.orphan);
     assert_ne!(lock(&rig.ledger).id(), before);
-    assert_eq!(lock(&rig.ledger).last_sequence(), Sequence(2));
-    assert_eq!(rig.systemd.running().len(), 1);
+    // The fleet sends again what this ledger does not know: then it is no orphan any more.
+    rig.forge.generation = 0;
+    let order = rig.forge.start(attempt, &Wanted::default());
+    rig.try_apply(vec![order]).await.unwrap();
+    let told = rig.attempt_events(attempt);
+    let last = told.last().unwrap();
+    assert!(
+        !last.orphan && !last.job_id.is_empty() && last.phase() == AttemptPhase::Running,
+        "{last:?}"
+    );
+    rig.kill_and_restart().await;
+    assert!(!rig.snapshot().await.attempts[0].orphan);
+    assert_eq!(lock(&rig.ledger).last_sequence(), Sequence(3));
+    assert_eq!((rig.systemd.running().len(), rig.systemd.started().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ mod lanes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadline_model::{FleetId, LedgerId};
+use loadline_model::{FleetId, LedgerId, Sequence};
 use tokio::sync::mpsc;
 
 use super::Shared;
@@ -99,6 +99,19 @@ pub(crate) async fn once(shared: &Arc<Shared>) -> SessionEnd {
     stay(shared, standing).await
 }
 
+/// `None`: the spool cannot say just now, which the pump reports.
+async fn oldest_to_tell(shared: &Arc<Shared>, ledger: LedgerId) -> Option<Sequence> {
+    let found = shared.spool.oldest_to_tell(ledger, shared.clock.now()).await;
+    found
+        .inspect_err(|error| {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "what is still to be told"
+            );
+        })
+        .ok()
+}
+
 async fn greet(shared: &Arc<Shared>) -> Result<Standing, SessionEnd> {
     let timing = shared.settings.timing;
     let fleet = &shared.trust.fleet;
@@ -107,7 +120,8 @@ async fn greet(shared: &Arc<Shared>) -> Result<Standing, SessionEnd> {
     let config = tls::session_config(&shared.trust.ca, &identity)?;
     let stream = tls::connect(&*shared.network, &fleet.session_address, config, timing.connect).await?;
     let (stream, alert) = Heard::new(stream, shared.last_contact.clone());
-    let (lanes, outgoing) = lanes(Hello::new(fleet, &status));
+    let first = oldest_to_tell(shared, status.ledger).await;
+    let (lanes, outgoing) = lanes(Hello::new(fleet, &status, first));
     let keepalive = Keepalive {
         every: timing.ping,
         answer: timing.ping_answer,

@@ -70,6 +70,14 @@ impl SharedSpool {
         self.run(now, move |spool| spool.stored_through(ledger)).await
     }
 
+    pub(crate) async fn oldest_to_tell(
+        &self,
+        ledger: LedgerId,
+        now: WallTime,
+    ) -> Result<Sequence, SpoolError> {
+        self.run(now, move |spool| spool.oldest_to_tell(ledger)).await
+    }
+
     /// The records come back with the answer, so that they can be tried again.
     pub(crate) async fn append(
         &self,

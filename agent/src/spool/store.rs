@@ -158,6 +158,26 @@ impl Spool {
         Ok(Sequence(unsigned(found.unwrap_or(0))))
     }
 
+    /// The oldest event of a ledger that the fleet can still be told: one that waits here or, with none waiting,
+    /// the one that comes next.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn oldest_to_tell(&self, ledger: LedgerId) -> Result<Sequence, SpoolError> {
+        let oldest: Option<i64> = self
+            .db
+            .query_row(
+                "SELECT min(sequence) FROM event WHERE ledger = ?1",
+                [ledger.as_bytes()],
+                |row| row.get(0),
+            )
+            .map_err(statement("read"))?;
+        match oldest {
+            Some(oldest) => Ok(Sequence(unsigned(oldest))),
+            None => Ok(self.stored_through(ledger)?.next()),
+        }
+    }
+
     /// Stores events, all or none. When it returns `Stored` they survive a power cut.
     ///
     /// # Errors

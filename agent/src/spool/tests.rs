@@ -68,6 +68,8 @@ fn ledgers_have_sequences_of_their_own() {
     assert_eq!(sequences(&mut spool, RowId::default()), [1, 2]);
     assert_eq!(spool.stored_through(ledger(2)).unwrap(), Sequence(1));
     assert_eq!(spool.stored_through(ledger(3)).unwrap(), Sequence(0));
+    let oldest = [1, 2, 3].map(|of| spool.oldest_to_tell(ledger(of)).unwrap());
+    assert_eq!(oldest, [Sequence(1), Sequence(2), Sequence(1)]);
 }
 
 #[test]

@@ -110,6 +110,7 @@ impl FakeNode {
             ledger_id: self.ledger.clone(),
             applied_generation: self.applied,
             last_sequence: self.sequence,
+            first_sequence: 0,
             inventory: Some(inventory(4)),
             attempts: Vec::new(),
         }

@@ -64,7 +64,8 @@ pub(crate) struct Hello(node::Hello);
 const CAPABILITIES: [&str; 1] = ["log_cursor"];
 
 impl Hello {
-    pub(crate) fn new(file: &FleetFile, status: &WardenStatus) -> Self {
+    /// `first`: the oldest event that can still be told; `None`: not known just now.
+    pub(crate) fn new(file: &FleetFile, status: &WardenStatus, first: Option<Sequence>) -> Self {
         Self(node::Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
@@ -74,6 +75,7 @@ impl Hello {
             ledger_id: status.ledger.as_bytes().to_vec(),
             applied_generation: status.applied.0,
             last_sequence: status.last_sequence.0,
+            first_sequence: first.map_or(0, |first| first.0),
             inventory: status.inventory.clone(),
             attempts: status.attempts.clone(),
         })

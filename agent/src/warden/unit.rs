@@ -91,6 +91,7 @@ fn environment(order: &WorkOrder, path: &str) -> Vec<String> {
     all.insert("LOADLINE_JOB", order.job.to_string());
     all.insert("LOADLINE_JOB_NUMBER", order.job_number.to_string());
     all.insert("LOADLINE_WORKER", order.worker.to_string());
+    all.insert("LOADLINE_WORKERS", order.spec.workers.max().to_string());
     all.insert("LOADLINE_ATTEMPT_NUMBER", order.attempt_number.to_string());
     all.into_iter()
         .map(|(name, value)| format!("{name}={value}"))

@@ -259,6 +259,9 @@ The command stands behind `--`; there is no shell in between. Or a file says all
   memory = \"4GiB\"
   gpus = 0
 
+A worker finds its place in LOADLINE_JOB, LOADLINE_JOB_NUMBER, LOADLINE_WORKER (from 0), LOADLINE_WORKERS (how
+many there may be), LOADLINE_ATTEMPT and LOADLINE_ATTEMPT_NUMBER (from 1).
+
 Examples:
   fleet run -- echo hello
   fleet run --cpus 2 --memory 4GiB --time 2h -- python train.py

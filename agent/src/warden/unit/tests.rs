@@ -20,7 +20,7 @@ fn unit(command: &[&str], dir: Option<&str>, env: &[(&str, &str)]) -> WorkerUnit
             .iter()
             .map(|(name, value)| (text(name), text(value)))
             .collect::<BTreeMap<_, _>>(),
-        workers: Workers::Fixed(1),
+        workers: Workers::Fixed(4),
         tier: Tier::Standard,
         retries: 0,
         time: None,
@@ -87,6 +87,9 @@ fn a_job_cannot_pretend_to_be_another() {
         .collect();
     assert_eq!(named, ["LOADLINE_JOB=0192f0c1-2345-7abc-8def-0123456789ac"]);
     assert!(unit.environment.contains(&"A=$B %h\n".to_owned()));
+    for its_share in ["LOADLINE_WORKER=3", "LOADLINE_WORKERS=4"] {
+        assert!(unit.environment.contains(&its_share.to_owned()), "{its_share}");
+    }
     assert_eq!(unit.log_identifier, "412.3");
     assert_eq!(unit.shared_memory, Bytes::from_mib(32));
 }

@@ -42,19 +42,40 @@ pub fn cpus(amount: MilliCpu) -> String {
     }
 }
 
-/// A command as it could be typed into a shell.
+/// A command as it could be typed into a shell (bash, zsh: what has control characters becomes `$'…'`).
 pub fn shell(words: &[String]) -> String {
-    let plain = |word: &str| {
-        !word.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c))
-    };
-    let quoted = words.iter().map(|word| match plain(word) {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    words
+        .iter()
+        .map(|word| quoted(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    if !word.chars().any(char::is_control) {
+        return format!("'{}'", word.replace('\'', r"'\''"));
+    }
+    let escaped = word.chars().map(|c| match c {
+        '\n' => r"\n".into(),
+        '\t' => r"\t".into(),
+        '\'' => r"\'".into(),
+        '\\' => r"\\".into(),
+        c if c.is_control() => format!(r"\u{:04x}", u32::from(c)),
+        c => c.to_string(),
     });
-    quoted.collect::<Vec<_>>().join(" ")
+    format!("$'{}'", escaped.collect::<String>())
+}
+
+/// At most so many characters; what was cut off is shown by an ellipsis.
+pub fn clipped(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}\u{2026}", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// A name for people to read on a terminal: control characters, which could move the cursor or recolour what
@@ -103,6 +124,16 @@ mod tests {
     fn commands_can_be_copied_back_into_a_shell() {
         let words = ["sh", "-c", "echo 'a b'"].map(String::from);
         assert_eq!(shell(&words), r"sh -c 'echo '\''a b'\'''");
+        let script = ["sh", "-c", "cd \\x\nsay 'it'\u{1b}"].map(String::from);
+        assert_eq!(shell(&script), r"sh -c $'cd \\x\nsay \'it\'\u001b'");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(
+            (clipped("äöü", 3), clipped("äöü", 2)),
+            ("äöü".into(), "äö…".into())
+        );
     }
 
     #[test]

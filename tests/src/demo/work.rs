@@ -58,17 +58,18 @@ pub(super) fn compress_usr(fleet: &Fleet) -> Result<()> {
     check_outputs(fleet.guest(BATCH)?)
 }
 
-/// Trusts nobody: every file of /usr must be in exactly one part, and every part must be whole.
+/// Trusts nobody: every file of /usr must be in exactly one part, and every part must be whole. The sandbox hides
+/// kernel modules from workers (`ProtectKernelModules=`), so those are none of the work.
 fn check_outputs(node: &Guest) -> Result<()> {
     let missing = node.ok(
         "cd /home/alice/parts-* && for part in *.tar.zst; do zstd -q -t $part || echo broken $part; done; \
-         (cd / && find usr -xdev -type f | LC_ALL=C sort) > /tmp/all; \
+         (cd / && find usr -xdev -path usr/lib/modules -prune -o -type f -print | LC_ALL=C sort) > /tmp/all; \
          cat *.list | LC_ALL=C sort > /tmp/packed; diff /tmp/all /tmp/packed | grep '^[<>]' | wc -l",
     )?;
     ensure!(
         missing == "0",
         "files of /usr missing in or double among the parts: {missing}"
     );
-    println!("  outputs checked: every file of /usr is in exactly one part");
+    println!("  outputs checked: every file of /usr that a worker may see is in exactly one part");
     Ok(())
 }

@@ -7,7 +7,7 @@ use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
 use super::{Output, detail};
-use crate::text::{ago, count, cpus, printable, shell, short};
+use crate::text::{ago, clipped, count, cpus, printable, shell, short};
 use crate::view::{
     Check, Explained, FleetStatus, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
     Submitted, TokenRow, UserRow,
@@ -326,7 +326,10 @@ impl<O: Write, E: Write> Output for Table<O, E> {
     }
 }
 
-/// A command line as it can be typed again.
+/// A script in one argument would bury the rest of the sheet; the JSON has all of it.
+const TYPED_MOST: usize = 160;
+
+/// A command line as it can be typed again, its beginning if it is very long.
 pub(super) fn typed(command: &[String]) -> String {
-    printable(&shell(command))
+    clipped(&printable(&shell(command)), TYPED_MOST)
 }

@@ -8,7 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Pending,
-    Complete { ok: bool },
+    /// `last`: the service closes the connection after this one, as nginx does after a thousand.
+    Complete {
+        ok: bool,
+        last: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -50,20 +54,30 @@ impl Connection {
     /// Reads what has come.
     pub(super) fn receive(&mut self) -> io::Result<Answer> {
         let mut chunk = [0u8; 16 * 1024];
+        let mut closed = false;
         loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => {
+                    closed = true;
+                    break;
+                }
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        let answer = judge(&self.received)?;
-        if answer != Answer::Pending {
-            self.meant_ns = None;
+        match judge(&self.received)? {
+            Answer::Pending if closed => Err(io::ErrorKind::UnexpectedEof.into()),
+            Answer::Pending => Ok(Answer::Pending),
+            Answer::Complete { ok, last } => {
+                self.meant_ns = None;
+                Ok(Answer::Complete {
+                    ok,
+                    last: last || closed,
+                })
+            }
         }
-        Ok(answer)
     }
 }
 
@@ -79,16 +93,20 @@ fn judge(received: &[u8]) -> io::Result<Answer> {
         .next()
         .and_then(|line| line.split(' ').nth(1))
         .ok_or_else(|| bad("no status"))?;
-    let length: usize = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse().ok())
+    let field = |wanted: &str| {
+        let mut fields = lines.clone().filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim())
+    };
+    let length: usize = field("content-length")
+        .and_then(|value| value.parse().ok())
         .ok_or_else(|| bad("no Content-Length"))?;
-    let complete = received.len() >= head_len + 4 + length;
-    Ok(if complete {
-        Answer::Complete { ok: status == "200" }
-    } else {
-        Answer::Pending
+    if received.len() < head_len + 4 + length {
+        return Ok(Answer::Pending);
+    }
+    Ok(Answer::Complete {
+        ok: status == "200",
+        last: field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
     })
 }
 
@@ -99,11 +117,14 @@ mod tests {
     #[test]
     fn answers_are_judged_when_whole() {
         let page = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
-        assert_eq!(judge(page).unwrap(), Answer::Complete { ok: true });
+        let complete = |ok, last| Answer::Complete { ok, last };
+        assert_eq!(judge(page).unwrap(), complete(true, false));
         assert_eq!(judge(&page[..page.len() - 1]).unwrap(), Answer::Pending);
         assert_eq!(judge(b"HTTP/1.1 200").unwrap(), Answer::Pending);
         let missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(judge(missing).unwrap(), Answer::Complete { ok: false });
+        assert_eq!(judge(missing).unwrap(), complete(false, false));
+        let last = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        assert_eq!(judge(last).unwrap(), complete(true, true));
         assert!(judge(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }

@@ -94,8 +94,8 @@ pub fn closed_loop(plan: &Plan) -> Result<LoadReport, LoadError> {
     let mut run = Loop::new(plan, plan.connections)?;
     let end_ns = ns(plan.length);
     while ns(run.start.elapsed()) < end_ns {
-        let idle = run.connections.iter().filter(|c| c.meant_ns.is_none()).count();
-        for _ in 0..idle {
+        let busy = run.connections.iter().filter(|c| c.meant_ns.is_some()).count();
+        for _ in busy..plan.connections {
             run.report.requests += 1;
             run.waiting.push_back(ns(run.start.elapsed()));
         }
@@ -188,10 +188,13 @@ impl<'a> Loop<'a> {
     fn take(&mut self, index: usize) {
         let meant = self.connections[index].meant_ns;
         match (self.connections[index].receive(), meant) {
-            (Ok(Answer::Complete { ok }), Some(meant)) => {
+            (Ok(Answer::Complete { ok, last }), Some(meant)) => {
                 let latency = ns(self.start.elapsed()).saturating_sub(meant);
                 self.report.latencies.record_us(latency / 1000);
                 self.report.errors += u64::from(!ok);
+                if last {
+                    drop(self.connections.swap_remove(index));
+                }
             }
             (Ok(Answer::Pending), Some(_)) => {}
             (Err(_), Some(_)) => self.fail(index),
@@ -205,5 +208,56 @@ impl<'a> Loop<'a> {
         self.report.errors += open as u64;
         self.report.elapsed_us = ns(self.start.elapsed()) / 1000;
         self.report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Answers so many requests of a connection, then closes it, as it announced.
+    fn serve(mut stream: TcpStream, answers: usize) -> io::Result<()> {
+        let mut request = [0u8; 1024];
+        for number in 1..=answers {
+            if stream.read(&mut request)? == 0 {
+                return Ok(());
+            }
+            let close = if number == answers {
+                "Connection: close\r\n"
+            } else {
+                ""
+            };
+            write!(stream, "HTTP/1.1 200 OK\r\n{close}Content-Length: 2\r\n\r\nhi")?;
+        }
+        Ok(())
+    }
+
+    fn plan() -> Plan {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || serve(stream, 10));
+            }
+        });
+        Plan {
+            target,
+            path: "/".into(),
+            length: Duration::from_millis(300),
+            connections: 2,
+            drain: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn a_service_that_ends_connections_after_some_answers_fails_no_request() {
+        let report = closed_loop(&plan()).unwrap();
+        assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
+        assert!(report.requests > 10, "{}", report.requests);
+        let report = open_loop(&plan(), Arrivals::poisson(200, 1)).unwrap();
+        assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
     }
 }

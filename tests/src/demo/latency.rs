@@ -96,7 +96,7 @@ fn prepare(admin: &Guest, web: &Guest, loadgen: &Path) -> Result<()> {
     web.ok("install -d /usr/local/lib/demo")?;
     let written = web.run_with_input("cat > /usr/local/lib/demo/parts.sh", endless.into(), START_LIMIT)?;
     ensure!(written.status == 0, "writing parts.sh: {}", written.stderr);
-    let place = format!("nodes = [\"{WEB}\"]\n[worker]\ncpus = \"250m\"\nmemory = \"256MiB\"\n");
+    let place = format!("nodes = [\"{WEB}\"]\n[worker]\ncpus = \"150m\"\nmemory = \"192MiB\"\n");
     put_job(
         admin,
         "hog.toml",

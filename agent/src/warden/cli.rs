@@ -80,7 +80,7 @@ pub fn main() -> ExitCode {
         Command::Check { output } => blocking(check(output)),
         Command::Drain { timeout, refuse } => {
             let drained = blocking(drain(Paths::default(), timeout, refuse));
-            told(drained.map(|count| println!("{count} workers ended")))
+            told(drained.map(|count| println!("workers ended: {count}")))
         }
     }
 }

@@ -52,9 +52,14 @@ pub(super) const SUITE: Suite = Suite {
             "killed_restarted_reinstalled_reloaded_and_the_worker_runs_on",
             crash::programs,
         ),
+        ("a_reload_of_systemd_changes_no_worker", crash::reloads),
         ("a_reboot_ends_attempts_once_and_they_are_retried", crash::reboot),
         ("a_power_cut_of_the_node_ends_attempts_once", crash::node_power),
         ("a_power_cut_of_fleetd_loses_no_job", crash::fleet_power),
+        (
+            "removal_refuses_or_drains_and_the_work_goes_on_later",
+            crash::removed,
+        ),
     ],
 };
 

@@ -14,7 +14,7 @@ use crate::testbed::image::Image;
 use crate::testbed::{Guest, GuestSpec};
 
 pub(super) const SUITE: Suite = Suite {
-    name: "open-packages",
+    name: "packages",
     guests: || {
         vec![
             GuestSpec::new("old", Image::Debian12, 2),

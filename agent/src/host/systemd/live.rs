@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use loadline_model::{Bytes, Span};
 use loadline_policy::reconcile::UnitActive;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::{Fd, OwnedObjectPath, OwnedValue, Value};
 
+use super::properties::Verbatim;
 use super::proxy::ManagerProxy;
 use super::{
     Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WORKER_PATTERN,
@@ -69,6 +70,8 @@ struct Shared {
     waiting: Mutex<HashMap<String, mpsc::UnboundedSender<Decided>>>,
     /// Workers as last told by signals.
     units: Mutex<HashMap<String, UnitState>>,
+    /// systemd's version as it first told.
+    version: OnceCell<String>,
 }
 
 /// systemd over the system bus.
@@ -180,11 +183,17 @@ impl LiveSystemd {
         Ok(())
     }
 
+    async fn verbatim(&self) -> zbus::Result<Verbatim> {
+        let ask = || async { self.manager().await?.version().await };
+        let version = self.shared.version.get_or_try_init(ask).await?;
+        Ok(Verbatim::for_version(version))
+    }
+
     async fn start_and_wait(&self, unit: &WorkerUnit) -> zbus::Result<Started> {
         let (sender, mut decisions) = mpsc::unbounded_channel();
         lock(&self.shared.waiting).insert(unit.settings.unit.clone(), sender);
         self.open_journal().await?;
-        let mut list = properties::of_worker(unit);
+        let mut list = properties::of_worker(unit, self.verbatim().await?);
         list.extend(outputs(unit));
         let job = self
             .manager()

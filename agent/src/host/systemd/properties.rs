@@ -23,8 +23,33 @@ where
     (name, Value::new(value))
 }
 
+/// How the arguments of a command reach it as they are: by itself systemd puts variables in place of every `$`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verbatim {
+    /// `ExecStartEx` with the flag `no-env-expand`.
+    Flag,
+    /// `ExecStart` with every `$` doubled. systemd 252 writes `ExecStartEx=` into the unit's file, a name that it
+    /// does not read there: after the next daemon-reload the running unit is `bad-setting`, and neither its limits
+    /// nor its end can be asked for any more (seen with 252.39; 257.13 writes it right).
+    Doubled,
+}
+
+impl Verbatim {
+    /// Older versions than the one that was seen to write it right are not trusted with it.
+    const FLAG_SINCE: u32 = 257;
+
+    /// For systemd's own word on its version, like `252.39-1~deb12u1`.
+    pub(super) fn for_version(version: &str) -> Self {
+        let major = version.split(|c: char| !c.is_ascii_digit()).next();
+        match major.and_then(|major| major.parse::<u32>().ok()) {
+            Some(major) if major >= Self::FLAG_SINCE => Self::Flag,
+            _ => Self::Doubled,
+        }
+    }
+}
+
 /// All properties of a worker's transient service.
-pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
+pub(super) fn of_worker(unit: &WorkerUnit, verbatim: Verbatim) -> Vec<Property> {
     let oom_policy = match unit.settings.oom_policy {
         OomPolicy::Kill => "kill",
         OomPolicy::Continue => "continue",
@@ -37,7 +62,7 @@ pub(super) fn of_worker(unit: &WorkerUnit) -> Vec<Property> {
         property("WorkingDirectory", unit.directory.clone()),
         property("Environment", unit.environment.clone()),
         property("ExecSearchPath", unit.search_path.clone()),
-        exec_start(unit),
+        exec_start(unit, verbatim),
         property("KillMode", "control-group"),
         property("TimeoutStopUSec", unit.settings.timeout_stop.0),
         property("OOMPolicy", oom_policy),
@@ -90,13 +115,19 @@ fn of_setting(setting: &Setting) -> Property {
     }
 }
 
-/// With `no-env-expand`, or systemd would put variables in place of every `$` of an argument.
-fn exec_start(unit: &WorkerUnit) -> Property {
-    let flags = vec!["no-env-expand".to_owned()];
-    property(
-        "ExecStartEx",
-        vec![(unit.program.clone(), unit.argv.clone(), flags)],
-    )
+fn exec_start(unit: &WorkerUnit, verbatim: Verbatim) -> Property {
+    let (program, argv) = (unit.program.clone(), unit.argv.clone());
+    match verbatim {
+        Verbatim::Flag => property(
+            "ExecStartEx",
+            vec![(program, argv, vec!["no-env-expand".to_owned()])],
+        ),
+        Verbatim::Doubled => {
+            let doubled: Vec<String> = argv.iter().map(|word| word.replace('$', "$$")).collect();
+            let failure_is_success = false;
+            property("ExecStart", vec![(program, doubled, failure_is_success)])
+        }
+    }
 }
 
 /// Shared memory outlives a killed process; its own mount goes with it, and what is in it is charged to it.
@@ -158,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_value_has_the_type_that_systemd_documents() {
-        let list = of_worker(&unit());
+        let list = of_worker(&unit(), Verbatim::Flag);
         for (name, expected) in [
             ("ExecStartEx", "a(sasas)"),
             ("TemporaryFileSystem", "a(ss)"),
@@ -208,10 +239,38 @@ mod tests {
     }
 
     #[test]
+    fn a_dollar_reaches_the_command_as_it_is() {
+        let mut dollars = unit();
+        dollars.argv = vec!["sh".into(), "-c".into(), "echo $$ ${HOME}".into()];
+        let doubled: Vec<String> = vec!["sh".into(), "-c".into(), "echo $$$$ $${HOME}".into()];
+        for (version, expected) in [
+            (
+                "252.39-1~deb12u1",
+                property("ExecStart", vec![(dollars.program.clone(), doubled, false)]),
+            ),
+            (
+                "257.13-1~deb13u1",
+                property(
+                    "ExecStartEx",
+                    vec![(
+                        dollars.program.clone(),
+                        dollars.argv.clone(),
+                        vec!["no-env-expand".to_owned()],
+                    )],
+                ),
+            ),
+        ] {
+            let list = of_worker(&dollars, Verbatim::for_version(version));
+            assert!(list.contains(&expected), "{version}");
+        }
+        assert_eq!(Verbatim::for_version("v253~rc1"), Verbatim::Doubled);
+    }
+
+    #[test]
     fn gpu_workers_keep_their_devices() {
         let mut gpu = unit();
         gpu.devices = vec!["/dev/nvidia0".into()];
-        let list = of_worker(&gpu);
+        let list = of_worker(&gpu, Verbatim::Flag);
         assert!(list.contains(&property("PrivateDevices", false)));
         assert_eq!(signature(&list, "DeviceAllow"), "a(ss)");
     }

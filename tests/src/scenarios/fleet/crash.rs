@@ -14,6 +14,8 @@ const LIMITS: &[&str] = &["memory.max", "cpu.weight", "cpuset.cpus.effective", "
 const LINES: u32 = 150;
 /// Back after a boot: units, session, first sample.
 const BACK: Duration = Duration::from_secs(180);
+/// `apt-get` with maintainer scripts that end a worker.
+const PACKAGE: Duration = Duration::from_secs(300);
 
 /// What must stay as it is while programs come and go.
 struct Watched<'a> {
@@ -90,8 +92,58 @@ pub(super) fn programs(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// A job whose first attempt the node's end ends, and whose second succeeds.
-fn once_more(fleet: &Fleet, name: &str, end: impl Fn(&Guest) -> Result<()>) -> Result<()> {
+/// Words in which systemd, a shell or its unit files would see something of their own.
+const WORDS: &[&str] = &["$HOME $$ ${A} %h %%", r#"\n "q" ; #x"#, "$HOME"];
+
+/// systemd writes a transient unit into a file and reads it again at each reload: the worker must still be the one
+/// that was ordered, word for word, and its settings and its end still be in our hands.
+pub(super) fn reloads(fleet: &Fleet) -> Result<()> {
+    [OLD, NEW]
+        .iter()
+        .try_for_each(|name| reloaded(fleet, fleet.guest(name)?).with_context(|| format!("on {name}")))
+}
+
+fn reloaded(fleet: &Fleet, node: &Guest) -> Result<()> {
+    let alice = Person::of(fleet)?;
+    let literal: Vec<String> = WORDS.iter().map(|word| format!("'{word}'")).collect();
+    let file = format!(
+        "version = 1\nname = 'words'\nnodes = ['{}']\n\
+         command = ['sh', '-c', 'printf \"%s\\n\" \"$@\"; exec sleep 900', 'sh', {}]\n\
+         [worker]\ncpus = '100m'\nmemory = '64MiB'\n",
+        node.name(),
+        literal.join(", ")
+    );
+    fleet
+        .guest(FLEET_GUEST)?
+        .run_with_input("cat > /home/alice/words.toml", file.into(), SOON)?;
+    let job = alice.json("fleet run --detach words.toml")?["job"]
+        .as_u64()
+        .context("no number")?;
+    let attempt = alice.running(job)?;
+    let watched = Watched {
+        node,
+        unit: attempt.unit().to_owned(),
+        pid: attempt.pid(),
+        limits: cgroup(node, attempt.unit(), LIMITS)?,
+    };
+    for time in 1..=2 {
+        node.ok("systemctl daemon-reload")?;
+        watched.check(&format!("daemon-reload {time}"))?;
+    }
+    let state = node.ok(&format!("systemctl show -P LoadState {}", attempt.unit()))?;
+    ensure!(
+        state == "loaded",
+        "after daemon-reload the worker's unit is {state}"
+    );
+    let over = alice.cancel(job)?;
+    ensure!(over["state"] == "cancelled", "{over}");
+    let logs = alice.ok(&format!("fleet logs {job}"))?;
+    ensure!(logs.lines().eq(WORDS.iter().copied()), "its words came as {logs}");
+    Ok(())
+}
+
+/// A job whose first attempt `end` ends with a reason, and whose last succeeds.
+fn once_more(fleet: &Fleet, name: &str, reason: &str, end: impl Fn(&Guest) -> Result<()>) -> Result<()> {
     let alice = Person::of(fleet)?;
     let node = fleet.guest(name)?;
     // The first attempt leaves a mark and waits; the second finds the mark.
@@ -103,11 +155,10 @@ fn once_more(fleet: &Fleet, name: &str, end: impl Fn(&Guest) -> Result<()>) -> R
     let over = alice.over(job, BACK)?;
     ensure!(over["state"] == "succeeded", "{over}");
     let attempts = alice.attempts(job)?;
-    let reasons: Vec<&str> = attempts.iter().map(super::person::Attempt::reason).collect();
-    ensure!(
-        reasons == ["node_rebooted", "exited"],
-        "{reasons:?}: {attempts:?}"
-    );
+    let mut reasons: Vec<&str> = attempts.iter().map(super::person::Attempt::reason).collect();
+    // A node that ends its work lends nothing meanwhile, and says so when asked.
+    reasons.retain(|reason| *reason != "refused");
+    ensure!(reasons == [reason, "exited"], "{reasons:?}: {attempts:?}");
     ensure!(
         attempts[0].unit() == first.unit(),
         "another first attempt: {attempts:?}"
@@ -116,13 +167,36 @@ fn once_more(fleet: &Fleet, name: &str, end: impl Fn(&Guest) -> Result<()>) -> R
 }
 
 pub(super) fn reboot(fleet: &Fleet) -> Result<()> {
-    once_more(fleet, OLD, Guest::reboot)
+    once_more(fleet, OLD, "node_rebooted", Guest::reboot)
 }
 
 pub(super) fn node_power(fleet: &Fleet) -> Result<()> {
-    once_more(fleet, NEW, |node| {
+    once_more(fleet, NEW, "node_rebooted", |node| {
         node.power_cut();
         node.power_on()
+    })
+}
+
+/// Removal under a live worker refuses with its name; told to drain it ends the worker by name. Installed again, the
+/// node is what it was.
+pub(super) fn removed(fleet: &Fleet) -> Result<()> {
+    once_more(fleet, OLD, "evicted", |node| {
+        let refused = node.run("apt-get remove -q -y loadline-node", PACKAGE)?;
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        ensure!(
+            refused.status != 0 && said.contains("loadline-w-") && said.contains("LOADLINE_REMOVE=drain"),
+            "removal ended with {}: {said}",
+            refused.status
+        );
+        node.ok("systemctl is-active loadline-warden loadline-agent")
+            .context("after the refusal")?;
+        node.ok_within(
+            "LOADLINE_REMOVE=drain apt-get remove -q -y loadline-node",
+            PACKAGE,
+        )?;
+        node.ok("! systemctl list-units --no-legend 'loadline-*' | grep . && test ! -e /sys/fs/cgroup/loadline.slice")
+            .context("after the removal")?;
+        Packages::of(Path::new("target/packages"))?.install(node, &["loadline-node"])
     })
 }
 

@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 testbed := $(or $(CARGO_TARGET_DIR),target)/release/testbed
 step := .ci/step
 
-.PHONY: help setup testbed demo test check fmt clippy unit deny packages guests bench clean-cache
+.PHONY: help setup testbed demo test check fmt clippy unit deny packages guests bench bench-store clean-cache
 
 help: ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/; s/%/NAME/' | expand -t 22
@@ -53,6 +53,10 @@ guests: packages testbed
 
 bench: packages testbed ## all benchmarks: a table each, and target/bench/NAME.json
 	@$(testbed) bench
+
+# Needs no guest, and so no packages.
+bench-store: testbed
+	@$(testbed) bench store
 
 bench-%: packages testbed ## one benchmark
 	@$(testbed) bench $*

@@ -3,7 +3,6 @@
 //! The embedded database is the default; a second one for several fleetd is to come (design §5). SQL stays below
 //! this module.
 
-pub mod bench;
 mod sqlite;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ mod figure;
 mod launch;
 mod report;
 mod stats;
+mod store;
 mod testbed;
 
 use anyhow::{Result, bail};
@@ -28,12 +29,17 @@ pub struct Entry {
     run: fn(&Cache) -> Result<BenchReport>,
 }
 
-/// Every benchmark that needs guests.
+/// Every benchmark.
 pub const ENTRIES: &[Entry] = &[
     Entry {
         name: "launch",
         about: "submit to running and to done, next to systemd-run",
         run: launch::run,
+    },
+    Entry {
+        name: "store",
+        about: "durable changes a second, next to bare SQLite",
+        run: store::run,
     },
     Entry {
         name: "testbed",

@@ -97,7 +97,7 @@ enum What {
         #[arg(long)]
         list: bool,
     },
-    /// Run the benchmarks that need guests
+    /// Run the benchmarks
     Bench {
         /// Which one; all when left out
         name: Option<String>,

@@ -90,7 +90,7 @@ pub(super) fn packages_folder() -> Result<PathBuf> {
 }
 
 /// The folder above the working folder that holds the workspace.
-fn repository() -> Result<PathBuf> {
+pub(super) fn repository() -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the working folder")?;
     let workspace = |folder: &&std::path::Path| {
         fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("[workspace]"))

@@ -107,10 +107,13 @@ impl Source {
         self.path.contains("/tests/") || self.name() == "tests.rs"
     }
 
-    /// Is it no part of what ships? Everything of the `tests` package and every example is not.
+    /// Is it no part of what ships? Everything of the `tests` package, every example and every benchmark is not.
     #[must_use]
     pub fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.contains("/examples/") || self.is_test_file()
+        let aside = ["/examples/", "/benches/"];
+        self.path.starts_with("tests/")
+            || aside.iter().any(|folder| self.path.contains(folder))
+            || self.is_test_file()
     }
 
     /// Index of the line with the first top-level `#[cfg(test)]` before an inline module, or the number of lines.

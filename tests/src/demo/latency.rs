@@ -10,11 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 
+use crate::bench::{Bench, BenchReport, Better, Figure, Goal};
 use crate::deploy::{FLEET_GUEST, as_person};
 use crate::load::LoadReport;
-use crate::testbed::host::{HostReport, HostWatch};
 use crate::testbed::{Fleet, Guest};
 
 use super::WEB;
@@ -24,6 +23,8 @@ const SLICE: Duration = Duration::from_secs(10);
 /// Share of the measured capacity, in per cent.
 const LOAD_PERCENT: u64 = 30;
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// Promise P1, the median of the p99 ratios, in per cent.
+const GOAL_P99_PERCENT: f64 = 110.0;
 
 /// The two jobs: endless parts of /usr, and a hog.
 const HOG: &str = "while :; do :; done\n";
@@ -33,6 +34,19 @@ enum Setting {
     Alone,
     Lent,
     Unprotected,
+}
+
+impl Setting {
+    const ALL: [Self; 3] = [Self::Alone, Self::Lent, Self::Unprotected];
+
+    /// In the ids of figures.
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Lent => "lent",
+            Self::Unprotected => "unprotected",
+        }
+    }
 }
 
 impl fmt::Display for Setting {
@@ -45,39 +59,43 @@ impl fmt::Display for Setting {
     }
 }
 
-/// What was measured.
+/// What was measured: for machines the median of the rounds, for people the same and how many requests it was.
 #[derive(Debug)]
 pub(super) struct Figures {
-    host: HostReport,
-    capacity_per_s: u64,
-    rate_per_s: u32,
-    runs: Vec<(Setting, LoadReport)>,
+    report: BenchReport,
+    runs: Runs,
 }
+
+/// One slice after the other; each round has each setting once.
+#[derive(Debug, Default)]
+struct Runs(Vec<(Setting, LoadReport)>);
 
 /// Measures all three for `measured` each.
 pub(super) fn measure(fleet: &Fleet, loadgen: &Path, measured: Duration) -> Result<Figures> {
     let (admin, web) = (fleet.guest(FLEET_GUEST)?, fleet.guest(WEB)?);
     prepare(admin, web, loadgen)?;
-    let host = HostWatch::start()?;
+    let mut bench = Bench::start("demo")?;
     programs(web, "stop")?;
     let capacity = load(web, 5, "closed --connections 8")?;
     let capacity_per_s = capacity.latencies.count() * 1_000_000 / capacity.elapsed_us.max(1);
     let rate_per_s = u32::try_from((capacity_per_s * LOAD_PERCENT / 100).max(1))?;
     println!("  nginx answers {capacity_per_s} requests/s at most; load: {rate_per_s}/s, open loop");
-    let mut runs = Vec::new();
+    let mut runs = Runs::default();
     for (round, order) in (0..measured.as_secs().div_ceil(SLICE.as_secs())).zip(orders()) {
         for setting in order {
             let seed = round + 1;
             let report = slice(admin, web, setting, rate_per_s, seed)
                 .with_context(|| format!("round {round}, {setting}"))?;
-            runs.push((setting, report));
+            runs.0.push((setting, report));
         }
     }
     programs(web, "start")?;
+    let once = |id: &str, value: f64| Figure::new(id, "/s", Better::Higher, &[value]);
+    bench.add(once("demo.capacity_per_s", capacity_per_s as f64))?;
+    bench.add(once("demo.rate_per_s", rate_per_s.into()))?;
+    runs.add_to(&mut bench)?;
     Ok(Figures {
-        host: host.report()?,
-        capacity_per_s,
-        rate_per_s,
+        report: bench.finish()?,
         runs,
     })
 }
@@ -187,74 +205,111 @@ fn unprotected(web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -> Result
     report
 }
 
-impl Figures {
-    fn pooled(&self, setting: Setting) -> LoadReport {
-        let mut all = LoadReport::default();
-        self.runs
+impl Runs {
+    fn of(&self, setting: Setting) -> impl Iterator<Item = &LoadReport> {
+        self.0
             .iter()
-            .filter(|(of, _)| *of == setting)
-            .for_each(|(_, report)| all.add(report));
-        all
+            .filter(move |(of, _)| *of == setting)
+            .map(|(_, report)| report)
     }
 
-    /// The table.
+    /// One sample a round.
+    fn quantile_us(&self, setting: Setting, share: f64) -> Vec<f64> {
+        self.of(setting)
+            .map(|report| report.latencies.quantile_us(share) as f64)
+            .collect()
+    }
+
+    /// Each round's p99 against that of the same round alone.
+    fn p99_percent(&self, setting: Setting) -> Vec<f64> {
+        self.quantile_us(setting, 0.99)
+            .iter()
+            .zip(self.quantile_us(Setting::Alone, 0.99))
+            .map(|(of, alone)| of * 100.0 / alone.max(1.0))
+            .collect()
+    }
+
+    fn add_to(&self, bench: &mut Bench) -> Result<()> {
+        for setting in Setting::ALL {
+            for (share, name) in [(0.5, "p50_us"), (0.99, "p99_us")] {
+                let id = format!("demo.{}.{name}", setting.id());
+                let samples = self.quantile_us(setting, share);
+                bench.add(Figure::new(&id, "us", Better::Lower, &samples))?;
+            }
+        }
+        let ratio = |setting: Setting| {
+            let id = format!("demo.{}.p99_ratio_percent", setting.id());
+            Figure::new(&id, "%", Better::Lower, &self.p99_percent(setting))
+        };
+        bench.add(ratio(Setting::Lent).map(|figure| figure.goal(Goal::Value(GOAL_P99_PERCENT))))?;
+        bench.add(ratio(Setting::Unprotected))
+    }
+
+    fn pooled(&self, setting: Setting) -> LoadReport {
+        let mut all = LoadReport::default();
+        self.of(setting).for_each(|report| all.add(report));
+        all
+    }
+}
+
+impl Figures {
+    /// How many requests each of the medians stands on, and the figures.
     pub(super) fn print(&self) {
-        let alone = self.pooled(Setting::Alone);
-        println!(
-            "\n  {:34} {:>9} {:>9} {:>9} {:>10}",
-            "production", "requests", "p50", "p99", "p99 ratio"
-        );
-        for setting in [Setting::Alone, Setting::Lent, Setting::Unprotected] {
-            let report = self.pooled(setting);
-            println!(
-                "  {:34} {:>9} {:>9} {:>9} {:>10}",
-                setting.to_string(),
-                report.requests,
-                millis(report.latencies.quantile_us(0.5)),
-                millis(report.latencies.quantile_us(0.99)),
-                hundredths(p99_ratio(&report, &alone)),
-            );
+        println!();
+        for setting in Setting::ALL {
+            let report = self.runs.pooled(setting);
+            println!("  {setting}: {} requests", report.requests);
             if report.generator_too_late() {
                 println!("  (the generator itself was late in this one: the host is too busy to judge)");
             }
         }
-        println!(
-            "  host: {}",
-            serde_json::to_string(&self.host).unwrap_or_default()
-        );
+        println!("{}", self.report);
     }
 
     /// `target/bench/demo.json`.
     pub(super) fn write(&self) -> Result<()> {
-        let alone = self.pooled(Setting::Alone);
-        let figure = |id: &str, setting: Setting, share: f64| json!({"id": id, "value": self.pooled(setting).latencies.quantile_us(share), "unit": "us", "better": "lower"});
-        let ratio = |id: &str, setting: Setting| json!({"id": id, "value": p99_ratio(&self.pooled(setting), &alone), "unit": "%", "better": "lower"});
-        let text = json!({
-            "name": "demo", "host": self.host,
-            "capacity_per_s": self.capacity_per_s, "rate_per_s": self.rate_per_s,
-            "figures": [
-                figure("demo.alone.p50_us", Setting::Alone, 0.5), figure("demo.alone.p99_us", Setting::Alone, 0.99),
-                figure("demo.lent.p50_us", Setting::Lent, 0.5), figure("demo.lent.p99_us", Setting::Lent, 0.99),
-                figure("demo.unprotected.p50_us", Setting::Unprotected, 0.5),
-                figure("demo.unprotected.p99_us", Setting::Unprotected, 0.99),
-                ratio("demo.lent.p99_ratio_percent", Setting::Lent),
-                ratio("demo.unprotected.p99_ratio_percent", Setting::Unprotected),
-            ],
-        });
-        std::fs::create_dir_all("target/bench").context("making target/bench")?;
-        std::fs::write("target/bench/demo.json", serde_json::to_string_pretty(&text)?)
-            .context("writing target/bench/demo.json")
+        self.report.publish().map(drop)
     }
 }
 
-fn p99_ratio(report: &LoadReport, alone: &LoadReport) -> u64 {
-    report.latencies.quantile_us(0.99) * 100 / alone.latencies.quantile_us(0.99).max(1)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn millis(us: u64) -> String {
-    format!("{}.{} ms", us / 1000, us % 1000 / 100)
-}
+    /// Two rounds; each slice is one request of that latency.
+    fn runs() -> Runs {
+        let run = |(setting, us)| {
+            let mut report = LoadReport {
+                requests: 1,
+                ..LoadReport::default()
+            };
+            report.latencies.record_us(us);
+            (setting, report)
+        };
+        let (alone, lent, unprotected) = (Setting::Alone, Setting::Lent, Setting::Unprotected);
+        let rounds = [(alone, 100), (lent, 105), (unprotected, 300)]
+            .into_iter()
+            .chain([(unprotected, 1000), (lent, 250), (alone, 200)]);
+        Runs(rounds.map(run).collect())
+    }
 
-fn hundredths(percent: u64) -> String {
-    format!("{}.{:02}", percent / 100, percent % 100)
+    #[test]
+    fn a_round_is_held_against_the_same_round_alone() {
+        assert_eq!(runs().p99_percent(Setting::Lent), [105.0, 125.0]);
+        assert_eq!(runs().p99_percent(Setting::Unprotected), [300.0, 500.0]);
+        assert_eq!(runs().pooled(Setting::Alone).requests, 2);
+    }
+
+    #[test]
+    fn only_lent_work_has_a_goal_and_missing_it_is_said() {
+        let mut bench = Bench::start("demo").unwrap();
+        runs().add_to(&mut bench).unwrap();
+        let figures = bench.finish().unwrap().figures;
+        let goals: Vec<_> = figures
+            .iter()
+            .filter_map(|figure| figure.met().map(|met| (figure.id.as_str(), met)))
+            .collect();
+        assert_eq!(figures.len(), 8);
+        assert_eq!(goals, [("demo.lent.p99_ratio_percent", false)]);
+    }
 }

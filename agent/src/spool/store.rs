@@ -228,8 +228,9 @@ impl Spool {
         Ok(Appended::Stored)
     }
 
-    /// The records after a row, at most so many events and about so many bytes (one at least). Broken ones are
-    /// set aside; `stand_in` writes the event that takes their place.
+    /// The records after a row, at most so many events and about so many bytes (one at least), all of one ledger,
+    /// since an acknowledgement names one. Broken ones are set aside; `stand_in` writes the event that takes their
+    /// place.
     ///
     /// # Errors
     /// When they cannot be read, or a broken one cannot be set aside.
@@ -255,7 +256,8 @@ impl Spool {
                 }
             };
             size += length(&record.body);
-            if size > bytes && !batch.records.is_empty() {
+            let other = |last: &Record| last.ledger != record.ledger;
+            if (size > bytes && !batch.records.is_empty()) || batch.records.last().is_some_and(other) {
                 break;
             }
             batch.records.push(record);

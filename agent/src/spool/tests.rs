@@ -64,6 +64,12 @@ fn ledgers_have_sequences_of_their_own() {
     let mut spool = open(&dir.path().join("spool.db"));
     spool.append(&events(1, 1..=2)).unwrap();
     spool.append(&events(2, 1..=1)).unwrap();
+    let first = spool.next_batch(RowId::default(), ALL, NOW, no_stand_in).unwrap();
+    assert!(first.records.iter().all(|record| record.ledger == ledger(1)) && first.records.len() == 2);
+    let second = spool
+        .next_batch(first.records[1].row, ALL, NOW, no_stand_in)
+        .unwrap();
+    assert!(second.records.iter().all(|record| record.ledger == ledger(2)) && second.records.len() == 1);
     assert_eq!(spool.drop_through(ledger(2), Sequence(9)).unwrap(), 1);
     assert_eq!(sequences(&mut spool, RowId::default()), [1, 2]);
     assert_eq!(spool.stored_through(ledger(2)).unwrap(), Sequence(1));

@@ -8,5 +8,6 @@ pub mod config;
 pub mod host;
 pub mod ledger;
 pub mod preflight;
+mod sentence;
 pub mod spool;
 pub mod warden;

@@ -20,16 +20,4 @@ pub mod unit;
 mod watch;
 pub mod wire;
 
-pub use cli::main;
-
-/// An error with its sources, as one sentence.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
+pub use cli::{command, main};

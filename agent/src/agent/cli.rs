@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::clock::SystemClock;
-use super::events::chain;
 use super::{
     DialError, JoinError, JoinOutcome, JoinPlan, JoinToken, MetricsListen, Places, RefusalKind, Settings,
     StatusError, Surroundings, Tcp, Timing, ask_status, join, run,
@@ -19,6 +18,7 @@ use super::{
 use crate::host::journal::Journald;
 use crate::host::notify::Notifier;
 use crate::host::users;
+use crate::sentence::chain;
 
 #[derive(Debug, Parser)]
 #[command(

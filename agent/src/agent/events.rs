@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use super::clock::Clock;
 use super::warden_link::WardenLink;
 use super::wire::{NodeEvent, WardenError};
+use crate::sentence::chain;
 use crate::spool::{Appended, NewRecord, SharedSpool, SpoolError};
 
 /// One commit stores at most so many events: whatever gathered while the last commit ran.
@@ -162,16 +163,4 @@ impl Pump {
             true
         });
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

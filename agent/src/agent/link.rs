@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::clock::shown;
-use super::events::chain;
 use super::renewal::Renewal;
 use super::session::{self, SessionEnd};
+use crate::sentence::chain;
 
 /// How the node stands with its fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

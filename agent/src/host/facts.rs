@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::affinity::{self, NarrowedProcess};
 use super::root::HostRoot;
 use super::topology;
+use crate::sentence::chain;
 use loadline_model::Topology;
 
 /// A kernel's version, as far as it is compared.
@@ -92,18 +93,6 @@ pub fn gather(root: &HostRoot) -> HostFacts {
         topology,
         narrowed,
     }
-}
-
-/// An error with its causes, once, for a report.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn os_name(root: &HostRoot) -> String {

@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use loadline_model::Span;
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
-use super::chain;
 use super::drain::drain;
 use super::record_end::record_end;
 use super::run::{Paths, look, run};
 use crate::host::clock::SystemClock;
 use crate::host::systemd::LiveSystemd;
+use crate::sentence::chain;
 
 /// Enough for the loop, the socket and the bus; more would cost memory for nothing.
 const THREADS: usize = 2;
@@ -55,6 +55,11 @@ enum Command {
 enum Output {
     Table,
     Json,
+}
+
+/// The command line, for those who check what documents say about it.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the command line, runs it, and says how it went.

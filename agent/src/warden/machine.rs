@@ -7,7 +7,6 @@ use loadline_policy::node_policy::{CpusetChoice, NodePolicy};
 use loadline_policy::settings::Pinning;
 use tracing::{error, warn};
 
-use super::chain;
 use super::facts::Facts;
 use super::reconciler::Node;
 use crate::config::{self, AtStart, ConfigError};
@@ -15,6 +14,7 @@ use crate::host::cgroup::{CgroupFs, MOUNT};
 use crate::host::facts::{HostFacts, gather};
 use crate::host::root::HostRoot;
 use crate::preflight::{self, Bus, PreflightFailed, PreflightPassed, Report};
+use crate::sentence::chain;
 
 /// The machine, looked at.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use loadline_model::WallTime;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::super::events::chain;
 use super::super::wire::{LogChunk, LogLine, Up};
 use crate::host::journal::{Entry, JournalError, JournalReader, Start, WorkerJournal};
 use crate::host::journal_stream::Output;
+use crate::sentence::chain;
 
 /// A chunk is sent when it has so many lines or bytes, or when the journal has no more just now.
 const LINES: usize = 256;

@@ -17,7 +17,8 @@ use crate::host::clock::Clock;
 use crate::host::systemd::{Signal, Systemd, SystemdError, UnitState};
 use crate::host::users::Accounts;
 use crate::ledger::{LedgerError, SetAside, StoredAttempt};
-use crate::warden::{chain, wire};
+use crate::sentence::chain;
+use crate::warden::wire;
 
 /// A worker's use is read this often …
 const SAMPLE_EVERY: Span = Span::from_secs(5);

@@ -15,7 +15,7 @@ use crate::host::clock::Clock;
 use crate::host::systemd::{Outcome, Started, Systemd, SystemdError, UnitState};
 use crate::host::users::{Account, Accounts};
 use crate::ledger::Placement;
-use crate::warden::chain;
+use crate::sentence::chain;
 use crate::warden::unit::worker_unit;
 
 /// A start that takes longer is told to the fleet as starting.

@@ -22,7 +22,7 @@ use tracing::{error, warn};
 use crate::host::clock::Clock;
 use crate::host::users::Accounts;
 use crate::ledger::{LedgerError, wire as events};
-use crate::warden::chain;
+use crate::sentence::chain;
 use crate::warden::facts::Facts;
 use crate::warden::orders::{Genuine, verify};
 use crate::warden::reconciler::{Command, Incoming, Lookup, SharedLedger, Snapshot, lock, look_up};

@@ -66,10 +66,17 @@ impl Sessions {
     }
 
     /// A session began. The same certificate from another boot while the older session still looks alive is
-    /// either a quick reboot or a copied key: the older one is closed by the writer, and said here.
+    /// either a quick reboot or a copied key: the older one is closed by the writer, and said here. Two that begin
+    /// at once may come in either order; the writer numbered them, and the newer one counts.
     pub(super) fn insert(&self, node: NodeId, open: Arc<Open>) {
         let boot_id = open.boot_id.clone();
-        let older = self.lock().insert(node, open);
+        let older = {
+            let mut held = self.lock();
+            if held.get(&node).is_some_and(|held| held.id > open.id) {
+                return;
+            }
+            held.insert(node, open)
+        };
         if let Some(older) = older
             && older.boot_id != boot_id
         {
@@ -102,5 +109,33 @@ impl Sessions {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(id: u64) -> Arc<Open> {
+        Arc::new(Open {
+            id: SessionId(id),
+            boot_id: String::new(),
+            down: mpsc::channel(1).0,
+            logs: LogTable::default(),
+        })
+    }
+
+    #[test]
+    fn the_newer_session_counts_in_whatever_order_two_are_registered() {
+        let node: NodeId = "00000000-0000-0000-0000-00000000000a".parse().unwrap();
+        let sessions = Sessions::default();
+        sessions.insert(node, open(2));
+        sessions.insert(node, open(1));
+        // The older one ends, as the writer told it to.
+        sessions.remove(node, SessionId(1));
+        assert_eq!(sessions.lock().get(&node).map(|held| held.id), Some(SessionId(2)));
+        sessions.insert(node, open(3));
+        sessions.remove(node, SessionId(2));
+        assert_eq!(sessions.count(), 1);
     }
 }

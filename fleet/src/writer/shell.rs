@@ -62,8 +62,11 @@ impl Shell {
         }
     }
 
+    /// Those who left are taken off here: of a job that waits for days nothing else would notice them.
     pub(crate) fn watch(&mut self, job: JobId, watcher: mpsc::Sender<JobChange>) {
-        self.watchers.entry(job).or_default().push(watcher);
+        let watchers = self.watchers.entry(job).or_default();
+        watchers.retain(|watcher| !watcher.is_closed());
+        watchers.push(watcher);
     }
 
     /// A batch is durable.
@@ -136,5 +139,25 @@ impl Shell {
                 self.watchers.remove(&job);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Loaded;
+
+    #[test]
+    fn watchers_of_a_job_that_never_changes_do_not_pile_up() {
+        let (state, _) = State::load(Loaded::default());
+        let (mut shell, _directory) = Shell::new(&state);
+        let job: JobId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
+        let (stays, _changes) = mpsc::channel(1);
+        shell.watch(job, stays);
+        for _ in 0..100 {
+            shell.watch(job, mpsc::channel(1).0);
+        }
+        // The one that stays, and the last one, which nobody has looked at since it left.
+        assert_eq!(shell.watchers[&job].len(), 2);
     }
 }

@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 testbed := $(or $(CARGO_TARGET_DIR),target)/release/testbed
 step := .ci/step
 
-.PHONY: help setup testbed demo test check fmt clippy unit deny packages guests bench bench-store clean-cache
+.PHONY: help setup testbed demo test check fmt clippy unit python deny packages guests bench bench-store clean-cache
 
 help: ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/; s/%/NAME/' | expand -t 22
@@ -29,7 +29,7 @@ demo: packages testbed ## boot a fleet of guests, install the packages, run real
 
 test: check packages guests ## everything CI runs
 
-check: setup fmt clippy unit deny ## what needs no guest and no root
+check: setup fmt clippy unit python deny ## what needs no guest and no root
 
 fmt:
 	@$(step) fmt cargo fmt --all --check
@@ -40,6 +40,9 @@ clippy:
 # Unit, property and contract tests and the repository's own rules (tidy); guest tests are `testbed test`.
 unit:
 	@$(step) unit cargo test --locked --quiet --workspace
+
+python:
+	@$(step) python env -C python python3 -m unittest discover -q -s tests
 
 # Advisories need a database that a machine without a route out cannot fetch: bans, licences and sources are the gate.
 deny: setup

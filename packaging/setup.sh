@@ -31,6 +31,7 @@ need objdump binutils
 need dpkg-shlibdeps dpkg-dev
 need lintian lintian
 need flock util-linux
+need python3 python3
 [ -z "$wanted" ] || apt "$wanted"
 
 # Rust: rustup where it is, else what Debian ships. The workspace needs 1.89; Debian 12's rustc-web is newer, Debian

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory};
-use loadline_tests::scenarios::{OPEN_SUITES, SUITES, Suite};
+use loadline_tests::scenarios::SUITES;
 use loadline_tests::tidy::Tree;
 
 use super::{has_scenario, spans, tree};
@@ -33,8 +33,6 @@ const PROGRAMS: &[&str] = &[
 enum By {
     /// A scenario of `make test`, or a whole suite by its name; the file has the text with which it does.
     Guests(&'static str, &'static str, &'static str),
-    /// A scenario that is run by its name only: named, so that the row falls when it joins `make test`.
-    Open(&'static str, &'static str, &'static str),
     /// `make test` runs this target.
     Target(&'static str),
     /// This very test: it needs no machine.
@@ -43,7 +41,7 @@ enum By {
     Nobody(&'static str),
 }
 
-use By::{Guests, Here, Nobody, Open, Target};
+use By::{Guests, Here, Nobody, Target};
 
 const DEPLOY: &str = "tests/src/deploy.rs";
 const LEND: &str = "tests/src/scenarios/fleet/lend.rs";
@@ -115,16 +113,16 @@ const ROWS: &[(&str, By)] = &[
     ),
     (
         "LOADLINE_REMOVE=drain apt remove loadline-node",
-        Open(
-            "open-packages::removal_refuses_with_the_list_and_drains_when_told",
+        Guests(
+            "packages::removal_refuses_with_the_list_and_drains_when_told",
             PACKAGES,
             "LOADLINE_REMOVE=drain apt-get remove -q -y loadline-node",
         ),
     ),
     (
         "systemd-analyze security",
-        Open(
-            "open-packages::units_are_sound_and_as_closed_as_promised",
+        Guests(
+            "packages::units_are_sound_and_as_closed_as_promised",
             PACKAGES,
             "systemd-analyze security",
         ),
@@ -203,8 +201,9 @@ fn row_of(shown: &Shown) -> Option<&'static (&'static str, By)> {
         .max_by_key(|(row, _)| row.split_whitespace().count())
 }
 
-fn has(suites: &[Suite], name: &str) -> bool {
-    suites.iter().any(|suite| suite.name == name) || has_scenario(suites, name)
+/// Does `make test` run that suite or scenario?
+fn in_guests(name: &str) -> bool {
+    SUITES.iter().any(|suite| suite.name == name) || has_scenario(SUITES, name)
 }
 
 /// A target of the Makefile and what it needs first; `bench-NAME` is meant by `bench-%`.
@@ -262,14 +261,7 @@ fn every_row_has_a_command_and_a_test_that_runs_it() {
         );
         match by {
             Guests(scenario, file, text) => {
-                assert!(has(SUITES, scenario), "`{row}`: `make test` has no {scenario}");
-                assert!(runs(file, text), "`{row}`: {file} does not run {text:?}");
-            }
-            Open(scenario, file, text) => {
-                assert!(
-                    has(OPEN_SUITES, scenario),
-                    "`{row}`: {scenario} is not open any more: say Guests"
-                );
+                assert!(in_guests(scenario), "`{row}`: `make test` has no {scenario}");
                 assert!(runs(file, text), "`{row}`: {file} does not run {text:?}");
             }
             Target(name) => assert!(

@@ -112,7 +112,7 @@ fn a_wrong_name_is_found() {
         "test: `edge gone`",
         "test: `edge no_test`",
         "test: `other holds`",
-        "guest: `open-packages::purged_nothing_is_left_but_the_accounts`",
+        "guest: `open-fleet::an_empty_store_stops_no_worker`",
         "guest: `fleet::a_power_cut_of_fleetd_loses_no_job`, test: `edge gone`",
         "bench: `a.b_us`",
         "`make demo`",

@@ -3,9 +3,15 @@
 //! One fleetd guest, one node as Debian 12 ships it (systemd 252, kernel 6.1), one as Debian 13 does (systemd 257,
 //! kernel 6.12, two NUMA nodes). One boot for all scenarios; each leaves no job behind.
 
+mod affinity;
+mod broken;
 mod crash;
+mod door;
+mod full;
 mod lend;
 mod mistakes;
+mod operator;
+mod outage;
 mod partition;
 mod person;
 mod store;
@@ -64,12 +70,24 @@ pub(super) const OPEN: Suite = Suite {
     guests,
     prepare,
     scenarios: &[
+        ("port_7717_lets_in_whom_it_should_and_nobody_else", door::table),
+        ("a_broken_ledger_record_is_set_aside_and_named", broken::ledger),
+        ("a_broken_spool_is_set_aside_and_named", broken::spool),
+        ("a_broken_store_is_set_aside_or_refused_and_named", broken::store),
+        ("a_full_disk_of_a_node_loses_nothing", full::node),
+        ("a_full_disk_of_fleetd_refuses_and_loses_nothing", full::fleetd),
+        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+        ("an_empty_store_stops_no_worker", store::empty),
+        ("an_older_store_stops_no_worker_and_goes_on", store::older),
         (
             "three_minutes_apart_replace_counts_one_and_wait_waits",
             partition::long,
         ),
-        ("an_empty_store_stops_no_worker", store::empty),
-        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+        (
+            "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
+            outage::five_minutes,
+        ),
+        ("an_old_kernel_keeps_production_s_own_affinity", affinity::kept),
     ],
 };
 

@@ -58,9 +58,18 @@ pub(super) const SUITE: Suite = Suite {
             "killed_restarted_reinstalled_reloaded_and_the_worker_runs_on",
             crash::programs,
         ),
+        ("port_7717_lets_in_whom_it_should_and_nobody_else", door::table),
+        ("a_broken_ledger_record_is_set_aside_and_named", broken::ledger),
+        ("a_broken_spool_is_set_aside_and_named", broken::spool),
+        ("a_broken_store_is_set_aside_or_refused_and_named", broken::store),
+        ("a_full_disk_of_a_node_loses_nothing", full::node),
+        ("a_full_disk_of_fleetd_refuses_and_loses_nothing", full::fleetd),
+        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+        ("an_empty_store_stops_no_worker", store::empty),
         ("a_reboot_ends_attempts_once_and_they_are_retried", crash::reboot),
         ("a_power_cut_of_the_node_ends_attempts_once", crash::node_power),
         ("a_power_cut_of_fleetd_loses_no_job", crash::fleet_power),
+        ("an_old_kernel_keeps_production_s_own_affinity", affinity::kept),
     ],
 };
 
@@ -70,15 +79,6 @@ pub(super) const OPEN: Suite = Suite {
     guests,
     prepare,
     scenarios: &[
-        ("port_7717_lets_in_whom_it_should_and_nobody_else", door::table),
-        ("a_broken_ledger_record_is_set_aside_and_named", broken::ledger),
-        ("a_broken_spool_is_set_aside_and_named", broken::spool),
-        ("a_broken_store_is_set_aside_or_refused_and_named", broken::store),
-        ("a_full_disk_of_a_node_loses_nothing", full::node),
-        ("a_full_disk_of_fleetd_refuses_and_loses_nothing", full::fleetd),
-        ("two_fleetd_on_one_store_are_one_too_many", store::second),
-        ("an_empty_store_stops_no_worker", store::empty),
-        ("an_older_store_stops_no_worker_and_goes_on", store::older),
         (
             "three_minutes_apart_replace_counts_one_and_wait_waits",
             partition::long,
@@ -87,7 +87,7 @@ pub(super) const OPEN: Suite = Suite {
             "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
             outage::five_minutes,
         ),
-        ("an_old_kernel_keeps_production_s_own_affinity", affinity::kept),
+        ("an_older_store_stops_no_worker_and_goes_on", store::older),
     ],
 };
 

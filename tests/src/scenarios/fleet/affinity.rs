@@ -31,7 +31,7 @@ pub(super) fn kept(fleet: &Fleet) -> Result<()> {
     let pid = node.ok("systemctl show -P MainPID pinned")?;
     ensure!(allowed(node, &pid)? == "1", "the stand-in has not chosen");
     named(&operator, node, &pid)?;
-    let own = alice.submit(&format!("--cpus 1 --node {OLD}"), "sleep 900")?;
+    let own = alice.submit(&format!("--cpus 1 --memory 64MiB --node {OLD}"), "sleep 900")?;
     let why = alice.json(&format!("fleet explain {own}"))?;
     ensure!(
         why["reasons"].to_string().contains(OLD) && why["reasons"].to_string().contains("exclusive"),
@@ -44,8 +44,8 @@ pub(super) fn kept(fleet: &Fleet) -> Result<()> {
     );
     // Work by weight goes on there and leaves the choice alone; so does work elsewhere that owns its CPUs.
     for flags in [
-        format!("--cpus 100m --node {OLD}"),
-        format!("--cpus 1 --node {NEW}"),
+        format!("--cpus 100m --memory 64MiB --node {OLD}"),
+        format!("--cpus 1 --memory 64MiB --node {NEW}"),
     ] {
         let done = alice.types(&format!("fleet run --quiet {flags} -- echo lent"))?;
         ensure!(done.stdout.trim() == "lent", "{flags}: {done:?}");

@@ -36,8 +36,8 @@ pub(super) fn ledger(fleet: &Fleet) -> Result<()> {
     let (alice, operator) = (Person::of(fleet)?, Operator::of(fleet)?);
     let node = fleet.guest(NEW)?;
     let jobs = [
-        alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 1800")?,
-        alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 1800")?,
+        alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 1800")?,
+        alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 1800")?,
     ];
     let (broken, sound) = (alice.running(jobs[0])?, alice.running(jobs[1])?);
     let since = moment(node)?;
@@ -85,7 +85,7 @@ pub(super) fn ledger(fleet: &Fleet) -> Result<()> {
 pub(super) fn spool(fleet: &Fleet) -> Result<()> {
     let (alice, operator) = (Person::of(fleet)?, Operator::of(fleet)?);
     let node = fleet.guest(NEW)?;
-    let on_new = format!("--cpus 100m --node {NEW}");
+    let on_new = format!("--cpus 100m --memory 64MiB --node {NEW}");
     let (first, second) = (
         alice.submit(&on_new, &ends(21))?,
         alice.submit(&on_new, &ends(22))?,
@@ -155,7 +155,7 @@ fn whole_spool(operator: &Operator<'_>, node: &Guest) -> Result<()> {
     operator.all_ready()?;
     let next = operator.guest().ok(&as_person(
         "alice",
-        &format!("fleet run --quiet --cpus 100m --node {NEW} -- echo on"),
+        &format!("fleet run --quiet --cpus 100m --memory 64MiB --node {NEW} -- echo on"),
     ))?;
     ensure!(next.trim() == "on", "{next}");
     Ok(())
@@ -164,9 +164,9 @@ fn whole_spool(operator: &Operator<'_>, node: &Guest) -> Result<()> {
 pub(super) fn store(fleet: &Fleet) -> Result<()> {
     let (alice, operator) = (Person::of(fleet)?, Operator::of(fleet)?);
     let (admin, node) = (operator.guest(), fleet.guest(NEW)?);
-    let done = alice.submit(&format!("--cpus 100m --node {NEW}"), "true")?;
+    let done = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "true")?;
     alice.over(done, SOON)?;
-    let stays = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 1800")?;
+    let stays = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 1800")?;
     let attempt = alice.running(stays)?;
     unreadable_file(&operator)?;
     operator.stop_fleetd()?;

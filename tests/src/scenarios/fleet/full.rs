@@ -32,8 +32,8 @@ fn while_full(guest: &Guest, what: impl FnOnce() -> Result<()>) -> Result<()> {
 
 pub(super) fn node(fleet: &Fleet) -> Result<()> {
     let (alice, node) = (Person::of(fleet)?, fleet.guest(NEW)?);
-    let stays = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 1800")?;
-    let ends = alice.submit(&format!("--cpus 100m --node {NEW}"), ENDS)?;
+    let stays = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 1800")?;
+    let ends = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), ENDS)?;
     let (one, two) = (alice.running(stays)?, alice.running(ends)?);
     node.wait_ok("its mark is there", "test -e /home/alice/full", SOON)?;
     // With their logs short, what comes next needs room.
@@ -44,7 +44,7 @@ pub(super) fn node(fleet: &Fleet) -> Result<()> {
         let since = moment(node)?;
         node.ok("rm /home/alice/full")?;
         over(node, two.unit())?;
-        late = alice.submit(&format!("--cpus 100m --node {NEW}"), "echo late")?;
+        late = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "echo late")?;
         wait_for("the node says that it cannot write", SOON, || {
             let warden = Operator::logged(node, "loadline-warden", &since)?;
             let agent = Operator::logged(node, "loadline-agent", &since)?;
@@ -90,7 +90,7 @@ pub(super) fn node(fleet: &Fleet) -> Result<()> {
 pub(super) fn fleetd(fleet: &Fleet) -> Result<()> {
     let (alice, operator) = (Person::of(fleet)?, Operator::of(fleet)?);
     let (admin, node) = (operator.guest(), fleet.guest(NEW)?);
-    let ends = alice.submit(&format!("--cpus 100m --node {NEW}"), ENDS)?;
+    let ends = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), ENDS)?;
     let attempt = alice.running(ends)?;
     node.wait_ok("its mark is there", "test -e /home/alice/full", SOON)?;
     let pid = main_pid(admin, "fleetd")?;
@@ -126,7 +126,9 @@ pub(super) fn fleetd(fleet: &Fleet) -> Result<()> {
     for job in accepted {
         alice.cancel(job)?;
     }
-    let next = alice.types(&format!("fleet run --quiet --cpus 100m --node {NEW} -- echo on"))?;
+    let next = alice.types(&format!(
+        "fleet run --quiet --cpus 100m --memory 64MiB --node {NEW} -- echo on"
+    ))?;
     ensure!(next.stdout.trim() == "on", "{next:?}");
     Ok(())
 }

@@ -19,10 +19,10 @@ pub(super) fn five_minutes(fleet: &Fleet) -> Result<()> {
     let (alice, operator) = (Person::of(fleet)?, Operator::of(fleet)?);
     let (admin, node) = (operator.guest(), fleet.guest(NEW)?);
     let stays = alice.submit(
-        &format!("--cpus 100m --on-node-lost replace --node {NEW} --node {OLD}"),
+        &format!("--cpus 100m --memory 64MiB --on-node-lost replace --node {NEW} --node {OLD}"),
         "sleep 1800",
     )?;
-    let ends = alice.submit(&format!("--cpus 100m --node {NEW}"), ENDS)?;
+    let ends = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), ENDS)?;
     let (one, two) = (alice.running(stays)?, alice.running(ends)?);
     let host = fleet.guest(one.node())?;
     let lost = operator.events("kind = 'node_lost'")?;

@@ -16,7 +16,7 @@ const FOLDER: &str = "/var/lib/loadline-fleet";
 pub(super) fn empty(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
     let (admin, node) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NEW)?);
-    let job = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 900")?;
+    let job = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 900")?;
     let attempt = alice.running(job)?;
     // Keys and fleet id stay; what the fleet knows is gone, its people too: an administrator is let in from the machine.
     admin.ok(&format!(
@@ -69,7 +69,7 @@ pub(super) fn empty(fleet: &Fleet) -> Result<()> {
 pub(super) fn older(fleet: &Fleet) -> Result<()> {
     let (alice, operator) = (Person::of(fleet)?, Operator::of(fleet)?);
     let node = fleet.guest(NEW)?;
-    let known = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 1800")?;
+    let known = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 1800")?;
     let one = alice.running(known)?;
     operator.stop_fleetd()?;
     let admin = operator.guest();
@@ -77,7 +77,7 @@ pub(super) fn older(fleet: &Fleet) -> Result<()> {
         "mkdir -p /root/kept && cp -p {FOLDER}/store.db* /root/kept/"
     ))?;
     operator.start_fleetd()?;
-    let unknown = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 1800")?;
+    let unknown = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 1800")?;
     let two = alice.running(unknown)?;
     operator.stop_fleetd()?;
     admin.ok(&format!(
@@ -102,7 +102,9 @@ pub(super) fn older(fleet: &Fleet) -> Result<()> {
         let pid = main_pid(node, attempt.unit())?;
         ensure!(pid == attempt.pid(), "an older store ended {attempt:?}: {pid}");
     }
-    let next = alice.types(&format!("fleet run --quiet --cpus 100m --node {NEW} -- echo on"))?;
+    let next = alice.types(&format!(
+        "fleet run --quiet --cpus 100m --memory 64MiB --node {NEW} -- echo on"
+    ))?;
     ensure!(next.stdout.trim() == "on", "{next:?}");
     alice.cancel(known)?;
     node.ok(&format!("systemctl stop {}", two.unit()))?;

@@ -253,7 +253,11 @@ impl State {
         workers.extend(orphans.map(|state| NodeWorker {
             label: state.attempt.unit_name(),
             user: String::new(),
-            state: state.clone(),
+            // The node may well have a record of it: it is the fleet that has none.
+            state: Reported {
+                orphan: true,
+                ..state.clone()
+            },
         }));
         let mut receipts: Vec<Receipt> = self
             .receipts

@@ -387,6 +387,10 @@ fn an_empty_store_knows_returning_nodes_as_strangers_and_stops_nothing() {
         (node.id, 1, 0)
     );
     assert_eq!(shown.workers[0].label, attempt.unit_name());
+    assert!(
+        shown.workers[0].state.orphan,
+        "marked, though the node has a record of it"
+    );
     assert!(empty.orders(node.id).is_empty(), "nothing is stopped");
     empty.submit(5, spec(draft())).unwrap();
     assert_eq!(

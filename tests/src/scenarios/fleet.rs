@@ -3,9 +3,15 @@
 //! One fleetd guest, one node as Debian 12 ships it (systemd 252, kernel 6.1), one as Debian 13 does (systemd 257,
 //! kernel 6.12, two NUMA nodes). One boot for all scenarios; each leaves no job behind.
 
+mod affinity;
+mod broken;
 mod crash;
+mod door;
+mod full;
 mod lend;
 mod mistakes;
+mod operator;
+mod outage;
 mod partition;
 mod person;
 mod store;
@@ -52,10 +58,19 @@ pub(super) const SUITE: Suite = Suite {
             "killed_restarted_reinstalled_reloaded_and_the_worker_runs_on",
             crash::programs,
         ),
+        ("port_7717_lets_in_whom_it_should_and_nobody_else", door::table),
+        ("a_broken_ledger_record_is_set_aside_and_named", broken::ledger),
+        ("a_broken_spool_is_set_aside_and_named", broken::spool),
+        ("a_broken_store_is_set_aside_or_refused_and_named", broken::store),
+        ("a_full_disk_of_a_node_loses_nothing", full::node),
+        ("a_full_disk_of_fleetd_refuses_and_loses_nothing", full::fleetd),
+        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+        ("an_empty_store_stops_no_worker", store::empty),
         ("a_reload_of_systemd_changes_no_worker", crash::reloads),
         ("a_reboot_ends_attempts_once_and_they_are_retried", crash::reboot),
         ("a_power_cut_of_the_node_ends_attempts_once", crash::node_power),
         ("a_power_cut_of_fleetd_loses_no_job", crash::fleet_power),
+        ("an_old_kernel_keeps_production_s_own_affinity", affinity::kept),
         (
             "removal_refuses_or_drains_and_the_work_goes_on_later",
             crash::removed,
@@ -73,8 +88,11 @@ pub(super) const OPEN: Suite = Suite {
             "three_minutes_apart_replace_counts_one_and_wait_waits",
             partition::long,
         ),
-        ("an_empty_store_stops_no_worker", store::empty),
-        ("two_fleetd_on_one_store_are_one_too_many", store::second),
+        (
+            "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
+            outage::five_minutes,
+        ),
+        ("an_older_store_stops_no_worker_and_goes_on", store::older),
     ],
 };
 

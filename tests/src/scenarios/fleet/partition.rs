@@ -30,9 +30,9 @@ fn apart(node: &Guest, least: Duration, mut holds: impl FnMut() -> Result<Look<(
 pub(super) fn short(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
     let (admin, node) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NEW)?);
-    let stays = alice.submit(&format!("--cpus 100m --node {NEW}"), "sleep 900")?;
+    let stays = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 900")?;
     let ends = alice.submit(
-        &format!("--cpus 100m --node {NEW}"),
+        &format!("--cpus 100m --memory 64MiB --node {NEW}"),
         "sh -c \"while [ ! -e \\$HOME/part ]; do sleep 1; done; rm \\$HOME/part; exit 9\"",
     )?;
     let (one, two) = (alice.running(stays)?, alice.running(ends)?);
@@ -70,11 +70,11 @@ pub(super) fn long(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
     let (admin, node) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NEW)?);
     let waits = alice.submit(
-        &format!("--cpus 100m --on-node-lost wait --node {NEW}"),
+        &format!("--cpus 100m --memory 64MiB --on-node-lost wait --node {NEW}"),
         "sleep 900",
     )?;
     let moves = alice.submit(
-        &format!("--cpus 100m --on-node-lost replace --node {NEW} --node {OLD}"),
+        &format!("--cpus 100m --memory 64MiB --on-node-lost replace --node {NEW} --node {OLD}"),
         "sleep 900",
     )?;
     let (stays, first) = (alice.running(waits)?, alice.running(moves)?);

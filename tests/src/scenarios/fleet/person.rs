@@ -126,6 +126,10 @@ impl Attempt {
         self.0[key].as_str().unwrap_or_default()
     }
 
+    pub(super) fn id(&self) -> &str {
+        self.text("attempt_id")
+    }
+
     pub(super) fn state(&self) -> &str {
         self.text("state")
     }

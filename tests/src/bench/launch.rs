@@ -9,48 +9,28 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Bench, BenchReport, Better, Figure, Goal};
-use crate::deploy::{self, FLEET_GUEST, Packages};
+use crate::deploy::{self, FLEET_GUEST, Packages, as_person};
 use crate::testbed::cache::Cache;
 use crate::testbed::image::Image;
-use crate::testbed::{Fleet, GuestSpec};
+use crate::testbed::{Fleet, Guest, GuestSpec};
 
 const ROUNDS: usize = 20;
 /// P6.
 const GOAL_TIMES_PEER: f64 = 1.3;
 const LIMIT: Duration = Duration::from_secs(400);
+const DONE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a worker's unit asks of systemd beyond a bare one: the same for the peer, or it would do less work.
-const PROPERTIES: [&str; 30] = [
-    "Type=exec",
-    "User=alice",
-    "Slice=loadline-standard.slice",
-    "WorkingDirectory=/home/alice",
-    "CPUWeight=100",
-    "MemoryMax=64M",
-    "MemoryHigh=62M",
-    "TasksMax=512",
-    "LogNamespace=loadline",
-    "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=",
-    "DevicePolicy=closed",
-    "PrivateDevices=yes",
-    "PrivateTmp=yes",
-    "ProtectSystem=strict",
-    "ProtectProc=invisible",
-    "ProtectClock=yes",
-    "ProtectHostname=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectControlGroups=yes",
-    "RestrictSUIDSGID=yes",
-    "RestrictRealtime=yes",
-    "LockPersonality=yes",
-    "KeyringMode=private",
-    "SystemCallArchitectures=native",
-    "SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap",
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
-    "TemporaryFileSystem=/dev/shm:size=32M",
+/// What a worker's unit says of this worker only, or systemd-run says itself; the peer gets all the rest.
+const OWN: [&str; 9] = [
+    "Description",
+    "Environment",
+    "ExecSearchPath",
+    "ExecStart",
+    "ExecStartEx",
+    "CollectMode",
+    "LogExtraFields",
+    "OnFailure",
+    "OnSuccess",
 ];
 
 /// Milliseconds, one a round.
@@ -84,9 +64,10 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     // The peer must be root to name a user; the probe uses alice's identity from where she keeps it.
     guest.put(&probe, "/usr/local/bin/launchprobe")?;
     guest.ok("chmod 755 /usr/local/bin/launchprobe; systemctl is-system-running --wait || true")?;
-    let properties: String = PROPERTIES
+    let properties: String = same_properties(&worker_unit(guest)?)
+        .iter()
         .map(|property| format!(" --property '{property}'"))
-        .concat();
+        .collect();
     let command = format!("XDG_CONFIG_HOME=/home/alice/.config launchprobe --rounds {ROUNDS}{properties}");
     let mut bench = Bench::start("launch")?;
     let printed = guest.ok_within(&command, LIMIT)?;
@@ -94,6 +75,31 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
         serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.300}"))?;
     figures(&mut bench, &samples)?;
     bench.finish()
+}
+
+/// The unit file that systemd wrote for a worker like those that are measured.
+fn worker_unit(guest: &Guest) -> Result<String> {
+    let submit = "fleet run --detach -o json --cpus 100m --memory 64MiB -- sleep 300";
+    let answer: serde_json::Value = serde_json::from_str(&guest.ok(&as_person("alice", submit))?)?;
+    let job = answer["job"].as_u64().context("no number")?;
+    let look = "systemctl list-units --no-legend --plain --state=active 'loadline-w-*' | grep -o '^[^ ]*'";
+    let unit = guest.wait_ok("the worker runs", look, DONE_LIMIT)?;
+    let text = guest.ok(&format!("cat /run/systemd/transient/{unit}"))?;
+    guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
+    guest.wait_ok("the worker is gone", &format!("! {look}"), DONE_LIMIT)?;
+    Ok(text)
+}
+
+/// A worker's settings for the peer: the same work, or it would do less. A list is first emptied in such a file,
+/// which says nothing where values follow.
+fn same_properties(unit: &str) -> Vec<String> {
+    let lines: Vec<(&str, &str)> = unit.lines().filter_map(|line| line.split_once('=')).collect();
+    let follows = |at: usize, key: &str| lines[at + 1..].iter().any(|(other, _)| *other == key);
+    let kept = lines
+        .iter()
+        .enumerate()
+        .filter(|(at, (key, value))| !(OWN.contains(key) || value.is_empty() && follows(*at, key)));
+    kept.map(|(_, (key, value))| format!("{key}={value}")).collect()
 }
 
 fn figures(bench: &mut Bench, samples: &LaunchSamples) -> Result<()> {
@@ -116,4 +122,19 @@ fn figures(bench: &mut Bench, samples: &LaunchSamples) -> Result<()> {
         &samples.peer_done_ms,
     ))?;
     bench.add(Figure::new("launch.cli_ms", "ms", Better::Lower, &samples.cli_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_properties;
+
+    #[test]
+    fn the_peer_gets_the_worker_s_settings_and_not_its_command() {
+        let unit = "# not a setting\n[Service]\nType=exec\nExecStart=\nExecStart=:\"true\"\nAllowedCPUs=\n\
+                    AllowedCPUs=1\nCapabilityBoundingSet=\nEnvironment=\"A=b\"\nOnSuccess=x@1.service\n";
+        assert_eq!(
+            same_properties(unit),
+            ["Type=exec", "AllowedCPUs=1", "CapabilityBoundingSet="]
+        );
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use loadline_model::{NodeId, Span};
 use tokio::sync::mpsc;
@@ -125,11 +126,37 @@ fn load(store: &mut dyn Store, now: Now, ids: &mut dyn Ids) -> Result<State, Sta
     }
 }
 
-/// Those who were just answered ask again at once: as long as that goes on they are let in, so that they share
-/// one sync instead of waiting for each other's. Someone who is alone is not kept waiting.
-fn gather(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>) {
+/// What the last commit was like: those whom it answered ask again at once if they are busy.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    answered: usize,
+    took: Duration,
+}
+
+impl Last {
+    /// How many may come together if those who wait now are joined by those who were just answered.
+    fn crowd(self, waiting: usize) -> usize {
+        if self.answered > 1 {
+            waiting.saturating_add(self.answered).min(BATCH_MAX)
+        } else {
+            waiting
+        }
+    }
+
+    /// How long they are waited for: a part of what a sync of their own would cost the others.
+    fn patience(self) -> Duration {
+        self.took / 4
+    }
+}
+
+/// Those who were just answered ask again at once: while that goes on they are let in, so that they share one sync
+/// instead of waiting for each other's. Someone who is alone is not kept waiting.
+fn gather(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>, last: Last) {
+    let (crowd, begun) = (last.crowd(inbox.len()), Instant::now());
     let mut before = 1;
-    while inbox.len() > before && inbox.len() < BATCH_MAX {
+    while inbox.len() < BATCH_MAX
+        && (inbox.len() > before || (inbox.len() < crowd && begun.elapsed() < last.patience()))
+    {
         before = inbox.len();
         std::thread::yield_now();
         take_waiting(queue, inbox);
@@ -165,9 +192,15 @@ struct Pending {
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Envelope>) -> Result<(), CommitError> {
         let mut inbox = Vec::with_capacity(BATCH_MAX);
+        let mut last = Last::default();
         while queue.blocking_recv_many(&mut inbox, BATCH_MAX) > 0 {
-            gather(&mut queue, &mut inbox);
+            gather(&mut queue, &mut inbox, last);
+            let (answered, begun) = (inbox.len(), Instant::now());
             let mut more = self.batch(&mut inbox)?;
+            last = Last {
+                answered,
+                took: begun.elapsed(),
+            };
             // Placement stopped at its limit: it goes on together with whatever came meanwhile.
             while more {
                 take_waiting(&mut queue, &mut inbox);
@@ -314,5 +347,23 @@ impl Writer {
             self.shell.watch(detail.summary.id, changes);
         }
         answer.send(detail).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_waited_for_and_someone_alone_is_not() {
+        let last = |answered| Last {
+            answered,
+            took: Duration::from_micros(400),
+        };
+        assert_eq!(last(1).crowd(1), 1, "alone");
+        assert_eq!(last(55).crowd(45), 100);
+        assert_eq!(last(200).crowd(200), BATCH_MAX);
+        assert_eq!(last(55).patience(), Duration::from_micros(100));
+        assert_eq!(Last::default().crowd(3), 3, "the first commit waits for nobody");
     }
 }

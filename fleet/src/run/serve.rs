@@ -224,6 +224,7 @@ impl Inside {
         });
         let mut background = JoinSet::new();
         background.spawn(pki::keep(source, in_force, metrics, reload));
+        background.spawn(edge.fleet.clone().tick());
         if let Some(interval) = notify::watchdog_interval() {
             background.spawn(watchdog(edge.clone(), interval));
         }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::jobs::{carry_out, joined, submission};
-use crate::world::World;
+use crate::world::{World, wait_for};
 
 async fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -16,6 +16,19 @@ async fn get(address: SocketAddr, path: &str) -> (String, String) {
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.to_owned(), body.to_owned())
+}
+
+/// Nodes fall silent without saying so: nobody but the clock makes the writer look.
+#[tokio::test]
+async fn time_passes_for_the_writer_while_nobody_asks_for_anything() {
+    let world = World::new().await;
+    let stats = || world.serving.edge.fleet.stats().commands();
+    let before = stats();
+    wait_for("ticks", async || match stats() {
+        now if now >= before + 2 => Ok(()),
+        now => Err(format!("{now} commands after {before}")),
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -66,6 +66,11 @@ pub(super) const SUITE: Suite = Suite {
         ("a_full_disk_of_fleetd_refuses_and_loses_nothing", full::fleetd),
         ("two_fleetd_on_one_store_are_one_too_many", store::second),
         ("an_empty_store_stops_no_worker", store::empty),
+        ("an_older_store_stops_no_worker_and_goes_on", store::older),
+        (
+            "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
+            outage::five_minutes,
+        ),
         ("a_reload_of_systemd_changes_no_worker", crash::reloads),
         ("a_reboot_ends_attempts_once_and_they_are_retried", crash::reboot),
         ("a_power_cut_of_the_node_ends_attempts_once", crash::node_power),
@@ -83,17 +88,10 @@ pub(super) const OPEN: Suite = Suite {
     name: "open-fleet",
     guests,
     prepare,
-    scenarios: &[
-        (
-            "three_minutes_apart_replace_counts_one_and_wait_waits",
-            partition::long,
-        ),
-        (
-            "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
-            outage::five_minutes,
-        ),
-        ("an_older_store_stops_no_worker_and_goes_on", store::older),
-    ],
+    scenarios: &[(
+        "three_minutes_apart_replace_counts_one_and_wait_waits",
+        partition::long,
+    )],
 };
 
 fn guests() -> Vec<GuestSpec> {

@@ -18,7 +18,7 @@ use super::{
 use crate::host::journal::Journald;
 use crate::host::notify::Notifier;
 use crate::host::users;
-use crate::sentence::chain;
+use crate::sentence::{chain, say};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -329,10 +329,10 @@ fn status(places: Places, output: Output) -> Result<(), Failure> {
     };
     let report = ask_status(reachable(address)).map_err(|error| Failure::new(5, &error))?;
     match output {
-        Output::Table => println!("{report}"),
+        Output::Table => say(report),
         Output::Json => {
             let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(1, &error))?;
-            println!("{json}");
+            say(json);
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use super::record_end::record_end;
 use super::run::{Paths, look, run};
 use crate::host::clock::SystemClock;
 use crate::host::systemd::LiveSystemd;
-use crate::sentence::chain;
+use crate::sentence::{chain, say};
 
 /// Enough for the loop, the socket and the bus; more would cost memory for nothing.
 const THREADS: usize = 2;
@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
         Command::Check { output } => blocking(check(output)),
         Command::Drain { timeout, refuse } => {
             let drained = blocking(drain(Paths::default(), timeout, refuse));
-            told(drained.map(|count| println!("workers ended: {count}")))
+            told(drained.map(|count| say(format_args!("workers ended: {count}"))))
         }
     }
 }
@@ -110,8 +110,8 @@ async fn check(output: Output) -> ExitCode {
     };
     let report = machine.report();
     match output {
-        Output::Table => print!("{}", report.table()),
-        Output::Json => println!("{}", report.json()),
+        Output::Table => say(report.table().trim_end()),
+        Output::Json => say(report.json()),
     }
     if report.passed().is_ok() {
         ExitCode::SUCCESS

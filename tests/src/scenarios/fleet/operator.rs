@@ -54,7 +54,7 @@ impl<'a> Operator<'a> {
         })
     }
 
-    /// Waits until every node is ready; what each was called meanwhile comes back.
+    /// Waits until every node that is not shut out is ready; what each was called meanwhile comes back.
     pub(super) fn all_ready(&self) -> Result<Vec<String>> {
         let mut called = Vec::new();
         wait_for("all nodes are ready", BACK, || {
@@ -63,6 +63,7 @@ impl<'a> Operator<'a> {
                 .as_array()
                 .into_iter()
                 .flatten()
+                .filter(|row| row["state"] != "banned")
                 .map(|row| format!("{} {}", row["node"], row["state"]))
                 .collect();
             let ready = !now.is_empty() && now.iter().all(|row| row.ends_with("\"ready\""));

@@ -1,8 +1,8 @@
 //! The one thread that owns the state and the store, and the handle through which everyone else talks to it.
 //!
-//! Approach: take whatever gathered in the queue while the last commit ran, at most 256; decide each in turn;
-//! place what waits; commit all changes in one transaction; only then send orders, answer, tell watchers. No
-//! timer: an idle writer commits a single command at once. Looks at the state are answered from what is durable.
+//! Approach: take whatever gathered in the queue while the last commit ran, at most 256, and let those in whom it
+//! answered and who come back at once; decide each in turn; place what waits; commit all changes in one
+//! transaction; only then send orders, answer, tell watchers. No timer: someone alone is committed at once. Looks at the state are answered from what is durable.
 //! If a commit fails, memory is rolled back to what the store holds, whoever asked for a change is refused, and
 //! the next commit may succeed. If nobody knows what the disk holds, the writer ends, and fleetd with it.
 

@@ -39,9 +39,6 @@ pub struct Suite {
 /// Every suite.
 pub const SUITES: &[Suite] = &[guests::SUITE, packages::SUITE, fleet::SUITE];
 
-/// Suites whose scenarios have not been seen green: run only when the filter begins with `open-`, never by `make test`.
-pub const OPEN_SUITES: &[Suite] = &[fleet::OPEN];
-
 /// How many passed and failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tally {
@@ -55,12 +52,7 @@ struct Tally {
 /// When no scenario matches.
 pub fn run(cache: &Cache, filter: Option<&str>, list: bool) -> Result<ExitCode> {
     let filter = filter.unwrap_or_default();
-    let suites = if filter.starts_with("open-") {
-        OPEN_SUITES
-    } else {
-        SUITES
-    };
-    let chosen = select(suites, filter);
+    let chosen = select(SUITES, filter);
     if chosen.is_empty() {
         bail!(
             "no guest test matches {:?}; `testbed test --list` names them",

@@ -10,6 +10,7 @@
 
 pub mod accel;
 pub mod cache;
+pub mod console;
 pub mod fleet;
 pub mod guest;
 pub mod host;

@@ -216,17 +216,23 @@ impl State {
             },
             None => Some(self.nodes.remove(&id)?.row),
         };
-        let named = |row: &NodeRow| row.standing != Standing::Banned;
-        if let Some(old) = old
-            .as_ref()
-            .filter(|old| named(old) && self.node_names.get(&old.name) == Some(&id))
-        {
-            self.node_names.remove(&old.name);
-        }
-        if let Some(row) = row.as_ref().filter(|row| named(row)) {
-            self.node_names.insert(row.name.clone(), id);
-        }
+        self.name_node(id, old.as_deref().and_then(name), row.as_deref().and_then(name));
         Some(Change::Node(id, old))
+    }
+
+    /// A node's name leads to it unless it is banned; mostly it stays what it is.
+    fn name_node(&mut self, id: NodeId, old: Option<&str>, new: Option<&str>) {
+        let leads_here = |name: &&str| self.node_names.get(*name) == Some(&id);
+        let kept = old.filter(leads_here);
+        if kept.is_some() && kept == new {
+            return;
+        }
+        if let Some(old) = kept {
+            self.node_names.remove(old);
+        }
+        if let Some(new) = new {
+            self.node_names.insert(new.to_owned(), id);
+        }
     }
 
     fn apply_token(&mut self, id: &TokenId, row: Option<Arc<TokenRow>>) -> Change {
@@ -239,6 +245,11 @@ impl State {
         }
         Change::Token(id.clone(), old)
     }
+}
+
+/// The name under which a node is known.
+fn name(row: &NodeRow) -> Option<&str> {
+    (row.standing != Standing::Banned).then_some(&*row.name)
 }
 
 fn replace<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {

@@ -11,8 +11,12 @@ mod write;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
+use std::os::raw::c_int;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::{CommitError, Store, StoreError};
@@ -30,7 +34,8 @@ const STATEMENTS: usize = 64;
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
-    pages: u64,
+    /// How long the log is, in pages, as SQLite said after the last commit.
+    log_pages: Arc<AtomicU64>,
     // Held until the connection is closed: fields are dropped in order.
     _lock: Lock,
 }
@@ -69,10 +74,17 @@ impl Sqlite {
              PRAGMA foreign_keys=OFF; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;";
         connection.execute_batch(pragmas).map_err(failed("set it up"))?;
         schema::migrate(&mut connection, path)?;
+        let log_pages = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&log_pages);
+        let hook = move |_: &mut Wal, pages: c_int| {
+            told.store(u64::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+            Ok(())
+        };
+        connection.wal_hook(Some(hook)).map_err(failed("watch its log"))?;
         Ok(Self {
             connection,
             path: path.to_owned(),
-            pages: 0,
+            log_pages,
             _lock: lock,
         })
     }
@@ -137,14 +149,7 @@ impl Store for Sqlite {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
-        match self.commit_rows(changes) {
-            Ok(()) => {
-                // About one page a row and one for its table's tree; only the order of magnitude matters.
-                self.pages += u64::try_from(changes.len()).unwrap_or(u64::MAX);
-                Ok(())
-            }
-            Err(error) => Err(self.judge(error)),
-        }
+        self.commit_rows(changes).map_err(|error| self.judge(error))
     }
 
     fn tend(&mut self, idle: bool) {
@@ -153,10 +158,10 @@ impl Store for Sqlite {
         } else {
             CHECKPOINT_PAGES_BUSY
         };
-        if self.pages < limit {
+        if self.log_pages.load(Ordering::Relaxed) < limit {
             return;
         }
-        self.pages = 0;
+        self.log_pages.store(0, Ordering::Relaxed);
         // A checkpoint that fails (full disk) changes nothing that is durable; the log grows until the next.
         let outcome = self
             .connection

@@ -163,6 +163,15 @@ fn gather(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>, last:
     }
 }
 
+/// The first of those who were just answered is back before a thread that went to sleep would be awake again.
+fn expect(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>, last: Last) {
+    let begun = Instant::now();
+    while inbox.is_empty() && last.answered > 1 && begun.elapsed() < last.patience() {
+        take_waiting(queue, inbox);
+        std::thread::yield_now();
+    }
+}
+
 fn take_waiting(queue: &mut mpsc::Receiver<Envelope>, inbox: &mut Vec<Envelope>) {
     while inbox.len() < BATCH_MAX {
         let Ok(envelope) = queue.try_recv() else { return };
@@ -193,7 +202,11 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Envelope>) -> Result<(), CommitError> {
         let mut inbox = Vec::with_capacity(BATCH_MAX);
         let mut last = Last::default();
-        while queue.blocking_recv_many(&mut inbox, BATCH_MAX) > 0 {
+        loop {
+            expect(&mut queue, &mut inbox, last);
+            if inbox.is_empty() && queue.blocking_recv_many(&mut inbox, BATCH_MAX) == 0 {
+                return Ok(());
+            }
             gather(&mut queue, &mut inbox, last);
             let (answered, begun) = (inbox.len(), Instant::now());
             let mut more = self.batch(&mut inbox)?;
@@ -208,7 +221,6 @@ impl Writer {
             }
             self.store.tend(queue.is_empty());
         }
-        Ok(())
     }
 
     /// One group commit. True if there is more to place.

@@ -19,8 +19,14 @@ const SLICE_MS: u64 = 2000;
 /// Group commit should cost at most half of what bare SQLite reaches with the same number of rows in a transaction.
 const GOAL_TIMES_PEER: f64 = 0.5;
 
-/// What is measured in each round: ours and its peer, alone and with a hundred.
-const SLICES: [[&str; 2]; 4] = [["ours", "1"], ["peer", "1"], ["ours", "100"], ["peer", "100"]];
+/// What is measured in each round: ours and its peer, alone and with a hundred; then changes of two rows each.
+const SLICES: [[&str; 2]; 5] = [
+    ["ours", "1"],
+    ["peer", "1"],
+    ["ours", "100"],
+    ["peer", "100"],
+    ["audited", "100"],
+];
 
 /// What the program prints.
 #[derive(Debug, Deserialize)]
@@ -93,7 +99,7 @@ fn measure(program: &Path, folder: &Path, what: [&str; 2]) -> Result<Rate> {
 }
 
 fn figures(bench: &mut Bench, rates: &[Vec<Rate>; SLICES.len()]) -> Result<()> {
-    let [ours, peer, ours_100, peer_100] = rates
+    let [ours, peer, ours_100, peer_100, audited_100] = rates
         .each_ref()
         .map(|rates| rates.iter().map(|rate| rate.per_s).collect::<Vec<f64>>());
     let gathered: Vec<f64> = rates[2].iter().map(|rate| rate.per_commit).collect();
@@ -105,6 +111,7 @@ fn figures(bench: &mut Bench, rates: &[Vec<Rate>; SLICES.len()]) -> Result<()> {
             .peer("SQLite, 100 rows", &peer_100)
     });
     bench.add(hundred)?;
+    bench.add(rate("store.audited_commits_per_s.100", &audited_100))?;
     bench.add(Figure::new(
         "store.changes_per_commit.100",
         "",
@@ -129,7 +136,7 @@ mod tests {
 
     #[test]
     fn ours_is_held_against_the_peer_with_as_many_rows() {
-        let rates = [10.0, 20.0, 300.0, 500.0].map(|per_s| {
+        let rates = [10.0, 20.0, 300.0, 500.0, 200.0].map(|per_s| {
             vec![Rate {
                 per_s,
                 per_commit: 1.0,
@@ -148,6 +155,7 @@ mod tests {
             [
                 ("store.commits_per_s.1", None, None),
                 ("store.commits_per_s.100", Some(250.0), Some(true)),
+                ("store.audited_commits_per_s.100", None, None),
                 ("store.changes_per_commit.100", None, None),
             ]
         );

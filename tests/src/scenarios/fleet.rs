@@ -41,6 +41,10 @@ pub(super) const SUITE: Suite = Suite {
             mistakes::at_the_command_line,
         ),
         ("thirty_seconds_apart_nothing_is_lost_or_double", partition::short),
+        (
+            "three_minutes_apart_replace_counts_one_and_wait_waits",
+            partition::long,
+        ),
         ("limits_in_the_kernel_are_those_that_were_meant", lend::limits),
         ("a_worker_is_its_user_and_shut_in", lend::shut_in),
         (
@@ -81,17 +85,6 @@ pub(super) const SUITE: Suite = Suite {
             crash::removed,
         ),
     ],
-};
-
-/// Written and not seen green yet: run by its name only, and named in PROMISES as without a test until then.
-pub(super) const OPEN: Suite = Suite {
-    name: "open-fleet",
-    guests,
-    prepare,
-    scenarios: &[(
-        "three_minutes_apart_replace_counts_one_and_wait_waits",
-        partition::long,
-    )],
 };
 
 fn guests() -> Vec<GuestSpec> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::testbed::console::Console;
 use crate::testbed::image::ImageFiles;
 use crate::testbed::process;
 use crate::testbed::qemu::{Accel, Boot, lan_address};
@@ -23,6 +24,16 @@ use crate::testbed::wait::{Look, wait_for};
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// A boot takes 14 s alone and half a minute in a fleet of three; a host busy with compiling makes it five times that.
 const BOOT_LIMIT: Duration = Duration::from_secs(420);
+/// So many boots in a row may be lost to the emulator.
+const LOST_BOOTS: u8 = 2;
+
+/// How a boot went.
+#[derive(Debug)]
+enum Boots {
+    Up,
+    /// What the console says.
+    Lost(String),
+}
 
 /// What the guests of one fleet have in common.
 #[derive(Debug, Clone)]
@@ -237,7 +248,7 @@ impl Guest {
             accel: self.around.accel,
             kernel: &self.files.kernel,
             overlay: &self.file("qcow2"),
-            console: &self.file("console.log"),
+            console: &self.console().0,
             qmp: &self.file("qmp"),
             ssh_port: self.ssh_port,
             number: self.number,
@@ -255,8 +266,30 @@ impl Guest {
         Ok(())
     }
 
-    /// Waits until the guest can be spoken to.
+    /// Waits until the guest can be spoken to. A boot that the emulator lost is tried again, see [`Console`].
     pub(crate) fn await_up(&self) -> Result<()> {
+        for _ in 0..LOST_BOOTS {
+            let Boots::Lost(complaint) = self.await_boot()? else {
+                return Ok(());
+            };
+            eprintln!(
+                "testbed: {}: the emulator lost a timer interrupt during the boot ({}); off and on again\n{}",
+                self.name(),
+                complaint.trim(),
+                self.processors()
+            );
+            self.power_cut();
+            self.start()?;
+        }
+        match self.await_boot()? {
+            Boots::Up => Ok(()),
+            Boots::Lost(complaint) => bail!("{}: boot lost again: {complaint}", self.name()),
+        }
+    }
+
+    fn await_boot(&self) -> Result<Boots> {
+        let console = self.console();
+        let before = console.written();
         wait_for(&format!("{}: boot", self.name()), BOOT_LIMIT, || {
             if let Some(complaint) = self.qemu_gone()? {
                 bail!("{}: {complaint}", self.name());
@@ -265,16 +298,32 @@ impl Guest {
             Ok(match (look, self.machine().as_mut()) {
                 (Look::Done(master), Some(machine)) => {
                     machine.master = Some(master);
-                    Look::Done(())
+                    Look::Done(Boots::Up)
                 }
                 (Look::Done(mut master), None) => {
                     process::end(&mut master);
                     Look::Pending("switched off".into())
                 }
-                (Look::Pending(state), _) => Look::Pending(state),
+                (Look::Pending(state), _) => match console.lost_timer(before) {
+                    Some(complaint) => Look::Done(Boots::Lost(complaint)),
+                    None => Look::Pending(state),
+                },
             })
         })
         .with_context(|| format!("end of the console of {}:\n{}", self.name(), self.console_tail()))
+    }
+
+    /// What the processors and their timers were doing, for those who want to know why a boot was lost.
+    fn processors(&self) -> String {
+        let look = || -> Result<String> {
+            let mut qmp = Qmp::open(&self.file("qmp"))?;
+            Ok(qmp.monitor("info cpus")? + &qmp.monitor("info lapic 0")?)
+        };
+        look().unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    fn console(&self) -> Console {
+        Console(self.file("console.log"))
     }
 
     /// Why QEMU is not running, if it is not.
@@ -291,10 +340,7 @@ impl Guest {
     /// The last lines of the console.
     #[must_use]
     pub fn console_tail(&self) -> String {
-        let text = fs::read(self.file("console.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        self.console().tail(15)
     }
 
     /// Reboots in order and waits until the guest can be spoken to again.

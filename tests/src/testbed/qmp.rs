@@ -71,14 +71,19 @@ impl Qmp {
     /// When the port is taken.
     pub fn forward(&mut self, host_port: u16, guest_port: u16) -> Result<()> {
         let line = format!("hostfwd_add door tcp:127.0.0.1:{host_port}-:{guest_port}");
-        let answer = self.command("human-monitor-command", json!({"command-line": line}))?;
-        match answer.as_str() {
-            Some("") => Ok(()),
-            other => bail!(
-                "QEMU cannot forward {host_port} to {guest_port}: {}",
-                other.unwrap_or("no answer")
-            ),
+        match self.monitor(&line)?.as_str() {
+            "" => Ok(()),
+            other => bail!("QEMU cannot forward {host_port} to {guest_port}: {other}"),
         }
+    }
+
+    /// Types a line at QEMU's monitor, for what has no command of its own, and gives what it prints.
+    ///
+    /// # Errors
+    /// As [`Qmp::command`].
+    pub fn monitor(&mut self, line: &str) -> Result<String> {
+        let answer = self.command("human-monitor-command", json!({"command-line": line}))?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
     }
 
     fn line(&mut self) -> Result<Value> {

@@ -180,7 +180,7 @@ impl Squeezed {
 /// systemd 252 keeps quotas as whole percents over a reload; finer ones would drift.
 pub const QUOTA_STEP: MilliCpu = MilliCpu(10);
 /// Dying needs CPU: a slice never gets less than this, so that what is evicted can also end.
-const QUOTA_FLOOR: MilliCpu = MilliCpu(50);
+pub(crate) const QUOTA_FLOOR: MilliCpu = MilliCpu(50);
 /// Nor less memory than a few ending processes need.
 const MEMORY_FLOOR: Bytes = Bytes::from_mib(64);
 /// `memory.high` lies this much below `memory.max`: lent work slows down before it is killed.

@@ -1,0 +1,209 @@
+//! The headroom law: how much lent work may have at this moment, so that production finds idle CPUs when it wants
+//! them. Pure: one look at the machine in, setpoints and the reason out.
+//!
+//! **Problem.** Idle weights alone do not keep production fast: CPUs must be idle *before* it wants them, and what
+//! was taken must not come back at once, or both swing.
+//! **Approach.** Lent work gets what production leaves ([`usage`]), less at once when production waits ([`stall`]),
+//! is held at its floor when that is not enough ([`ladder`]), and grows slowly after a hold ([`pace`]). Stalls that
+//! do not fall when lent work gets less are production's own ([`relief`]).
+//! **Terms.** *Use*: production's CPU, smoothed. *Line of now*: capacity − max(reserve, use) − headroom.
+//! *Quota*: what lent work may use. *Bad*: production stalled while lent work ran, and not by its own doing.
+//! **Properties.** The quota is never above the line of now nor the static line, nor below the floor; a worse look
+//! never gives more; it grows by 2 % of capacity a second at most; the same looks give the same decisions.
+//!
+//! **Choices** where rules could be read two ways. Only growth has a deadband: one for shrinking would leave the
+//! quota above the line of now. Low slack cuts once a second, not at every look, since it is measured that seldom.
+//! A blind look silences use and stalls, not memory and promises, and does not hide that tiers are squeezed.
+//! A run of bad moments is one entry into the hold. A stall younger than half a second is compared by its rate, or
+//! its own onset would make every cut look useless; and what is found self-inflicted counts from the next look.
+
+mod intake;
+mod ladder;
+mod law;
+mod pace;
+mod relief;
+mod stall;
+mod usage;
+mod window;
+
+use loadline_model::{Bytes, MilliCpu, PerMille, Span};
+
+use crate::line::Line;
+use crate::settings::{QUOTA_FLOOR, QUOTA_STEP, Setpoints};
+
+pub use law::Law;
+
+/// What the owner's policy and the machine fix. The law never goes above `most`, nor below `floor` except to evict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// All CPUs.
+    pub capacity: MilliCpu,
+    /// Kept for production in any case.
+    pub reserve: MilliCpu,
+    /// Kept idle on top of what production uses.
+    pub headroom: MilliCpu,
+    /// The static line: lent work never gets more.
+    pub most: MilliCpu,
+    /// What a squeezed tier keeps, so that it can end and be woken.
+    pub floor: MilliCpu,
+    /// All memory.
+    pub memory: Bytes,
+    /// Memory kept for production in any case.
+    pub memory_reserve: Bytes,
+}
+
+/// The floor of all lent work together: enough for what is evicted to end within its grace.
+const FLOOR: PerMille = PerMille(50);
+
+impl Bounds {
+    /// The bounds that a line sets.
+    pub fn of(line: &Line) -> Self {
+        let capacity = line.cpu.capacity;
+        let most = line.most().cpu;
+        let floor = capacity.share(FLOOR).max(QUOTA_FLOOR).min(most.max(QUOTA_FLOOR));
+        Self {
+            capacity,
+            reserve: line.cpu.reserve,
+            headroom: line.cpu.headroom,
+            most,
+            floor: whole_steps(floor),
+            memory: line.memory.capacity,
+            memory_reserve: line.memory.reserve,
+        }
+    }
+
+    /// The highest quota: the floor stands also where nothing may be lent, as in the slices' settings.
+    fn top(&self) -> MilliCpu {
+        self.most.max(self.floor)
+    }
+
+    /// What is left now, before it is brought between floor and top.
+    const fn left_by(&self, production: MilliCpu) -> MilliCpu {
+        let kept = if production.0 > self.reserve.0 {
+            production
+        } else {
+            self.reserve
+        };
+        self.capacity.minus(kept).minus(self.headroom)
+    }
+
+    /// An amount as a quota: between floor and top, in whole steps but for the top.
+    fn quota(&self, amount: MilliCpu) -> MilliCpu {
+        if amount >= self.top() {
+            self.top()
+        } else {
+            whole_steps(amount).max(self.floor)
+        }
+    }
+}
+
+const fn whole_steps(amount: MilliCpu) -> MilliCpu {
+    MilliCpu(amount.0 - amount.0 % QUOTA_STEP.0)
+}
+
+/// For how long tasks of production have waited since boot, in all: the most of any of its cgroups.
+/// None: the kernel does not count it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stalls {
+    /// Some task waited for a CPU.
+    pub cpu_some: Option<Span>,
+    /// All tasks waited for memory.
+    pub memory_full: Option<Span>,
+    /// All tasks waited for a disk.
+    pub io_full: Option<Span>,
+}
+
+/// How far production is from what its owner promises others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Slo {
+    /// The owner set none.
+    #[default]
+    None,
+    /// One is set and was not measured lately; never counts as good.
+    Unknown,
+    /// (target − measured) / target, in thousandths; negative: missed.
+    Slack(i32),
+}
+
+/// One look at the machine. CPU times are totals since boot; the law takes the differences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// When, by the monotonic clock. Looks come about every 100 ms, sooner after an event, later on a busy machine.
+    pub now: Span,
+    /// CPU time of everything on the machine.
+    pub cpu_all: Option<Span>,
+    /// CPU time of all lent work; starts anew at zero when its slice is made anew.
+    pub cpu_lent: Option<Span>,
+    /// The part of it that is of the standard tier.
+    pub cpu_standard: Option<Span>,
+    /// How long production has stalled.
+    pub stalls: Stalls,
+    /// Memory that could be had without swapping.
+    pub memory_available: Option<Bytes>,
+    /// How production's promises stand.
+    pub slo: Slo,
+}
+
+/// How far the ladder has been climbed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Lent work has the line of now, or grows towards it.
+    #[default]
+    Open,
+    /// It does not grow.
+    Hold,
+    /// It gets less.
+    Shrink,
+    /// Tiers are held at their floor.
+    Squeeze,
+    /// Someone has to go.
+    Evict,
+}
+
+/// Why the level is what it is, with what was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing speaks against growing.
+    #[default]
+    Calm,
+    /// Production uses so much that less is left than was lent.
+    ProductionUse(MilliCpu),
+    /// Production waited for CPUs for so long within the last tenth of a second.
+    CpuStall(Span),
+    /// Production waited for memory.
+    MemoryStall(Span),
+    /// Production waited for a disk.
+    IoStall(Span),
+    /// Little memory can still be had.
+    MemoryLow(Bytes),
+    /// Production is this near to missing its promise, or misses it, in thousandths.
+    SloSlack(i32),
+    /// Its promise cannot be measured.
+    SloUnknown,
+    /// It was bad a moment ago.
+    Backoff,
+    /// There are not yet, or not any more, two readings to take a difference of.
+    Blind,
+}
+
+/// What the law says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// How far up the ladder.
+    pub level: Level,
+    /// Why.
+    pub reason: Reason,
+    /// What lent work may have now.
+    pub setpoints: Setpoints,
+    /// What production uses, smoothed; what the line of now follows from.
+    pub production: MilliCpu,
+}
+
+/// The part of something that grows or shrinks with time: `amount × share ÷ of`, rounded down.
+fn prorate(amount: u64, share: u64, of: u64) -> u64 {
+    let wide = u128::from(amount) * u128::from(share) / u128::from(of.max(1));
+    u64::try_from(wide).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

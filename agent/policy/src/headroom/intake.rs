@@ -1,0 +1,110 @@
+//! Two looks make an interval: what was used and waited for between them.
+//!
+//! A rate exists only between two readings of the same totals. A total that is missing or went back gives none,
+//! and the next one is counted from there.
+
+use loadline_model::Span;
+
+use super::Sample;
+use super::stall::{Waits, waits};
+
+/// Closer looks than this say more about when the counters are written than about use: they are put together.
+const SHORTEST: Span = Span::from_millis(20);
+
+/// What a look gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// No two readings to take a difference of.
+    Blind,
+    /// Too soon after the last one: it will be part of the next interval.
+    Soon,
+    /// An interval.
+    Measured(Interval),
+}
+
+/// What happened between two readings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Interval {
+    pub(super) passed: Span,
+    /// CPU time of production.
+    pub(super) production: Span,
+    /// CPU time of lent work.
+    pub(super) lent: Span,
+    pub(super) waits: Waits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reading {
+    now: Span,
+    all: Span,
+    lent: Span,
+    waits: Waits,
+}
+
+impl Reading {
+    fn of(sample: &Sample) -> Option<Self> {
+        Some(Self {
+            now: sample.now,
+            all: sample.cpu_all?,
+            lent: sample.cpu_lent?,
+            waits: waits(&sample.stalls),
+        })
+    }
+
+    fn since(&self, last: &Self) -> Option<Interval> {
+        let lent = since(self.lent, last.lent)?;
+        let mut waits = Waits::default();
+        for (index, wait) in waits.iter_mut().enumerate() {
+            // A cgroup made anew has waited for less: this kind is unknown, the others are not.
+            *wait = match (self.waits[index], last.waits[index]) {
+                (Some(now), Some(before)) => since(now, before),
+                _ => None,
+            };
+        }
+        Some(Interval {
+            passed: since(self.now, last.now)?,
+            production: since(self.all, last.all)?.minus(lent),
+            lent,
+            waits,
+        })
+    }
+}
+
+fn since(now: Span, before: Span) -> Option<Span> {
+    now.0.checked_sub(before.0).map(Span)
+}
+
+/// The last reading, and when the last look was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Intake {
+    last: Option<Reading>,
+    looked: Option<Span>,
+}
+
+impl Intake {
+    pub(super) const fn new() -> Self {
+        Self {
+            last: None,
+            looked: None,
+        }
+    }
+
+    /// The time since the last look; none passes when the clock goes back.
+    pub(super) fn elapsed(&mut self, now: Span) -> Span {
+        let before = self.looked.replace(now);
+        before.map_or(Span::ZERO, |before| now.minus(before))
+    }
+
+    pub(super) fn look(&mut self, sample: &Sample) -> Look {
+        let reading = Reading::of(sample);
+        let interval = match (&reading, &self.last) {
+            (Some(reading), Some(last)) => reading.since(last),
+            _ => None,
+        };
+        match interval {
+            Some(interval) if interval.passed < SHORTEST => return Look::Soon,
+            _ => self.last = reading,
+        }
+        interval.map_or(Look::Blind, Look::Measured)
+    }
+}

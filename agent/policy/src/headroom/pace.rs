@@ -1,0 +1,113 @@
+//! How fast what was taken comes back: the hold after a bad moment, then growth in small steps.
+
+use loadline_model::{MilliCpu, Span};
+
+use super::{Bounds, prorate};
+use crate::settings::QUOTA_STEP;
+
+/// Nothing grows for so long after it was bad.
+const HOLD: Span = Span::from_secs(10);
+/// What is added for coming back too soon, each time and at most: 30 s in all.
+const ADDED: Span = Span::from_secs(10);
+const ADDED_MOST: Span = Span::from_secs(20);
+/// Half a second of what was added is forgotten in a second.
+const DECAY: u64 = 2;
+/// Triggers nearer to each other than this are one run, and one entry.
+const RUN: Span = Span::from_secs(1);
+
+/// The hold, with back-off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hold {
+    left: Span,
+    length: Span,
+    added: Span,
+    quiet: Option<Span>,
+}
+
+impl Hold {
+    pub(super) const fn new() -> Self {
+        Self {
+            left: Span::ZERO,
+            length: Span::ZERO,
+            added: Span::ZERO,
+            quiet: None,
+        }
+    }
+
+    pub(super) fn pass(&mut self, elapsed: Span) {
+        self.left = self.left.minus(elapsed);
+        let Some(quiet) = &mut self.quiet else {
+            return;
+        };
+        *quiet = quiet.plus(elapsed);
+        if *quiet >= RUN {
+            self.added = self.added.minus(Span(elapsed.0 / DECAY));
+        }
+    }
+
+    /// It is bad, or tiers are squeezed. A run of triggers keeps the hold at its length; a new one lengthens it.
+    pub(super) fn trigger(&mut self) {
+        if self.quiet.is_none_or(|quiet| quiet >= RUN) {
+            self.length = HOLD.plus(self.added);
+            self.added = self.added.plus(ADDED).min(ADDED_MOST);
+        }
+        self.left = self.left.max(self.length);
+        self.quiet = Some(Span::ZERO);
+    }
+
+    pub(super) const fn holds(&self) -> bool {
+        !self.left.is_zero()
+    }
+}
+
+/// All of the capacity grows back in this time: 10 % in 5 s.
+const WHOLE_GROWTH: Span = Span::from_secs(50);
+/// After a longer gap growth goes on as if the gap had been this long: nobody looked.
+pub(super) const SEEN_MOST: Span = Span::from_secs(1);
+/// Smaller growth than this part of the capacity is not worth a write, and would chatter.
+const DEADBAND: u64 = 100;
+
+/// What may be grown and was not yet: CPU × time, in thousandths of a thread × µs, so that no remainder is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Growth {
+    credit: u64,
+}
+
+impl Growth {
+    pub(super) const fn new() -> Self {
+        Self { credit: 0 }
+    }
+
+    /// What was not grown is not saved for later.
+    pub(super) const fn stop(&mut self) {
+        self.credit = 0;
+    }
+
+    /// The quota after an interval in which it may grow, up to `wanted`.
+    pub(super) fn grow(
+        &mut self,
+        bounds: &Bounds,
+        quota: MilliCpu,
+        wanted: MilliCpu,
+        passed: Span,
+    ) -> MilliCpu {
+        let room = wanted.minus(quota);
+        let least = MilliCpu(bounds.capacity.0 / DEADBAND).max(QUOTA_STEP);
+        let to_top = wanted >= bounds.top();
+        if room.is_zero() || (room < least && !to_top) {
+            self.stop();
+            return quota;
+        }
+        let earned = bounds.capacity.times(passed.min(SEEN_MOST).0).0;
+        self.credit = self.credit.saturating_add(earned);
+        let may = MilliCpu(prorate(self.credit, 1, WHOLE_GROWTH.0));
+        if may < least.min(room) {
+            return quota;
+        }
+        let grown = bounds.quota(quota.plus(may.min(room)));
+        self.credit = self
+            .credit
+            .saturating_sub(WHOLE_GROWTH.times(grown.minus(quota).0).0);
+        grown
+    }
+}

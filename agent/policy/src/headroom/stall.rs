@@ -1,0 +1,167 @@
+//! Production's stalls: when waiting is bad, and how lately it was.
+
+use loadline_model::{MilliCpu, Span};
+
+use super::intake::Interval;
+use super::{Reason, Stalls, prorate};
+
+/// What production waited for; the strongest cause first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Memory,
+    Cpu,
+    Io,
+}
+
+/// One figure for each kind, in the order of [`Kind::ALL`]; none where it is not counted.
+pub(super) type Waits = [Option<Span>; 3];
+
+/// The figures in the order of [`Kind::ALL`].
+pub(super) const fn waits(stalls: &Stalls) -> Waits {
+    let Stalls {
+        cpu_some,
+        memory_full,
+        io_full,
+    } = *stalls;
+    [memory_full, cpu_some, io_full]
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Io];
+
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// So much waiting is bad…
+    const fn limit(self) -> Span {
+        match self {
+            Self::Memory => Span::from_millis(5),
+            Self::Cpu => Span::from_millis(10),
+            Self::Io => Span::from_millis(20),
+        }
+    }
+
+    /// … within this time, as the kernel's own triggers are set.
+    const fn window(self) -> Span {
+        match self {
+            Self::Memory | Self::Cpu => Span::from_millis(100),
+            Self::Io => Span::from_millis(200),
+        }
+    }
+}
+
+/// Production waited, this long in each tenth of a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stall {
+    pub(super) kind: Kind,
+    pub(super) waited: Span,
+}
+
+impl Stall {
+    pub(super) const fn reason(self) -> Reason {
+        match self.kind {
+            Kind::Memory => Reason::MemoryStall(self.waited),
+            Kind::Cpu => Reason::CpuStall(self.waited),
+            Kind::Io => Reason::IoStall(self.waited),
+        }
+    }
+}
+
+/// Two bad moments this near to each other are more than a hiccup.
+const TWICE_WITHIN: Span = Span::from_millis(500);
+/// Lent work that used less of the capacity than one part in this many was not the cause.
+const BYSTANDER: u64 = 50;
+const TENTH: Span = Span::from_millis(100);
+
+/// What is being added up until a window is full. It begins anew after every verdict, so that no stall counts twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Gauge {
+    passed: Span,
+    waited: Span,
+    lent: Span,
+}
+
+impl Gauge {
+    const EMPTY: Self = Self {
+        passed: Span::ZERO,
+        waited: Span::ZERO,
+        lent: Span::ZERO,
+    };
+
+    fn take(&mut self, kind: Kind, wait: Span, interval: &Interval, capacity: MilliCpu) -> Option<Stall> {
+        self.passed = self.passed.plus(interval.passed);
+        self.waited = self.waited.plus(wait);
+        self.lent = self.lent.plus(interval.lent);
+        // Looks are a little early or late: four fifths of a window are judged as one, in proportion. Within less
+        // the limit does not get smaller, or a look right after an event would find a moment's wait bad.
+        let enough = Span(kind.window().0 / 5 * 4);
+        let limit = prorate(kind.limit().0, self.passed.max(enough).0, kind.window().0);
+        let ran = prorate(capacity.0, self.passed.0, 1000 * BYSTANDER);
+        let bad = self.waited.0 >= limit && self.lent.0 > ran;
+        let stall = Stall {
+            kind,
+            waited: Span(prorate(self.waited.0, TENTH.0, self.passed.max(TENTH).0)),
+        };
+        if bad || self.passed >= enough {
+            *self = Self::EMPTY;
+        }
+        bad.then_some(stall)
+    }
+}
+
+/// All gauges, and the last bad moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watch {
+    gauges: [Gauge; 3],
+    last: Option<(Stall, Span)>,
+}
+
+impl Watch {
+    pub(super) const fn new() -> Self {
+        Self {
+            gauges: [Gauge::EMPTY; 3],
+            last: None,
+        }
+    }
+
+    pub(super) fn pass(&mut self, elapsed: Span) {
+        if let Some((_, ago)) = &mut self.last {
+            *ago = ago.plus(elapsed);
+        }
+    }
+
+    /// Whether production stalled while lent work ran: the strongest kind.
+    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu) -> Option<Stall> {
+        let mut strongest = None;
+        for kind in Kind::ALL {
+            let gauge = &mut self.gauges[kind.index()];
+            let stall = match interval.waits[kind.index()] {
+                Some(wait) => gauge.take(kind, wait, interval, capacity),
+                None => {
+                    *gauge = Gauge::EMPTY;
+                    None
+                }
+            };
+            strongest = strongest.or(stall);
+        }
+        strongest
+    }
+
+    /// What was being added up is worth nothing across a gap.
+    pub(super) const fn forget(&mut self) {
+        self.gauges = [Gauge::EMPTY; 3];
+    }
+
+    /// The last bad moment, if it was a moment ago.
+    pub(super) fn lately(&self) -> Option<Stall> {
+        self.last
+            .filter(|(_, ago)| *ago <= TWICE_WITHIN)
+            .map(|(stall, _)| stall)
+    }
+
+    /// A stall that counts.
+    pub(super) const fn remember(&mut self, stall: Stall) {
+        self.last = Some((stall, Span::ZERO));
+    }
+}

@@ -1,0 +1,311 @@
+mod pace;
+mod properties;
+mod relief;
+mod sight;
+
+use super::*;
+use crate::node_policy::NodePolicy;
+use crate::sample::machine;
+use crate::settings::Squeezed;
+
+/// 10 CPUs, 1 reserved, 20 % kept idle: at most 7000m, at least 500m; 10 GiB, 1 GiB reserved.
+pub(super) const BOUNDS: Bounds = Bounds {
+    capacity: MilliCpu(10_000),
+    reserve: MilliCpu(1_000),
+    headroom: MilliCpu(2_000),
+    most: MilliCpu(7_000),
+    floor: MilliCpu(500),
+    memory: Bytes::from_gib(10),
+    memory_reserve: Bytes::from_gib(1),
+};
+
+/// What goes on between two looks: CPU in thousandths of a thread, stalls as ms in each 100 ms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scene {
+    pub(super) production: u64,
+    pub(super) lent: u64,
+    pub(super) cpu_some: u64,
+    pub(super) memory_full: u64,
+    pub(super) io_full: u64,
+    pub(super) memory: Option<Bytes>,
+    pub(super) slo: Slo,
+}
+
+/// Production well below its reserve, lent work busy, nothing wrong.
+pub(super) const CALM: Scene = Scene {
+    production: 1_000,
+    lent: 3_000,
+    cpu_some: 0,
+    memory_full: 0,
+    io_full: 0,
+    memory: Some(Bytes::from_gib(5)),
+    slo: Slo::None,
+};
+
+/// A machine whose counters run, and the law that looks at it.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) law: Law,
+    pub(super) sample: Sample,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let zero = Some(Span::ZERO);
+        let sample = Sample {
+            now: Span::from_secs(1000),
+            cpu_all: zero,
+            cpu_lent: zero,
+            cpu_standard: None,
+            stalls: Stalls {
+                cpu_some: zero,
+                memory_full: zero,
+                io_full: zero,
+            },
+            memory_available: CALM.memory,
+            slo: Slo::None,
+        };
+        let mut law = Law::new(BOUNDS);
+        let first = law.step(&sample);
+        assert_eq!((first.level, first.reason), (Level::Hold, Reason::Blind));
+        assert_eq!(first.setpoints, Setpoints::default());
+        Self { law, sample }
+    }
+
+    /// What the next look would show.
+    pub(super) fn next(&self, ms: u64, scene: &Scene) -> Sample {
+        let ran = |total: Option<Span>, mcpu: u64| total.map(|total| total.plus(Span(ms * mcpu)));
+        let waited =
+            |total: Option<Span>, per_tenth: u64| total.map(|total| total.plus(Span(ms * per_tenth * 10)));
+        let old = &self.sample;
+        Sample {
+            now: old.now.plus(Span::from_millis(ms)),
+            cpu_all: ran(old.cpu_all, scene.production + scene.lent),
+            cpu_lent: ran(old.cpu_lent, scene.lent),
+            cpu_standard: None,
+            stalls: Stalls {
+                cpu_some: waited(old.stalls.cpu_some, scene.cpu_some),
+                memory_full: waited(old.stalls.memory_full, scene.memory_full),
+                io_full: waited(old.stalls.io_full, scene.io_full),
+            },
+            memory_available: scene.memory,
+            slo: scene.slo,
+        }
+    }
+
+    pub(super) fn look(&mut self, ms: u64, scene: &Scene) -> Decision {
+        self.sample = self.next(ms, scene);
+        self.law.step(&self.sample)
+    }
+
+    /// Looks every 100 ms; the last decision.
+    pub(super) fn run(&mut self, secs: u64, scene: &Scene) -> Decision {
+        let mut last = self.look(100, scene);
+        (1..secs * 10).for_each(|_| last = self.look(100, scene));
+        last
+    }
+}
+
+/// The quota, the static line where none is set.
+pub(super) fn quota(decision: &Decision) -> u64 {
+    decision.setpoints.cpu.map_or(BOUNDS.most.0, |quota| quota.0)
+}
+
+#[test]
+fn bounds_of_a_line() {
+    // 4 CPUs: 1 reserved, 20 % = 800m kept idle, 5 % = 200m always left.
+    let line = Line::fixed(&machine(2, 2, 1, 4), 0, &NodePolicy::default());
+    let bounds = Bounds::of(&line);
+    assert_eq!((bounds.most, bounds.floor), (MilliCpu(2200), MilliCpu(200)));
+    assert_eq!((bounds.reserve, bounds.headroom), (MilliCpu(1000), MilliCpu(800)));
+    assert_eq!(bounds.memory_reserve, line.memory.reserve);
+    // Everything is reserved: only what ending needs is left, and the static line speaks.
+    let mut policy = NodePolicy::default();
+    policy.headroom.cpu = PerMille(1000);
+    let none = Bounds::of(&Line::fixed(&machine(2, 2, 1, 4), 0, &policy));
+    assert_eq!((none.most, none.floor), (MilliCpu(0), MilliCpu(50)));
+    let mut law = Law::new(none);
+    assert_eq!(law.step(&Sample::default()).setpoints.cpu, None);
+}
+
+const fn with_slo(slo: Slo) -> Scene {
+    Scene { slo, ..CALM }
+}
+
+const fn with_memory(memory: Bytes) -> Scene {
+    Scene {
+        memory: Some(memory),
+        ..CALM
+    }
+}
+
+const fn with_stalls(cpu_some: u64, memory_full: u64, lent: u64) -> Scene {
+    Scene {
+        cpu_some,
+        memory_full,
+        lent,
+        ..CALM
+    }
+}
+
+#[test]
+fn each_reason_has_its_level() {
+    let half = Bytes::from_mib(512);
+    let less = Bytes(half.0 - 1);
+    let quarter = Bytes::from_mib(256);
+    let little = Bytes(quarter.0 - 1);
+    let ms = Span::from_millis;
+    let unseen = Scene { memory: None, ..CALM };
+    let cases = [
+        (CALM, Level::Open, Reason::Calm),
+        (with_slo(Slo::Slack(100)), Level::Open, Reason::Calm),
+        (with_slo(Slo::Slack(99)), Level::Hold, Reason::SloSlack(99)),
+        (with_slo(Slo::Slack(50)), Level::Hold, Reason::SloSlack(50)),
+        (with_slo(Slo::Slack(49)), Level::Shrink, Reason::SloSlack(49)),
+        (with_slo(Slo::Slack(0)), Level::Shrink, Reason::SloSlack(0)),
+        (with_slo(Slo::Slack(-1)), Level::Squeeze, Reason::SloSlack(-1)),
+        (with_slo(Slo::Unknown), Level::Hold, Reason::SloUnknown),
+        (with_stalls(9, 0, 3_000), Level::Open, Reason::Calm),
+        (with_stalls(10, 0, 3_000), Level::Shrink, Reason::CpuStall(ms(10))),
+        (with_stalls(0, 4, 3_000), Level::Open, Reason::Calm),
+        (
+            with_stalls(50, 5, 3_000),
+            Level::Shrink,
+            Reason::MemoryStall(ms(5)),
+        ),
+        // No lent work ran to speak of: 2 % of 10 CPUs.
+        (with_stalls(50, 0, 200), Level::Open, Reason::Calm),
+        (with_memory(half), Level::Open, Reason::Calm),
+        (with_memory(less), Level::Squeeze, Reason::MemoryLow(less)),
+        (with_memory(quarter), Level::Squeeze, Reason::MemoryLow(quarter)),
+        (with_memory(little), Level::Evict, Reason::MemoryLow(little)),
+        (unseen, Level::Open, Reason::Calm),
+    ];
+    for (scene, level, reason) in cases {
+        let mut world = World::new();
+        world.run(2, &CALM);
+        let decision = world.look(100, &scene);
+        assert_eq!((decision.level, decision.reason), (level, reason), "{scene:?}");
+    }
+}
+
+#[test]
+fn production_that_leaves_only_the_floor_squeezes() {
+    for (production, level, left) in [(7_400, Level::Shrink, 600), (7_500, Level::Squeeze, 500)] {
+        let mut world = World::new();
+        world.run(2, &CALM);
+        let scene = Scene { production, ..CALM };
+        assert_eq!(world.look(100, &scene).level, Level::Shrink);
+        let decision = world.look(100, &scene);
+        assert_eq!((decision.level, quota(&decision)), (level, left));
+        assert_eq!(decision.reason, Reason::ProductionUse(MilliCpu(production)));
+    }
+}
+
+#[test]
+fn disks_are_judged_by_two_looks() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    let slow = Scene { io_full: 10, ..CALM };
+    let levels = [world.look(100, &slow), world.look(100, &slow)].map(|decision| decision.reason);
+    assert_eq!(levels, [Reason::Calm, Reason::IoStall(Span::from_millis(10))]);
+}
+
+#[test]
+fn squeezes_burst_first_then_all_and_gives_back_in_the_other_order() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    let missed = Scene {
+        slo: Slo::Slack(-100),
+        ..CALM
+    };
+    let first = world.look(100, &missed);
+    // 0.7 of 7000m; then nothing until the ladder is climbed.
+    assert_eq!(
+        (first.setpoints.squeezed, quota(&first)),
+        (Squeezed::Burst, 4_900)
+    );
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let decision = world.look(100, &missed);
+        seen.push((decision.setpoints.squeezed, quota(&decision)));
+    }
+    assert_eq!(
+        seen,
+        [
+            (Squeezed::Burst, 4_900),
+            (Squeezed::Burst, 4_900),
+            (Squeezed::All, 500)
+        ]
+    );
+    let mut given_back = Vec::new();
+    for tenths in 1..=150 {
+        let decision = world.look(100, &CALM);
+        assert_eq!(
+            decision.level >= Level::Squeeze,
+            decision.setpoints.squeezed != Squeezed::No
+        );
+        if given_back
+            .last()
+            .is_none_or(|(_, last)| *last != decision.setpoints.squeezed)
+        {
+            given_back.push((tenths, decision.setpoints.squeezed));
+        }
+    }
+    assert_eq!(
+        given_back,
+        [(1, Squeezed::All), (100, Squeezed::Burst), (110, Squeezed::No)]
+    );
+}
+
+#[test]
+fn twice_bad_within_half_a_second_squeezes() {
+    for (apart, level) in [(1, Level::Squeeze), (5, Level::Squeeze), (6, Level::Shrink)] {
+        let mut world = World::new();
+        world.run(2, &CALM);
+        let stalled = Scene { cpu_some: 10, ..CALM };
+        assert_eq!(world.look(100, &stalled).level, Level::Shrink);
+        (1..apart).for_each(|_| assert_eq!(world.look(100, &CALM).level, Level::Hold));
+        assert_eq!(world.look(100, &stalled).level, level, "{apart}");
+    }
+}
+
+#[test]
+fn evicts_when_squeezing_was_in_vain() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    let missed = Scene {
+        slo: Slo::Slack(-7),
+        ..CALM
+    };
+    assert_eq!(world.run(30, &missed).level, Level::Squeeze);
+    let last = world.run(1, &missed);
+    assert_eq!((last.level, last.reason), (Level::Evict, Reason::SloSlack(-7)));
+    // Met again: no reason to go any more, and the hold begins.
+    let after = world.look(
+        100,
+        &Scene {
+            slo: Slo::Slack(500),
+            ..CALM
+        },
+    );
+    assert_eq!((after.level, after.reason), (Level::Squeeze, Reason::Backoff));
+}
+
+#[test]
+fn evicts_when_production_waits_for_memory_too_long() {
+    let mut world = World::new();
+    world.run(10, &CALM);
+    // 6 % of the time, by idle lent work that holds memory: 500 ms are exceeded in the 84th look.
+    let thrashing = Scene {
+        memory_full: 6,
+        lent: 0,
+        ..CALM
+    };
+    assert_eq!(world.run(8, &thrashing).level, Level::Open);
+    let last = world.run(1, &thrashing);
+    assert!(matches!(
+        (last.level, last.reason),
+        (Level::Evict, Reason::MemoryStall(_))
+    ));
+}

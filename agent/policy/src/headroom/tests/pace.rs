@@ -1,0 +1,168 @@
+use super::*;
+
+#[test]
+fn a_step_of_production_is_answered_within_two_looks() {
+    let mut world = World::new();
+    let before = world.run(
+        20,
+        &Scene {
+            production: 3_000,
+            ..CALM
+        },
+    );
+    // 10 000 − 3000 − 2000.
+    assert_eq!(quota(&before), 5_000);
+    let risen = Scene {
+        production: 7_000,
+        ..CALM
+    };
+    assert!(quota(&world.look(100, &risen)) <= 3_000);
+    let second = world.look(100, &risen);
+    assert_eq!((quota(&second), second.level), (1_000, Level::Shrink));
+    (0..100).for_each(|_| assert!(quota(&world.look(100, &risen)) <= 1_000));
+}
+
+#[test]
+fn one_spike_costs_little_more_than_half_its_height() {
+    let mut world = World::new();
+    world.run(
+        20,
+        &Scene {
+            production: 3_000,
+            ..CALM
+        },
+    );
+    world.look(
+        100,
+        &Scene {
+            production: 7_000,
+            ..CALM
+        },
+    );
+    let after = world.run(
+        1,
+        &Scene {
+            production: 3_000,
+            ..CALM
+        },
+    );
+    assert!((2_800..=3_050).contains(&quota(&after)), "{after:?}");
+}
+
+#[test]
+fn growth_is_two_percent_a_second() {
+    let mut world = World::new();
+    world.run(
+        20,
+        &Scene {
+            production: 6_500,
+            ..CALM
+        },
+    );
+    // 20 s later the percentile has forgotten; growth began when the line of now rose.
+    let mut before = quota(&world.run(20, &CALM));
+    for _ in 0..3 {
+        let now = quota(&world.run(1, &CALM));
+        assert_eq!(now - before, 200);
+        before = now;
+    }
+    // In odd intervals no remainder is lost: 70 × 143 ms and a second are 11.01 s, of 200m each; of these less than
+    // a step of 100m is still to come.
+    for _ in 0..7 * 10 {
+        world.look(143, &CALM);
+    }
+    let now = quota(&world.run(1, &CALM));
+    assert!((2_103..=2_202).contains(&(now - before)), "{}", now - before);
+    assert_eq!(world.run(40, &CALM).setpoints.cpu, None);
+}
+
+#[test]
+fn little_growth_is_not_worth_a_write() {
+    let mut world = World::new();
+    world.run(
+        20,
+        &Scene {
+            production: 3_000,
+            ..CALM
+        },
+    );
+    // 90m more would be possible: less than 1 % of the capacity.
+    let same = world.run(
+        60,
+        &Scene {
+            production: 2_910,
+            ..CALM
+        },
+    );
+    assert_eq!((quota(&same), same.level), (5_000, Level::Open));
+    assert_eq!(
+        quota(&world.run(
+            60,
+            &Scene {
+                production: 2_900,
+                ..CALM
+            }
+        )),
+        5_100
+    );
+}
+
+/// How long it takes until the level is open again, in tenths of a second.
+fn held_for(world: &mut World) -> u64 {
+    (1..1_000)
+        .find(|_| world.look(100, &CALM).level == Level::Open)
+        .expect("a hold that ends")
+}
+
+#[test]
+fn the_hold_gets_longer_with_each_entry_and_forgets() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    let stalled = Scene { cpu_some: 10, ..CALM };
+    let mut holds = Vec::new();
+    for calm in [0, 0, 0, 0, 100] {
+        if calm > 0 {
+            world.run(calm, &CALM);
+        }
+        let bad = world.look(100, &stalled);
+        let held = held_for(&mut world);
+        holds.push(held);
+        assert_eq!(bad.level, Level::Shrink);
+    }
+    // Each entry adds 10 s, of which half a second is forgotten in each calm one after the first: after 10.1 s
+    // 10 − 4.6 = 5.4 are left, after 15.5 s 15.4 − 7.3 = 8.1, after 18.2 s 18.1 − 8.65 = 9.45; after 100 s none.
+    assert_eq!(holds, [100, 154, 181, 195, 100]);
+}
+
+#[test]
+fn nothing_grows_in_the_hold() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    let cut = world.look(100, &Scene { cpu_some: 10, ..CALM });
+    assert_eq!(quota(&cut), 4_900);
+    for _ in 0..99 {
+        let held = world.look(100, &CALM);
+        assert_eq!(
+            (quota(&held), held.level, held.reason),
+            (4_900, Level::Hold, Reason::Backoff)
+        );
+    }
+    assert_eq!(world.look(100, &CALM).level, Level::Open);
+    assert_eq!(quota(&world.run(1, &CALM)), 5_100);
+}
+
+#[test]
+fn low_slack_cuts_once_a_second() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    let close = Scene {
+        slo: Slo::Slack(20),
+        ..CALM
+    };
+    let quotas: Vec<u64> = (0..21).map(|_| quota(&world.look(100, &close))).collect();
+    assert_eq!(
+        (quotas[0], quotas[9], quotas[10], quotas[20]),
+        (4_900, 4_900, 3_430, 2_400)
+    );
+    assert_eq!(quota(&world.run(20, &close)), 500);
+}

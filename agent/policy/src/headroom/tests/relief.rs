@@ -1,0 +1,77 @@
+use super::*;
+
+const STALLED: Scene = Scene { cpu_some: 15, ..CALM };
+
+#[test]
+fn stalls_that_do_not_fall_are_productions_own() {
+    let mut world = World::new();
+    world.run(20, &CALM);
+    world.run(6, &STALLED);
+    // Three checks of 2 s; then stalls count no more, and after the hold lent work grows back in spite of them.
+    world.run(1, &STALLED);
+    let held = world.look(100, &STALLED);
+    assert_eq!(held.reason, Reason::Backoff);
+    let grown = world.run(50, &STALLED);
+    assert_eq!((grown.level, grown.reason), (Level::Open, Reason::Calm));
+    assert!(quota(&grown) > 6_000);
+    // After 60 s it is tried again.
+    let tried = (0..100)
+        .map(|_| world.look(100, &STALLED))
+        .find(|decision| decision.level == Level::Shrink);
+    assert!(matches!(tried.expect("a new trial").reason, Reason::CpuStall(_)));
+}
+
+#[test]
+fn use_promises_and_memory_still_count_then() {
+    let mut muted = World::new();
+    muted.run(20, &CALM);
+    muted.run(30, &STALLED);
+    let cases = [
+        (
+            Scene {
+                slo: Slo::Slack(-1),
+                ..STALLED
+            },
+            Level::Squeeze,
+        ),
+        (
+            Scene {
+                slo: Slo::Slack(10),
+                ..STALLED
+            },
+            Level::Shrink,
+        ),
+        (
+            Scene {
+                memory: Some(Bytes(1)),
+                ..STALLED
+            },
+            Level::Evict,
+        ),
+    ];
+    for (scene, level) in cases {
+        assert_eq!(muted.clone().look(100, &scene).level, level);
+    }
+    let risen = Scene {
+        production: 8_000,
+        ..STALLED
+    };
+    muted.look(100, &risen);
+    let second = muted.look(100, &risen);
+    assert_eq!((second.level, quota(&second)), (Level::Squeeze, 500));
+}
+
+#[test]
+fn stalls_that_end_with_the_cut_stay_lent_works_own() {
+    // Each time lent work is back, production stalls until both tiers are squeezed: six times over, it still counts.
+    let mut world = World::new();
+    world.run(20, &CALM);
+    for _ in 0..6 {
+        let first = world.look(100, &STALLED);
+        assert!(matches!(first.reason, Reason::CpuStall(_)), "{first:?}");
+        for _ in 0..4 {
+            world.look(100, &STALLED);
+        }
+        world.run(40, &Scene { lent: 500, ..CALM });
+    }
+}

@@ -1,0 +1,132 @@
+//! What production uses: the higher of a smoothed use and the 95th percentile of the last 10 s.
+//!
+//! The smoothed use follows the moment, the percentile remembers peaks that come back.
+
+use loadline_model::{MilliCpu, Span};
+
+use super::intake::Interval;
+use super::stall::{Kind, Waits};
+use super::window::{Window, rate};
+
+/// The time constant of the smoothed use.
+const SMOOTH: Span = Span::from_secs(1);
+/// Looks come every 100 ms, some a little early: from here an interval says something about a tenth of a second.
+const FULL: Span = Span::from_millis(80);
+
+/// What is added up until it goes into the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Open {
+    passed: Span,
+    production: Span,
+    waits: Waits,
+}
+
+impl Open {
+    const EMPTY: Self = Self {
+        passed: Span::ZERO,
+        production: Span::ZERO,
+        waits: [None; 3],
+    };
+
+    fn add(&mut self, interval: &Interval) {
+        self.passed = self.passed.plus(interval.passed);
+        self.production = self.production.plus(interval.production);
+        for (sum, wait) in self.waits.iter_mut().zip(interval.waits) {
+            *sum = match (*sum, wait) {
+                (Some(sum), Some(wait)) => Some(sum.plus(wait)),
+                (sum, wait) => sum.or(wait),
+            };
+        }
+    }
+}
+
+/// Production's use, in millionths of one thread: a thousand times finer than quotas, so that rounding never shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Usage {
+    smooth: Option<u64>,
+    last: Option<u64>,
+    open: Open,
+    window: Window,
+    production: MilliCpu,
+}
+
+impl Usage {
+    pub(super) const fn new() -> Self {
+        Self {
+            smooth: None,
+            last: None,
+            open: Open::EMPTY,
+            window: Window::new(),
+            production: MilliCpu::ZERO,
+        }
+    }
+
+    pub(super) fn take(&mut self, interval: &Interval, capacity: MilliCpu) {
+        let most = capacity.0.saturating_mul(1000);
+        let used = rate(interval.production, interval.passed).min(most);
+        self.smooth = Some(
+            self.smooth
+                .map_or(used, |smooth| follow(smooth, used, interval.passed)),
+        );
+        self.open.add(interval);
+        if self.open.passed >= FULL {
+            self.close(most);
+        }
+        let highest = self.smooth.unwrap_or(0).max(self.window.p95());
+        self.production = MilliCpu(highest.div_ceil(1000));
+    }
+
+    fn close(&mut self, most: u64) {
+        let open = core::mem::replace(&mut self.open, Open::EMPTY);
+        let used = rate(open.production, open.passed).min(most);
+        self.window.push(used, &open.waits, open.passed);
+        // Up faster than down: with 1 s alone, a step would take 3 s to show, and production would have lived in the
+        // headroom for that long. Half of a rise counts at once, all of it once two intervals have shown it: a
+        // step is known within two looks, and one spike takes little more than half its height from lent work.
+        let half = self
+            .smooth
+            .map_or(used, |smooth| smooth.midpoint(used.max(smooth)));
+        let twice = self.last.map_or(0, |last| last.min(used));
+        self.smooth = Some(self.smooth.unwrap_or(0).max(half).max(twice));
+        self.last = Some(used);
+    }
+
+    /// A time about which nothing is known.
+    pub(super) fn skip(&mut self, passed: Span) {
+        self.open = Open::EMPTY;
+        self.last = None;
+        self.window.skip(passed);
+    }
+
+    /// What the line of now is taken from, rounded up; as last measured, also while nothing is.
+    pub(super) const fn production(&self) -> MilliCpu {
+        self.production
+    }
+
+    /// How long production waited in the last 10 s.
+    pub(super) fn waited(&self, kind: Kind) -> Span {
+        self.window.waited(kind)
+    }
+
+    /// How long production waited in the last 2 s, and how long ago that began.
+    pub(super) fn waited_lately(&self, kind: Kind) -> (Span, Span) {
+        let (closed, began) = self.window.waited_lately(kind);
+        let open = self.open.waits[kind.index()].unwrap_or_default();
+        (closed.plus(open), began.plus(self.open.passed))
+    }
+}
+
+/// One step of the average over an interval of any length, without `exp`: the implicit one, which never overshoots.
+/// Rounded towards what is used, so that it gets there.
+fn follow(smooth: u64, used: u64, passed: Span) -> u64 {
+    let weight = u128::from(SMOOTH.0);
+    let passed = u128::from(passed.0);
+    let sum = u128::from(smooth) * weight + u128::from(used) * passed;
+    let total = weight + passed;
+    let next = if used > smooth {
+        sum.div_ceil(total)
+    } else {
+        sum / total
+    };
+    u64::try_from(next).unwrap_or(u64::MAX)
+}

@@ -1,6 +1,7 @@
 //! The edge to the operating system: systemd, cgroups, users, clocks, kernel files. Nothing else touches them.
 
 pub mod affinity;
+pub mod brake;
 pub mod cgroup;
 pub mod clock;
 pub mod ended;
@@ -13,3 +14,4 @@ pub mod root;
 pub mod systemd;
 pub mod topology;
 pub mod users;
+pub mod vitals;

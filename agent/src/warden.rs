@@ -6,6 +6,7 @@
 mod cli;
 mod drain;
 pub mod facts;
+pub mod headroom;
 pub mod machine;
 mod notify;
 pub mod orders;

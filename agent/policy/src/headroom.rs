@@ -25,6 +25,7 @@ mod relief;
 mod stall;
 mod usage;
 mod window;
+mod words;
 
 use loadline_model::{Bytes, MilliCpu, PerMille, Span};
 
@@ -101,7 +102,7 @@ const fn whole_steps(amount: MilliCpu) -> MilliCpu {
     MilliCpu(amount.0 - amount.0 % QUOTA_STEP.0)
 }
 
-/// For how long tasks of production have waited since boot, in all: the most of any of its cgroups.
+/// For how long tasks of production have waited since boot, in all: added up over its cgroups.
 /// None: the kernel does not count it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stalls {

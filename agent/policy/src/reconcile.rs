@@ -10,6 +10,7 @@
 //! The headroom loop has its place here: it returns [`Setpoints`], which are part of the view.
 
 mod cpus;
+mod evict;
 mod limits;
 mod lives;
 mod starts;
@@ -87,6 +88,8 @@ pub struct View<'a> {
     pub machine: Machine<'a>,
     /// What the headroom loop asks for.
     pub setpoints: &'a Setpoints,
+    /// Why someone has to go for production now, as a clause; none: nobody has to.
+    pub evict: Option<&'a str>,
     /// The moment by the clocks that windows go by.
     pub local: &'a LocalTimes,
     /// The boot that is running.

@@ -10,7 +10,7 @@ use loadline_model::{AttemptId, Bytes, CpuSet, JobSpec, MilliCpu, PerMille, Span
 use crate::allocation::Grant;
 use crate::line::Line;
 
-pub use compare::{CpuMax, LimitName, LimitReading, Mismatch, Observed, compare, readings};
+pub use compare::{CpuMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, compare, readings};
 
 /// A limit, or none at all. Never a magic number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,15 @@ pub enum Squeezed {
 }
 
 impl Squeezed {
+    /// The word used in tables, JSON and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::No => "none",
+            Self::Burst => "burst",
+            Self::All => "all",
+        }
+    }
+
     /// True if workers of the tier are held at their floor.
     pub const fn holds(self, tier: Tier) -> bool {
         match (self, tier) {
@@ -199,8 +208,6 @@ pub fn slice_settings(
     memory_held: Bytes,
 ) -> [SliceSettings; 3] {
     let pinned = pinning.is_cpuset() && !line.lendable.is_empty();
-    let cpu = line.cpu.firm.min(setpoints.cpu.unwrap_or(line.cpu.firm));
-    let cpu = MilliCpu(cpu.0 - cpu.0 % QUOTA_STEP.0).max(QUOTA_FLOOR);
     let memory_max = line.memory.firm.max(memory_held).max(MEMORY_FLOOR);
     let memory_high = memory_max.minus(memory_max.share(HIGH_BELOW_MAX));
     let memory_high = memory_high
@@ -209,11 +216,6 @@ pub fn slice_settings(
     Slice::ALL.map(|slice| {
         let root = slice == Slice::Root;
         let only_root = |limit| if root { Limit::At(limit) } else { Limit::Max };
-        let squeezed = match slice {
-            Slice::Root => false,
-            Slice::Standard => setpoints.squeezed.holds(Tier::Standard),
-            Slice::Burst => setpoints.squeezed.holds(Tier::Burst),
-        };
         SliceSettings {
             slice,
             allowed_cpus: pinned.then(|| line.lendable.clone()),
@@ -223,11 +225,7 @@ pub fn slice_settings(
                 CpuWeight::Idle
             },
             io_weight: root.then_some(1),
-            cpu_quota: match (root, squeezed) {
-                (true, _) => Limit::At(cpu),
-                (false, true) => Limit::At(QUOTA_FLOOR),
-                (false, false) => Limit::Max,
-            },
+            cpu_quota: cpu_quota(slice, line.cpu.firm, setpoints),
             memory_high: only_root(memory_high),
             memory_max: only_root(memory_max),
             memory_swap_max: only_root(Bytes::ZERO),
@@ -238,6 +236,26 @@ pub fn slice_settings(
             },
         }
     })
+}
+
+/// How much CPU a slice gets: the static line at most, and no more than the setpoints say. A tier that is squeezed
+/// keeps a floor.
+pub fn cpu_quota(slice: Slice, firm: MilliCpu, setpoints: &Setpoints) -> Limit<MilliCpu> {
+    let squeezed = |tier| {
+        if setpoints.squeezed.holds(tier) {
+            Limit::At(QUOTA_FLOOR)
+        } else {
+            Limit::Max
+        }
+    };
+    match slice {
+        Slice::Root => {
+            let cpu = firm.min(setpoints.cpu.unwrap_or(firm));
+            Limit::At(MilliCpu(cpu.0 - cpu.0 % QUOTA_STEP.0).max(QUOTA_FLOOR))
+        }
+        Slice::Standard => squeezed(Tier::Standard),
+        Slice::Burst => squeezed(Tier::Burst),
+    }
 }
 
 /// The limits of one worker. `cpus` and `memory_nodes` come from the allocation; both are none on a

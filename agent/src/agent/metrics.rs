@@ -11,7 +11,7 @@ use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registr
 
 use super::renewal::Validity;
 use super::warden_link::WardenView;
-use super::wire::{Counters, Limit, Slice, WardenStatus};
+use super::wire::{Counters, Headroom, Limit, Slice, WardenStatus};
 use crate::spool::SpoolView;
 
 /// Everything a scrape shows, as values.
@@ -189,6 +189,9 @@ fn warden(page: &Page, status: &WardenStatus) -> prometheus::Result<()> {
     slices(page, &status.slices)?;
     if let Some(sample) = &status.sample {
         headroom(page, sample)?;
+    }
+    if let Some(said) = &status.headroom {
+        headroom_loop(page, said, status.sample.as_ref())?;
     }
     Ok(())
 }
@@ -393,6 +396,33 @@ fn headroom(page: &Page, sample: &NodeSample) -> prometheus::Result<()> {
             (vec!["now"], bytes(memory.now)),
             (vec!["firm"], bytes(memory.firm)),
         ],
+    )
+}
+
+/// The loop's word at this moment. What it did is counted in `loadline_agent_protection_actions_total`.
+fn headroom_loop(page: &Page, said: &Headroom, sample: Option<&NodeSample>) -> prometheus::Result<()> {
+    let levels = ["open", "hold", "shrink", "squeeze", "evict"];
+    page.flags(
+        "loadline_headroom_level",
+        "1 at the step of the ladder on which the headroom loop stands.",
+        &["level"],
+        levels
+            .iter()
+            .map(|level| (vec![*level], *level == said.level))
+            .collect(),
+    )?;
+    let limit = said.cpu.or(sample.map(|sample| sample.cpu.firm));
+    page.gauges(
+        "loadline_headroom_lent_cpu_limit_cores",
+        "How much CPU lent work may use at this moment.",
+        &[],
+        limit.iter().map(|cpu| (vec![], float(cpu.0) / 1e3)).collect(),
+    )?;
+    page.gauges(
+        "loadline_headroom_production_cpu_cores",
+        "What production uses, as the headroom loop smooths it.",
+        &[],
+        vec![(vec![], float(said.production.0) / 1e3)],
     )
 }
 

@@ -14,7 +14,9 @@ pub(crate) use fleet::{
     Welcome, lanes, open, stand_in,
 };
 pub use refusal::{Refusal, RefusalKind};
-pub(crate) use warden::{Counters, Limit, NodeEvent, Orders, Slice, WardenClient, WardenError, WardenStatus};
+pub(crate) use warden::{
+    Counters, Headroom, Limit, NodeEvent, Orders, Slice, WardenClient, WardenError, WardenStatus,
+};
 
 use loadline_model::ParseIdError;
 

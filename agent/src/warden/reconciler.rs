@@ -5,11 +5,12 @@
 //! [`loadline_policy::reconcile`] what to do. Starting a worker takes as long as it takes (seconds in a starved
 //! slice), so starts run beside the loop and come back as news.
 //!
-//! The 100 ms headroom loop will stand beside this one: it reads pressure, decides [`Setpoints`], uses the brake
-//! where it must, and wakes this loop with them.
+//! The headroom loop stands beside this one, in a thread of its own: it decides [`Setpoints`], uses the brake, and
+//! wakes this loop with them.
 
 mod apply;
 mod ends;
+mod headroom;
 mod intake;
 mod observe;
 mod starts;
@@ -21,9 +22,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use loadline_model::{AttemptId, Generation, Sequence, Topology};
+use loadline_model::{AttemptId, Generation, Sequence, Span, Topology};
 use loadline_policy::allocation::Machine;
 use loadline_policy::attempt::{BootId, Moment};
+use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
 use loadline_policy::reconcile::{Absences, EndRecord, ObservedUnit, Plan, View, reconcile};
@@ -32,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
+use super::headroom::Decisions;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
@@ -110,6 +113,8 @@ pub struct Outside<S, C, A> {
     pub records: mpsc::Receiver<()>,
     /// The ledger.
     pub ledger: SharedLedger,
+    /// What the headroom loop says.
+    pub headroom: Decisions,
     /// The boot that is running.
     pub boot: BootId,
     /// Tells the service manager that the loop turns.
@@ -168,7 +173,18 @@ pub struct Reconciler<S, C, A> {
     records: BTreeMap<AttemptId, EndRecord>,
     words: Words,
     absences: Absences,
+    /// In force.
     setpoints: Setpoints,
+    /// What the headroom loop wanted last; in shadow mode nothing of it is in force.
+    yields: Setpoints,
+    headroom: Decisions,
+    told_at: Span,
+    /// Why someone has to go, for the next decision …
+    evict: Option<String>,
+    /// … and when that was last so.
+    evicted_at: Option<Span>,
+    /// What the kernel does with our slices was read and could not be used.
+    slices_unread: bool,
     slices: BTreeMap<Slice, Observed>,
     in_flight: BTreeMap<AttemptId, InFlight>,
     starts: JoinSet<StartDone>,
@@ -196,6 +212,7 @@ struct Wakers {
     signals: mpsc::Receiver<Signal>,
     records: mpsc::Receiver<()>,
     commands: mpsc::Receiver<Command>,
+    wanted: watch::Receiver<Option<Decision>>,
 }
 
 type Waiting = Vec<oneshot::Sender<Result<Generation, Arc<LedgerError>>>>;
@@ -243,6 +260,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                     }
                 }
                 Some(()) = wakers.records.recv() => this.read_records(),
+                Ok(()) = wakers.wanted.changed(), if this.may_follow() => this.follow().await,
                 Some(done) = this.starts.join_next(), if !this.starts.is_empty() => this.start_done(done).await,
                 _ = tick.tick() => this.tick().await,
             }
@@ -319,6 +337,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             self.absences.observe(&self.state.attempts, &self.units, now);
         }
         let local = (self.local)(&self.node.policy);
+        let evict = self.evict.take();
         let view = View {
             policy: &self.node.policy,
             machine: Machine {
@@ -327,6 +346,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 pinning: &self.node.pinning,
             },
             setpoints: &self.setpoints,
+            evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,
             now,

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::headroom::Headroom;
 use super::machine::{Machine, MachineError};
 use super::notify::{self, Pulse};
 use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLedger, lock};
@@ -117,6 +118,7 @@ pub(super) struct Running {
     pub(super) systemd: Arc<LiveSystemd>,
     pub(super) task: JoinHandle<Result<(), LedgerError>>,
     pub(super) ledger: SharedLedger,
+    headroom: Headroom,
     sequence: watch::Receiver<Sequence>,
     stop: oneshot::Sender<()>,
 }
@@ -168,6 +170,8 @@ pub(super) async fn start(
     let pulse = Pulse::default();
     pulse.beat(clock.monotonic());
     tokio::spawn(pulse.clone().pass_on(clock));
+    let headroom =
+        Headroom::start(HostRoot::default(), clock, &node).map_err(kernel("starting the headroom loop"))?;
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -183,6 +187,7 @@ pub(super) async fn start(
             let pulse = pulse.clone();
             move || pulse.beat(clock.monotonic())
         }),
+        headroom: headroom.decisions(),
         settled: Some(settled),
     };
     let run = Reconciler::run(outside, node, requests, sequence, found, async {
@@ -201,6 +206,7 @@ pub(super) async fn start(
         systemd,
         task,
         ledger,
+        headroom,
         sequence: sequences,
         stop,
     })
@@ -265,6 +271,7 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
         accounts: Arc::new(NameService),
         facts,
         sampler: Sampler::new(HostRoot::default(), SystemClock),
+        headroom: running.headroom.decisions().latest,
         clock: SystemClock,
         reload_failures: reload_failures.clone(),
         not_genuine: AtomicU64::new(0),
@@ -306,6 +313,7 @@ async fn serve(
                     Ok(fresh) => {
                         node = fresh;
                         write_reserve(paths, &node, &running.systemd).await;
+                        running.headroom.replace(&node);
                         let replace = Command::Replace(Box::new(node.clone()));
                         running.commands.send(replace).await.map_err(|_| RunError::Reconciler)?;
                         info!("node.toml is in force");

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use loadline_model::{Bytes, MilliCpu};
-use loadline_policy::settings::{Limit, SliceSettings};
+use loadline_policy::settings::{Limit, QUOTA_PERIOD_US, SliceSettings};
 
 /// Where the drop-in lies.
 pub const DROP_IN: &str = "/etc/systemd/system/loadline.slice.d/10-reserve.conf";
@@ -37,7 +37,7 @@ pub fn render(settings: &SliceSettings) -> String {
     };
     format!(
         "# Written by loadline-warden from /etc/loadline/node.toml; changes here are lost.\n\
-         [Slice]\nCPUQuota={quota}\nMemoryHigh={}\nMemoryMax={}\nMemorySwapMax={}\nTasksMax={tasks}\n",
+         [Slice]\nCPUQuota={quota}\nCPUQuotaPeriodSec={QUOTA_PERIOD_US}us\nMemoryHigh={}\nMemoryMax={}\nMemorySwapMax={}\nTasksMax={tasks}\n",
         bytes(settings.memory_high),
         bytes(settings.memory_max),
         bytes(settings.memory_swap_max),
@@ -95,7 +95,10 @@ mod tests {
     fn the_drop_in_says_the_line_and_no_cpus() {
         // 4 CPUs − 1 reserved − 20 % of 4; 4 GiB − 10 % − 10 %.
         let text = render(&settings());
-        assert!(text.contains("\nCPUQuota=220%\n"), "{text}");
+        assert!(
+            text.contains("\nCPUQuota=220%\nCPUQuotaPeriodSec=10000us\n"),
+            "{text}"
+        );
         assert!(
             text.contains(&format!("\nMemoryMax={}\n", settings_bytes(&settings()))),
             "{text}"

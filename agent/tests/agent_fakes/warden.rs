@@ -203,6 +203,7 @@ impl Warden for Door {
                 cpu_usage_us: Some(1_500_000),
                 ..SliceUsage::default()
             }],
+            headroom: None,
         }))
     }
 

@@ -14,6 +14,14 @@ pub enum ReceiptAction {
     OutOfMemory,
     /// It was ended for production.
     Evicted,
+    /// A tier was held at its floor for production.
+    Squeezed,
+    /// A tier that was held at its floor was let go.
+    Released,
+    /// It would have been held at its floor, on a node that only watches.
+    WouldSqueeze,
+    /// It would have been let go again.
+    WouldRelease,
     /// Its time was over.
     TimeLimit,
     /// A limit that something had changed was put back.
@@ -32,6 +40,10 @@ impl ReceiptAction {
         match self {
             Self::OutOfMemory => "out_of_memory",
             Self::Evicted => "evicted",
+            Self::Squeezed => "squeezed",
+            Self::Released => "released",
+            Self::WouldSqueeze => "would_squeeze",
+            Self::WouldRelease => "would_release",
             Self::TimeLimit => "time_limit",
             Self::LimitRepaired => "limit_repaired",
             Self::OrphanAdopted => "orphan_adopted",

@@ -8,6 +8,7 @@ mod broken;
 mod crash;
 mod door;
 mod full;
+mod headroom;
 mod lend;
 mod mistakes;
 mod operator;
@@ -52,6 +53,10 @@ pub(super) const SUITE: Suite = Suite {
             lend::out_of_memory,
         ),
         ("exclusive_workers_never_share_a_cpu", lend::exclusive),
+        (
+            "lent_work_yields_to_production_and_gets_its_share_back",
+            headroom::rises_and_calms,
+        ),
         (
             "time_limit_and_cancel_end_with_their_own_reason",
             lend::ended_early,

@@ -1,16 +1,14 @@
 //! What happened to each attempt since the last pass, and what follows for its life.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use loadline_model::{
-    AttemptId, Bytes, CpuSet, EndReason, MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier,
+    AttemptId, Bytes, EndReason, MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier,
 };
 
-use super::{Action, LedgerAttempt, ObservedUnit, Planned, Stage, UnitActive, View};
-use crate::admission::{Lending, lending};
+use super::{Action, LedgerAttempt, ObservedUnit, Planned, Stage, UnitActive, View, evict};
 use crate::allocation::{Grant, Holding};
 use crate::attempt::{Event, Life, MainEnd, Outcome, RunClock, StopWhy, step};
 use crate::settings::Limit;
@@ -27,7 +25,7 @@ pub(super) struct Lives {
 }
 
 pub(super) fn advance(view: &View<'_>) -> Lives {
-    let evicted = evictions(view);
+    let evicted = evict::chosen(view);
     let mut lives = Lives {
         after: BTreeMap::new(),
         actions: Vec::new(),
@@ -184,73 +182,6 @@ fn receipt_of_stop(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<R
 
 pub(super) fn receipt_of_refusal(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<Receipt> {
     receipt_of_end(view, attempt, life)
-}
-
-/// Who must go because local policy changed, and why. What production uses at the moment evicts nobody here:
-/// that is the headroom loop's.
-fn evictions(view: &View<'_>) -> BTreeMap<AttemptId, String> {
-    let running = view.attempts.iter().filter(|(_, entry)| {
-        matches!(
-            entry.life,
-            Life::Starting { .. } | Life::Running { .. } | Life::Squeezed { .. }
-        )
-    });
-    if let Lending::Withdrawn(why) = lending(view.policy, view.local) {
-        return running
-            .map(|(attempt, _)| (*attempt, format!("evicted: {why}")))
-            .collect();
-    }
-    let mut evicted = BTreeMap::new();
-    let line = view.machine.line;
-    let mut staying = Vec::new();
-    for (attempt, entry) in running {
-        let Some(holding) = &entry.holding else { continue };
-        let taken = match &holding.grant {
-            Grant::Exclusive(cpus) if view.machine.pinning.is_cpuset() => cpus.difference(&line.lendable),
-            _ => CpuSet::new(),
-        };
-        if taken.is_empty() {
-            let tier = entry
-                .order
-                .as_ref()
-                .map_or(Tier::Standard, |order| order.spec.tier);
-            staying.push((tier, *attempt, holding));
-        } else {
-            let why =
-                format!("evicted: CPU {taken} is reserved for production now (production.reserve.cpus)");
-            evicted.insert(*attempt, why);
-        }
-    }
-    // Burst last and newest last: they go first, until the rest fits.
-    staying.sort_by_key(|(tier, attempt, _)| (*tier, *attempt));
-    let most = line.most();
-    let sum = |staying: &[(Tier, AttemptId, &Holding)]| {
-        staying
-            .iter()
-            .fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), (_, _, holding)| {
-                (cpu.plus(holding.amount), memory.plus(holding.memory))
-            })
-    };
-    loop {
-        let (cpu, memory) = sum(&staying);
-        let why = if cpu > most.cpu {
-            format!(
-                "evicted: workers hold {cpu} CPUs and this node now lends {} at most",
-                most.cpu
-            )
-        } else if memory > most.memory {
-            format!(
-                "evicted: workers hold {memory} of memory and this node now lends {} at most",
-                most.memory
-            )
-        } else {
-            return evicted;
-        };
-        let Some((_, attempt, _)) = staying.pop() else {
-            return evicted;
-        };
-        evicted.insert(attempt, why);
-    }
 }
 
 /// Units and end records that nobody knows, and dead units of attempts that ended.

@@ -297,6 +297,30 @@ fn burst_goes_before_standard_and_the_newest_first() {
 }
 
 #[test]
+fn production_in_need_evicts_one_at_a_time_the_least_lost_first() {
+    let mut world = World::new();
+    world.order(1, Tier::Burst, HALF);
+    world.order(2, Tier::Burst, HALF);
+    world.order(3, Tier::Standard, HALF);
+    world.quiet();
+    let gone = |world: &World| [1, 2, 3].map(|number| world.reason(number));
+    for expected in [["-", "evicted", "-"], ["evicted", "evicted", "-"], ["evicted"; 3]] {
+        world.evict = Some("only 90 MiB of memory can still be had");
+        world.quiet();
+        assert_eq!(gone(&world), expected);
+    }
+    let told = sentences(&world, ReceiptAction::Evicted);
+    assert_eq!(told.len(), 3);
+    assert!(
+        told[0].starts_with("evicted: only 90 MiB of memory can still be had; "),
+        "{told:?}"
+    );
+    // With nobody left there is nothing to do.
+    world.evict = Some("only 80 MiB of memory can still be had");
+    world.quiet();
+}
+
+#[test]
 fn modes_say_what_becomes_of_what_runs() {
     let mut world = World::new();
     world.order(1, Tier::Standard, own(1));

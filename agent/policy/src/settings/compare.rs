@@ -19,6 +19,35 @@ pub struct CpuMax {
     pub period_us: u64,
 }
 
+/// The period of quotas, in microseconds: a throttled task waits no longer than this for its next turn.
+pub const QUOTA_PERIOD_US: u64 = 10_000;
+/// The kernel takes no quota below 1 ms; smaller shares get a longer period, as systemd has it.
+const QUOTA_US_MIN: u64 = 1_000;
+
+impl CpuMax {
+    /// So much CPU.
+    pub fn of(cpu: MilliCpu) -> Self {
+        let quota_us = cpu.0.saturating_mul(QUOTA_PERIOD_US) / 1000;
+        if quota_us >= QUOTA_US_MIN {
+            return Self {
+                quota_us,
+                period_us: QUOTA_PERIOD_US,
+            };
+        }
+        Self {
+            quota_us: QUOTA_US_MIN,
+            period_us: QUOTA_US_MIN * 1000 / cpu.0.max(1),
+        }
+    }
+
+    /// True if it gives more than the other, by more than a thousandth of a CPU.
+    pub fn exceeds(self, other: Self) -> bool {
+        let share = |one: Self, period: u64| u128::from(one.quota_us) * u128::from(period);
+        let thousandth = u128::from(self.period_us) * u128::from(other.period_us) / 1000;
+        share(self, other.period_us) > share(other, self.period_us) + thousandth
+    }
+}
+
 /// What the kernel's files of one cgroup say; none where a file is missing or could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {

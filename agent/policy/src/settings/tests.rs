@@ -299,3 +299,50 @@ fn a_stretched_period_is_the_same_quota() {
             .all(|mismatch| mismatch.limit != LimitName::CpuMax)
     );
 }
+
+#[test]
+fn the_brake_writes_what_systemd_would_and_compares_shares() {
+    for (milli, quota_us, period_us) in [
+        (2200, 22_000, 10_000),
+        (100, 1_000, 10_000),
+        (90, 1_000, 11_111),
+        (10, 1_000, 100_000),
+    ] {
+        assert_eq!(
+            CpuMax::of(MilliCpu(milli)),
+            CpuMax { quota_us, period_us },
+            "{milli}"
+        );
+    }
+    assert!(CpuMax::of(MilliCpu(600)).exceeds(CpuMax::of(MilliCpu(590))));
+    assert!(!CpuMax::of(MilliCpu(90)).exceeds(CpuMax {
+        quota_us: 9,
+        period_us: 100
+    }));
+    assert!(!CpuMax::of(MilliCpu(50)).exceeds(CpuMax::of(MilliCpu(600))));
+}
+
+#[test]
+fn setpoints_only_ever_lower_what_the_line_allows() {
+    let firm = MilliCpu(2205);
+    let cpu = |cpu| Setpoints {
+        cpu: Some(MilliCpu(cpu)),
+        ..Setpoints::default()
+    };
+    let root = |setpoints: &Setpoints| cpu_quota(Slice::Root, firm, setpoints);
+    assert_eq!(root(&Setpoints::default()), Limit::At(MilliCpu(2200)));
+    assert_eq!(root(&cpu(9000)), Limit::At(MilliCpu(2200)));
+    assert_eq!(root(&cpu(615)), Limit::At(MilliCpu(610)));
+    assert_eq!(root(&cpu(0)), Limit::At(QUOTA_FLOOR));
+    let burst = Setpoints {
+        squeezed: Squeezed::Burst,
+        ..Setpoints::default()
+    };
+    assert_eq!(cpu_quota(Slice::Burst, firm, &burst), Limit::At(QUOTA_FLOOR));
+    assert_eq!(cpu_quota(Slice::Standard, firm, &burst), Limit::Max);
+    let all = Setpoints {
+        squeezed: Squeezed::All,
+        ..Setpoints::default()
+    };
+    assert_eq!(cpu_quota(Slice::Standard, firm, &all), Limit::At(QUOTA_FLOOR));
+}

@@ -188,3 +188,24 @@ fn a_silent_wardens_values_are_gone() {
     );
     assert!(!page.contains("limit_verified{"), "{page}");
 }
+
+#[test]
+fn the_headroom_loop_says_where_it_stands_and_what_is_left() {
+    let mut status = status();
+    status.headroom = Some(Headroom {
+        level: "shrink".into(),
+        reason: "production uses 1500m CPUs".into(),
+        cpu: Some(MilliCpu(610)),
+        production: MilliCpu(1500),
+        squeezed: "none".into(),
+    });
+    let page = render(&snapshot(Some(status))).unwrap();
+    for line in [
+        "loadline_headroom_level{level=\"shrink\"} 1",
+        "loadline_headroom_level{level=\"open\"} 0",
+        "loadline_headroom_lent_cpu_limit_cores 0.61",
+        "loadline_headroom_production_cpu_cores 1.5",
+    ] {
+        assert!(shows(&page, line), "{line}\n{page}");
+    }
+}

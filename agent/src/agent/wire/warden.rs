@@ -108,6 +108,17 @@ pub(crate) struct Slice {
     pub(crate) stalled_us: BTreeMap<String, u64>,
 }
 
+/// What the warden's headroom loop says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Headroom {
+    pub(crate) level: String,
+    pub(crate) reason: String,
+    /// Absent: the firm line.
+    pub(crate) cpu: Option<MilliCpu>,
+    pub(crate) production: MilliCpu,
+    pub(crate) squeezed: String,
+}
+
 /// What the warden counted since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -136,6 +147,8 @@ pub(crate) struct WardenStatus {
     pub(crate) phases: BTreeMap<&'static str, u64>,
     pub(crate) limits: Vec<Limit>,
     pub(crate) slices: Vec<Slice>,
+    /// Absent before its loop's first look.
+    pub(crate) headroom: Option<Headroom>,
     /// Absent: the warden gave none.
     pub(crate) counters: Option<Counters>,
     pub(super) raw_sample: Option<types::NodeSample>,
@@ -171,6 +184,7 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             limits,
             counters,
             slices,
+            headroom,
         } = reply;
         let mut phases = BTreeMap::new();
         for state in &attempts {
@@ -191,11 +205,29 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             phases,
             limits: limits.into_iter().map(read_limit).collect(),
             slices: slices.into_iter().map(read_slice).collect(),
+            headroom: headroom.map(read_headroom),
             counters: counters.map(read_counters),
             raw_sample: sample,
             inventory,
             attempts,
         })
+    }
+}
+
+fn read_headroom(headroom: warden::Headroom) -> Headroom {
+    let warden::Headroom {
+        level,
+        reason,
+        cpu_millicpu,
+        production_millicpu,
+        squeezed,
+    } = headroom;
+    Headroom {
+        level,
+        reason,
+        cpu: cpu_millicpu.map(MilliCpu),
+        production: MilliCpu(production_millicpu),
+        squeezed,
     }
 }
 

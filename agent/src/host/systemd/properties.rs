@@ -2,7 +2,7 @@
 //! them. Pure, so that a test can read every one of them.
 
 use loadline_model::Bytes;
-use loadline_policy::settings::{CpuWeight, Limit, OomPolicy};
+use loadline_policy::settings::{CpuWeight, Limit, OomPolicy, QUOTA_PERIOD_US};
 use zbus::zvariant::{DynamicType, Value};
 
 use super::sandbox;
@@ -90,7 +90,14 @@ pub(super) fn of_worker(unit: &WorkerUnit, verbatim: Verbatim) -> Vec<Property> 
 
 /// The properties of settings, for a new unit or a running one.
 pub(super) fn of_settings(settings: &[Setting]) -> Vec<Property> {
-    settings.iter().map(of_setting).collect()
+    settings
+        .iter()
+        .flat_map(|setting| {
+            let period = matches!(setting, Setting::CpuQuota(Limit::At(_)));
+            let period = period.then(|| property("CPUQuotaPeriodUSec", QUOTA_PERIOD_US));
+            [of_setting(setting)].into_iter().chain(period)
+        })
+        .collect()
 }
 
 fn of_setting(setting: &Setting) -> Property {
@@ -236,6 +243,13 @@ mod tests {
         ] {
             assert_eq!(of_setting(&setting), expected);
         }
+        let quota = of_settings(&[Setting::CpuQuota(Limit::At(MilliCpu(1500)))]);
+        assert_eq!(
+            quota[1],
+            ("CPUQuotaPeriodUSec", Value::new(10_000u64)),
+            "a throttled task waits 10 ms at most"
+        );
+        assert_eq!(of_settings(&[Setting::CpuQuota(Limit::Max)]).len(), 1);
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.state.tell_phase(attempt, now);
     }
 
-    fn count(&mut self, receipt: &Receipt) {
+    pub(super) fn count(&mut self, receipt: &Receipt) {
         *self
             .counters
             .protection_actions

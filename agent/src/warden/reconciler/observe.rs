@@ -1,6 +1,8 @@
 //! What is: units from systemd's signals and listings, limits and use from cgroupfs, and the tick that looks
 //! again at what nobody tells of.
 
+use std::collections::BTreeMap;
+
 use loadline_model::{AttemptId, CpuSet, Span, Tier, WallTime};
 use loadline_policy::admission::Account;
 use loadline_policy::allocation::Grant;
@@ -53,6 +55,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let wakers = Wakers {
             signals: outside.signals,
             records: outside.records,
+            wanted: outside.headroom.wanted.clone(),
             commands,
         };
         let mut this = Self {
@@ -73,6 +76,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             words: Default::default(),
             absences: Default::default(),
             setpoints: Default::default(),
+            yields: Default::default(),
+            headroom: outside.headroom,
+            evict: None,
+            evicted_at: None,
+            told_at: Span::ZERO,
+            slices_unread: false,
             slices: Default::default(),
             in_flight: Default::default(),
             starts: Default::default(),
@@ -241,9 +250,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.blind || self.ticks.is_multiple_of(LIST_EVERY_TICKS) {
             self.resync().await;
         }
-        if self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
+        if self.is_behind() {
+            self.follow().await;
+        }
+        if self.slices_unread || self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
             self.read_slices();
         }
+        self.look_for_need();
         self.report_slow_starts();
         self.sample();
         self.verify_due();
@@ -337,15 +350,21 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
-    /// Reads back what the kernel does with our slices.
+    /// Reads back what the kernel does with our slices. A quota that the brake has lowered meanwhile is no
+    /// stranger's: what was read is dropped, and read again once systemd has been told, a tick later at most.
     pub(super) fn read_slices(&mut self) {
-        self.slices.clear();
+        let mut slices = BTreeMap::new();
         for slice in Slice::ALL {
             let cgroup = self.slice_cgroup(slice);
             if self.cgroups.exists(&cgroup) {
-                self.slices.insert(slice, self.cgroups.limits(&cgroup));
+                slices.insert(slice, self.cgroups.limits(&cgroup));
             }
         }
+        self.slices_unread = self.is_behind();
+        if self.slices_unread {
+            return;
+        }
+        self.slices = slices;
         let held = self.memory_held();
         for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
             if let Some(observed) = self.slices.get(&settings.slice) {

@@ -1,6 +1,7 @@
 //! The reconciler against a systemd in memory: its ordinary life, and each fault by name.
 
 mod faults;
+mod headroom;
 mod lives;
 mod restarts;
 pub(crate) mod rig;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use loadline_model::{LedgerId, Sequence};
+use loadline_policy::headroom::Decision;
 use loadline_proto::types::v1::{ErrorInfo, Event};
 use loadline_proto::warden::v1 as proto;
 use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
@@ -54,6 +55,8 @@ pub struct WardenService<A, C> {
     pub facts: Facts,
     /// For the sample.
     pub sampler: Sampler<C>,
+    /// What the headroom loop says.
+    pub headroom: watch::Receiver<Option<Decision>>,
     /// Wall time, for events that had to be replaced.
     pub clock: C,
     /// Reloads that kept the old policy.
@@ -158,10 +161,12 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
             orders_refused: self.not_genuine.load(Ordering::Relaxed),
             config_reload_failures: self.reload_failures.load(Ordering::Relaxed),
         };
+        let decision = *self.headroom.borrow();
         Ok(Response::new(reply(
             &snapshot,
             &self.facts,
             sample.as_ref(),
+            decision.as_ref(),
             counters,
         )))
     }

@@ -40,6 +40,7 @@ fn serve(rig: &Rig, path: &Path, uids: Vec<u32>) {
         accounts: Arc::new(people()),
         facts: Facts::default(),
         sampler: Sampler::new(HostRoot::default(), SystemClock),
+        headroom: tokio::sync::watch::channel(None).1,
         clock: SystemClock,
         reload_failures: Arc::new(AtomicU64::new(0)),
         not_genuine: AtomicU64::new(0),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use loadline_model::{Gpu, NodeSample, ResourceSample, Topology};
-use loadline_policy::settings::{Limit, LimitReading, Observed};
+use loadline_policy::headroom::Decision;
+use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as proto;
 
@@ -28,6 +29,7 @@ pub fn reply(
     snapshot: &Snapshot,
     facts: &Facts,
     sample: Option<&NodeSample>,
+    decision: Option<&Decision>,
     socket: SocketCounters,
 ) -> StatusReply {
     StatusReply {
@@ -42,6 +44,18 @@ pub fn reply(
         limits: limits(snapshot),
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
+        headroom: decision.map(headroom),
+    }
+}
+
+fn headroom(decision: &Decision) -> proto::Headroom {
+    let Setpoints { cpu, squeezed, .. } = decision.setpoints;
+    proto::Headroom {
+        level: decision.level.word().into(),
+        reason: decision.reason.to_string(),
+        cpu_millicpu: cpu.map(|cpu| cpu.0),
+        production_millicpu: decision.production.0,
+        squeezed: squeezed.word().into(),
     }
 }
 

@@ -96,10 +96,10 @@ impl<'a> Person<'a> {
         })
     }
 
-    /// Waits until the newest attempt runs.
+    /// Waits until the newest attempt runs, be it at its floor while production needs the node.
     pub(super) fn running(&self, number: u64) -> Result<Attempt> {
         self.until(number, "runs", SOON, |attempt| {
-            attempt.state() == "running" && attempt.pid() != 0
+            ["running", "squeezed"].contains(&attempt.state()) && attempt.pid() != 0
         })
     }
 

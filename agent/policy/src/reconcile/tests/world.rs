@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) policy: NodePolicy,
     pub(super) pinning: Pinning,
     pub(super) setpoints: Setpoints,
+    /// Why someone has to go; for one pass.
+    pub(super) evict: Option<&'static str>,
     pub(super) boot: u32,
     pub(super) now: Moment,
     pub(super) ledger: BTreeMap<AttemptId, LedgerAttempt>,
@@ -63,6 +65,7 @@ impl World {
             policy,
             pinning: Pinning::Cpuset,
             setpoints: Setpoints::default(),
+            evict: None,
             boot: 1,
             now: Moment {
                 boot: Span::from_secs(100),
@@ -269,6 +272,7 @@ impl World {
                 pinning: &self.pinning,
             },
             setpoints: &self.setpoints,
+            evict: self.evict.take(),
             local: &LocalTimes {
                 node,
                 zones: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use loadline_model::CpuSet;
-use loadline_policy::settings::{CpuWeight, Limit, LimitName, Slice};
+use loadline_policy::settings::{CpuMax, CpuWeight, Limit, LimitName, Slice};
 
 use super::super::Setting;
 
@@ -123,7 +123,8 @@ impl FakeCgroups {
             }
             Setting::CpuQuota(Limit::Max) => self.write(unit, "cpu.max", "max 100000\n"),
             Setting::CpuQuota(Limit::At(cpu)) => {
-                self.write(unit, "cpu.max", &format!("{} 100000\n", cpu.0 * 100));
+                let CpuMax { quota_us, period_us } = CpuMax::of(*cpu);
+                self.write(unit, "cpu.max", &format!("{quota_us} {period_us}\n"));
             }
             Setting::MemoryHigh(limit) => self.write(unit, "memory.high", &amount(limit)),
             Setting::MemoryMax(limit) => self.write(unit, "memory.max", &amount(limit)),

@@ -9,6 +9,7 @@ use loadline_model::{
     AttemptId, Bytes, FleetId, Generation, NodeId, NumaNode, Sequence, Span, Thread, Topology, WallTime,
 };
 use loadline_policy::attempt::BootId;
+use loadline_policy::headroom::Decision;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, NodePolicy, Weekday};
 use loadline_policy::settings::Pinning;
 use loadline_proto::types::v1 as proto;
@@ -23,6 +24,7 @@ use crate::host::systemd::Signal;
 use crate::host::systemd::fake::FakeSystemd;
 use crate::host::users::{Account, Accounts, LookupError};
 use crate::ledger::{Ledger, LedgerError, wire as events};
+use crate::warden::headroom::Decisions;
 use crate::warden::orders::verify;
 use crate::warden::reconciler::{
     Command, Incoming, Lookup, Node, Outside, Reconciler, SharedLedger, Snapshot, lock,
@@ -70,6 +72,8 @@ pub(crate) struct Rig {
     pub(crate) boot: String,
     clock: BenchClock,
     warden: Option<Warden>,
+    /// The headroom loop's word.
+    pub(crate) wanted: watch::Sender<Option<Decision>>,
     next: u8,
 }
 
@@ -122,6 +126,7 @@ impl Rig {
             boot: "first boot".into(),
             clock: BenchClock(Instant::now()),
             warden: None,
+            wanted: watch::channel(None).0,
             next: 0,
             _dir: dir,
             root,
@@ -152,6 +157,10 @@ impl Rig {
             folder: self.folder.clone(),
             records: records_receiver,
             ledger: self.ledger.clone(),
+            headroom: Decisions {
+                latest: self.wanted.subscribe(),
+                wanted: self.wanted.subscribe(),
+            },
             boot: BootId(self.boot.clone()),
             alive: Box::new(|| {}),
             settled: None,

@@ -1,0 +1,107 @@
+//! Who must leave the node: those for whom local policy has no room any more, and, one at a time, those whose room
+//! production needs at this moment.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu, Tier};
+
+use super::{LedgerAttempt, View};
+use crate::admission::{Lending, lending};
+use crate::allocation::{Grant, Holding};
+use crate::attempt::Life;
+
+/// Who must go, and why.
+pub(super) fn chosen(view: &View<'_>) -> BTreeMap<AttemptId, String> {
+    let mut evicted = withdrawn(view);
+    if let (true, Some(need)) = (evicted.is_empty(), view.evict)
+        && let Some(victim) = least_lost(view)
+    {
+        let next = "it is tried again elsewhere if its job allows";
+        evicted.insert(victim, format!("evicted: {need}; {next}"));
+    }
+    evicted
+}
+
+/// Who goes first when production needs what is lent: burst before standard, and of those the one that began last,
+/// since the least work is lost with it.
+fn least_lost(view: &View<'_>) -> Option<AttemptId> {
+    running(view)
+        .max_by_key(|(attempt, entry)| (tier(entry), **attempt))
+        .map(|(attempt, _)| *attempt)
+}
+
+fn running<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a AttemptId, &'a LedgerAttempt)> {
+    view.attempts.iter().filter(|(_, entry)| {
+        matches!(
+            entry.life,
+            Life::Starting { .. } | Life::Running { .. } | Life::Squeezed { .. }
+        )
+    })
+}
+
+fn tier(entry: &LedgerAttempt) -> Tier {
+    entry
+        .order
+        .as_ref()
+        .map_or(Tier::Standard, |order| order.spec.tier)
+}
+
+/// Those that local policy has no room for any more.
+fn withdrawn(view: &View<'_>) -> BTreeMap<AttemptId, String> {
+    let running = running(view);
+    if let Lending::Withdrawn(why) = lending(view.policy, view.local) {
+        return running
+            .map(|(attempt, _)| (*attempt, format!("evicted: {why}")))
+            .collect();
+    }
+    let mut evicted = BTreeMap::new();
+    let line = view.machine.line;
+    let mut staying = Vec::new();
+    for (attempt, entry) in running {
+        let Some(holding) = &entry.holding else { continue };
+        let taken = match &holding.grant {
+            Grant::Exclusive(cpus) if view.machine.pinning.is_cpuset() => cpus.difference(&line.lendable),
+            _ => CpuSet::new(),
+        };
+        if taken.is_empty() {
+            staying.push((tier(entry), *attempt, holding));
+        } else {
+            let why =
+                format!("evicted: CPU {taken} is reserved for production now (production.reserve.cpus)");
+            evicted.insert(*attempt, why);
+        }
+    }
+    // Burst last and newest last: they go first, until the rest fits.
+    staying.sort_by_key(|(tier, attempt, _)| (*tier, *attempt));
+    let most = line.most();
+    let sum = |staying: &[(Tier, AttemptId, &Holding)]| {
+        staying
+            .iter()
+            .fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), (_, _, holding)| {
+                (cpu.plus(holding.amount), memory.plus(holding.memory))
+            })
+    };
+    loop {
+        let (cpu, memory) = sum(&staying);
+        let why = if cpu > most.cpu {
+            format!(
+                "evicted: workers hold {cpu} CPUs and this node now lends {} at most",
+                most.cpu
+            )
+        } else if memory > most.memory {
+            format!(
+                "evicted: workers hold {memory} of memory and this node now lends {} at most",
+                most.memory
+            )
+        } else {
+            return evicted;
+        };
+        let Some((_, attempt, _)) = staying.pop() else {
+            return evicted;
+        };
+        evicted.insert(attempt, why);
+    }
+}

@@ -1,0 +1,97 @@
+use std::fs;
+
+use super::*;
+
+/// A machine with files as the kernel writes them.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.put("proc/meminfo", "MemTotal:  1000 kB\nMemAvailable:    640 kB\n");
+        tree.put("sys/fs/cgroup/cpu.stat", "usage_usec 900\n");
+        tree.stalls("system.slice", 10, 3);
+        tree.stalls("user.slice", 5, 4);
+        tree.stalls("loadline.slice", 1_000_000, 1_000_000);
+        tree
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn stalls(&self, cgroup: &str, cpu: u64, io: u64) {
+        let text = |some, full| {
+            format!(
+                "some avg10=0.00 avg60=0.00 avg300=0.00 total={some}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total={full}\n"
+            )
+        };
+        self.put(&format!("sys/fs/cgroup/{cgroup}/cpu.pressure"), &text(cpu, 0));
+        self.put(&format!("sys/fs/cgroup/{cgroup}/io.pressure"), &text(9999, io));
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals::new(HostRoot::new(self.0.path()))
+    }
+}
+
+const START: Span = Span::from_secs(100);
+
+#[test]
+fn production_is_all_but_lent_work() {
+    let tree = Tree::new();
+    let sample = tree.vitals().look(START);
+    assert_eq!(sample.stalls.cpu_some, Some(Span(15)));
+    assert_eq!(sample.stalls.io_full, Some(Span(7)));
+    assert_eq!(sample.stalls.memory_full, None, "not counted is not zero");
+    assert_eq!(sample.cpu_all, Some(Span(900)));
+    assert_eq!(sample.memory_available, Some(Bytes(640 * 1024)));
+    assert_eq!(sample.slo, Slo::None);
+}
+
+#[test]
+fn lent_work_without_a_slice_has_used_nothing() {
+    let tree = Tree::new();
+    let mut vitals = tree.vitals();
+    assert_eq!(vitals.look(START).cpu_lent, Some(Span::ZERO));
+    tree.put(
+        "sys/fs/cgroup/loadline.slice/cpu.stat",
+        "usage_usec 77\nuser_usec 1\n",
+    );
+    tree.put(
+        "sys/fs/cgroup/loadline.slice/loadline-standard.slice/cpu.stat",
+        "usage_usec 70\n",
+    );
+    let sample = vitals.look(START.plus(Span::from_millis(100)));
+    assert_eq!(
+        (sample.cpu_lent, sample.cpu_standard),
+        (Some(Span(77)), Some(Span(70)))
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_zero() {
+    let tree = Tree::new();
+    tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "nothing of use\n");
+    fs::remove_file(tree.0.path().join("proc/meminfo")).unwrap();
+    let sample = tree.vitals().look(START);
+    assert_eq!((sample.cpu_lent, sample.memory_available), (None, None));
+}
+
+#[test]
+fn files_are_read_anew_at_each_look_and_new_cgroups_are_found_in_time() {
+    let tree = Tree::new();
+    let mut vitals = tree.vitals();
+    vitals.look(START);
+    // Written in place, as the kernel does it: the same file says more.
+    tree.put("sys/fs/cgroup/cpu.stat", "usage_usec 1000\n");
+    tree.stalls("machine.slice", 100, 0);
+    let sample = vitals.look(START.plus(Span::from_millis(100)));
+    assert_eq!(
+        (sample.cpu_all, sample.stalls.cpu_some),
+        (Some(Span(1000)), Some(Span(15)))
+    );
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(115)));
+}

@@ -1,0 +1,127 @@
+//! What the headroom loop wants, given to systemd and verified; and what it would want, where the node only watches.
+//!
+//! The brake has made anything lower take effect already (see `warden/headroom.rs`). So systemd is told twice a
+//! second at most: it needs about 30 ms of CPU for each call.
+
+use loadline_model::{Receipt, ReceiptAction, ReceiptSubject, Span};
+use loadline_policy::headroom::{Decision, Level};
+use loadline_policy::node_policy::Mode;
+use loadline_policy::settings::{Setpoints, Slice, Squeezed, cpu_quota};
+use tracing::warn;
+
+use super::Reconciler;
+use crate::host::clock::Clock;
+use crate::host::systemd::{Setting, Systemd};
+use crate::host::users::Accounts;
+
+/// So long at least between two values for systemd.
+const TELL_EVERY: Span = Span::from_millis(500);
+/// One that was evicted needs some time to be gone and to be missed; then production's need is judged anew.
+const EVICT_EVERY: Span = Span::from_secs(4);
+
+impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
+    /// True if systemd has had time enough for the last value.
+    pub(super) fn may_follow(&self) -> bool {
+        self.clock.monotonic().minus(self.told_at) >= TELL_EVERY
+    }
+
+    /// True if the loop wants something that systemd has not been told. What the kernel then does is not what was
+    /// meant at the last verification, and need not be: the brake was used.
+    pub(super) fn is_behind(&self) -> bool {
+        self.headroom.wanted.has_changed().unwrap_or(false)
+    }
+
+    /// Takes over what the loop wants, if that is something else.
+    pub(super) async fn follow(&mut self) {
+        let Some(decision) = *self.headroom.wanted.borrow_and_update() else {
+            return;
+        };
+        self.told_at = self.clock.monotonic();
+        let before = std::mem::replace(&mut self.yields, decision.setpoints);
+        self.tell_of(&before, &decision);
+        if self.node.policy.lend.mode == Mode::Shadow || before == decision.setpoints {
+            return;
+        }
+        self.setpoints = decision.setpoints;
+        for slice in Slice::ALL {
+            self.set_quota(slice, &before, &decision.setpoints).await;
+        }
+        self.read_slices();
+    }
+
+    /// At the top of the ladder somebody has to go, one after the other.
+    pub(super) fn look_for_need(&mut self) {
+        let now = self.clock.monotonic();
+        let top = self
+            .headroom
+            .latest
+            .borrow()
+            .filter(|decision| decision.level == Level::Evict);
+        let recently = self.evicted_at.is_some_and(|last| now.minus(last) < EVICT_EVERY);
+        if let (Some(decision), false) = (top, recently || self.node.policy.lend.mode == Mode::Shadow) {
+            self.evicted_at = Some(now);
+            self.evict = Some(decision.reason.to_string());
+        }
+    }
+
+    async fn set_quota(&mut self, slice: Slice, before: &Setpoints, after: &Setpoints) {
+        let firm = self.node.line.cpu.firm;
+        let quota = cpu_quota(slice, firm, after);
+        if quota == cpu_quota(slice, firm, before) || !self.cgroups.exists(&self.slice_cgroup(slice)) {
+            return;
+        }
+        if let Err(problem) = self.systemd.set(slice.unit(), &[Setting::CpuQuota(quota)]).await {
+            // Read back below, found to differ, and set again like any other limit.
+            warn!(
+                error = &problem as &dyn std::error::Error,
+                slice = slice.unit(),
+                "quota"
+            );
+        }
+    }
+
+    /// A receipt for each step of the ladder that holds a tier at its floor, or lets it go.
+    fn tell_of(&mut self, before: &Setpoints, decision: &Decision) {
+        let after = decision.setpoints.squeezed;
+        if after == before.squeezed {
+            return;
+        }
+        let shadow = self.node.policy.lend.mode == Mode::Shadow;
+        let tighter = after > before.squeezed;
+        let slice = match before.squeezed.max(after) {
+            Squeezed::All => Slice::Standard,
+            Squeezed::Burst | Squeezed::No => Slice::Burst,
+        };
+        let now = self.now();
+        let receipt = Receipt {
+            at: now.wall,
+            action: match (shadow, tighter) {
+                (false, true) => ReceiptAction::Squeezed,
+                (false, false) => ReceiptAction::Released,
+                (true, true) => ReceiptAction::WouldSqueeze,
+                (true, false) => ReceiptAction::WouldRelease,
+            },
+            subject: ReceiptSubject::Node(slice.unit().into()),
+            sentence: sentence(shadow, tighter, slice, decision),
+        };
+        self.count(&receipt);
+        self.state.receipt(receipt, now);
+    }
+}
+
+fn sentence(shadow: bool, tighter: bool, slice: Slice, decision: &Decision) -> String {
+    let tier = if slice == Slice::Burst {
+        "burst"
+    } else {
+        "standard"
+    };
+    let is = if shadow { "would be" } else { "is" };
+    if tighter {
+        format!(
+            "{tier} work {is} held at its floor: {}; it gets more once production has been calm for some time",
+            decision.reason
+        )
+    } else {
+        format!("{tier} work {is} let go: production has been calm for some time")
+    }
+}

@@ -1,0 +1,213 @@
+//! What the headroom loop wants becomes what the slices have, is told once, and is no stranger's doing.
+
+use std::time::Duration;
+
+use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier};
+use loadline_policy::attempt::MainEnd;
+use loadline_policy::headroom::{Decision, Level, Reason};
+use loadline_policy::node_policy::Mode;
+use loadline_policy::settings::{Setpoints, Squeezed};
+use loadline_proto::types::v1::{AttemptPhase, EndReason};
+
+use super::rig::{Rig, node};
+use crate::warden::reconciler::Node;
+use crate::warden::wire::forge::Wanted;
+
+fn decision(cpu: Option<u64>, squeezed: Squeezed) -> Option<Decision> {
+    Some(Decision {
+        level: Level::Squeeze,
+        reason: Reason::ProductionUse(MilliCpu(3200)),
+        setpoints: Setpoints {
+            cpu: cpu.map(MilliCpu),
+            squeezed,
+            ..Setpoints::default()
+        },
+        production: MilliCpu(3200),
+    })
+}
+
+fn worker(tier: Tier) -> Wanted {
+    Wanted {
+        cpus: CpuRequest::Shared(MilliCpu(100)),
+        tier,
+        ..Wanted::default()
+    }
+}
+
+impl Rig {
+    fn cpu_max(&self, slice: &str) -> String {
+        let path = self.cgroup_root().join(slice).join("cpu.max");
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    }
+
+    async fn has_cpu_max(&self, slice: &str, text: &str) {
+        let is = || (self.cpu_max(slice) == text).then_some(());
+        self.eventually(format!("cpu.max {text} of {slice}"), is).await;
+    }
+
+    fn count(&self, action: &str) -> usize {
+        self.receipts()
+            .iter()
+            .filter(|(found, _)| found == action)
+            .count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn setpoints_reach_systemd_and_are_no_repair() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    let before = rig.cpu_max("loadline.slice");
+    rig.wanted.send_replace(decision(Some(600), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "6000 10000").await;
+    rig.wanted.send_replace(decision(None, Squeezed::No));
+    rig.has_cpu_max("loadline.slice", &before).await;
+    assert_eq!(rig.receipts(), [], "the line moves without a word for each step");
+    assert_eq!(rig.snapshot().await.counters.limit_repairs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn systemd_is_told_twice_a_second_at_most() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    let told = || {
+        rig.systemd
+            .calls()
+            .iter()
+            .filter(|call| *call == "set loadline.slice")
+            .count()
+    };
+    let before = told();
+    for step in 0..100 {
+        rig.wanted
+            .send_replace(decision(Some(600 + step * 10), Squeezed::No));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    rig.has_cpu_max("loadline.slice", "15900 10000").await;
+    let calls = told() - before;
+    assert!((10..=22).contains(&calls), "{calls} calls in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_brake_lowered_is_not_put_back() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "9000 10000").await;
+    // As the loop does it: first the word, then the brake, and the word changes all the time.
+    for step in 0..200 {
+        let cpu = 800 - step * 3;
+        rig.wanted.send_replace(decision(Some(cpu), Squeezed::No));
+        rig.systemd
+            .meddle("loadline.slice", "cpu.max", &format!("{} 10000\n", cpu * 10));
+        tokio::time::sleep(Duration::from_millis(70)).await;
+    }
+    assert_eq!(rig.count("limit_repaired"), 0, "{:?}", rig.receipts());
+    // A stranger's value is put back as ever, once the word rests.
+    rig.has_cpu_max("loadline.slice", "2000 10000").await;
+    rig.systemd.meddle("loadline.slice", "cpu.max", "max 100000\n");
+    rig.has_cpu_max("loadline.slice", "2000 10000").await;
+    assert_eq!(rig.count("limit_repaired"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_squeezed_tier_is_held_told_and_let_go() {
+    let mut rig = Rig::new().await;
+    let standard = rig.running(&worker(Tier::Standard)).await;
+    let burst = rig.running(&worker(Tier::Burst)).await;
+    let floor = "1000 20000";
+    rig.wanted.send_replace(decision(Some(400), Squeezed::Burst));
+    rig.phase(burst, AttemptPhase::Squeezed).await;
+    rig.has_cpu_max("loadline.slice/loadline-burst.slice", floor)
+        .await;
+    assert_ne!(rig.cpu_max("loadline.slice/loadline-standard.slice"), floor);
+    // Nothing is started into a starved slice; what is not starved takes work as ever.
+    let late = rig.start(&worker(Tier::Burst)).await;
+    let ended = rig.ended(late).await;
+    assert!(
+        ended.detail.contains("production needs this node now"),
+        "{}",
+        ended.detail
+    );
+    rig.running(&worker(Tier::Standard)).await;
+
+    rig.wanted.send_replace(decision(Some(400), Squeezed::All));
+    rig.phase(standard, AttemptPhase::Squeezed).await;
+    rig.has_cpu_max("loadline.slice/loadline-standard.slice", floor)
+        .await;
+    rig.wanted.send_replace(decision(None, Squeezed::No));
+    rig.has_cpu_max("loadline.slice/loadline-burst.slice", "max 100000")
+        .await;
+    let released = || {
+        let told = rig.attempt_events(burst);
+        (told.last()?.phase() == AttemptPhase::Running).then_some(())
+    };
+    rig.eventually("burst goes on", released).await;
+    let told: Vec<(String, String)> = rig
+        .receipts()
+        .into_iter()
+        .filter(|(action, _)| action != "refused")
+        .collect();
+    let actions: Vec<&str> = told.iter().map(|(action, _)| action.as_str()).collect();
+    assert_eq!(actions, ["squeezed", "squeezed", "released"], "{told:?}");
+    assert!(
+        told[0]
+            .1
+            .starts_with("burst work is held at its floor: production uses 3200m"),
+        "{told:?}"
+    );
+    assert!(told[1].1.starts_with("standard work"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_top_of_the_ladder_one_has_to_go_at_a_time() {
+    let mut rig = Rig::new().await;
+    let standard = rig.running(&worker(Tier::Standard)).await;
+    let burst = rig.running(&worker(Tier::Burst)).await;
+    rig.wanted
+        .send_replace(decision(None, Squeezed::No).map(|decision| Decision {
+            level: Level::Evict,
+            reason: Reason::MemoryLow(Bytes::from_mib(40)),
+            ..decision
+        }));
+    rig.phase(burst, AttemptPhase::Stopping).await;
+    rig.systemd
+        .end(&burst.unit_name(), "success", MainEnd::Killed(15))
+        .await;
+    assert_eq!(rig.ended(burst).await.reason(), EndReason::Evicted);
+    let spared = |rig: &Rig| {
+        rig.attempt_events(standard)
+            .iter()
+            .all(|told| told.phase() == AttemptPhase::Running)
+    };
+    assert!(spared(&rig), "one at a time");
+    rig.phase(standard, AttemptPhase::Stopping).await;
+    let told = rig.receipts();
+    assert_eq!(told.len(), 2);
+    assert!(
+        told[0].1.contains("only 40MiB of memory can still be had"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_shadow_nothing_is_touched_and_what_would_be_done_is_told() {
+    let mut shadow = node();
+    shadow.policy.lend.mode = Mode::Shadow;
+    let shadow = Node::new(shadow.policy, shadow.topology, 0, shadow.pinning);
+    let rig = Rig::with(shadow).await;
+    let before = rig.systemd.calls();
+    rig.wanted.send_replace(decision(Some(200), Squeezed::All));
+    let told = || rig.receipts().first().cloned();
+    let (action, sentence) = rig.eventually("a receipt", told).await;
+    assert_eq!(action, "would_squeeze");
+    assert!(sentence.contains("would be held at its floor"), "{sentence}");
+    rig.wanted.send_replace(decision(None, Squeezed::No));
+    let let_go = || (rig.count("would_release") == 1).then_some(());
+    rig.eventually("the other receipt", let_go).await;
+    let touched = |call: &String| !before.contains(call) && !call.starts_with("workers");
+    assert_eq!(rig.systemd.calls().into_iter().find(touched), None);
+}

@@ -1,0 +1,102 @@
+//! Production rises and lent work yields; production is calm and lent work gets its share back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::NEW;
+use super::person::{Person, cgroup_file, main_pid};
+use crate::testbed::wait::{Look, wait_for};
+use crate::testbed::{Fleet, Guest};
+
+/// The hold lasts 10 to 30 s, and then a tenth of the machine comes back every 5 s; the guest is emulated.
+const CALM: Duration = Duration::from_secs(300);
+const RISE: Duration = Duration::from_secs(60);
+
+/// Three of four CPUs.
+const PRODUCTION: &str = "systemd-run --quiet --collect --unit=rise.service \
+     sh -c 'for i in 1 2 3; do while :; do :; done & done; wait'";
+
+pub(super) fn rises_and_calms(fleet: &Fleet) -> Result<()> {
+    let (alice, node) = (Person::of(fleet)?, fleet.guest(NEW)?);
+    let line = until(node, CALM, "the whole line", |node| Ok(level(node)? == "open"))
+        .and_then(|()| lent_share(node))?;
+    let hog = "sh -c 'while :; do :; done'";
+    let standard = alice.submit(&format!("--cpus 500m --memory 64MiB --node {NEW}"), hog)?;
+    let burst = alice.submit(
+        &format!("--cpus 500m --memory 64MiB --tier burst --node {NEW}"),
+        hog,
+    )?;
+    let (standard_runs, burst_runs) = (alice.running(standard)?, alice.running(burst)?);
+    let pids = [
+        main_pid(node, standard_runs.unit())?,
+        main_pid(node, burst_runs.unit())?,
+    ];
+
+    node.ok(PRODUCTION)?;
+    until(node, RISE, "lent work at a quarter of the line", |node| {
+        Ok(lent_share(node)? <= line / 4)
+    })?;
+    alice.until(burst, "is squeezed", RISE, |attempt| {
+        attempt.state() == "squeezed"
+    })?;
+    let told = metric(
+        node,
+        "loadline_agent_protection_actions_total{action=\"squeezed\"}",
+    )?;
+    ensure!(told >= 1.0, "no receipt was counted: {told}");
+    let unheld = node.ok("curl -s http://127.0.0.1:7719/metrics | grep '^loadline_agent_limit_verified{' | grep -v ' 1$' || true")?;
+    ensure!(
+        unheld.is_empty(),
+        "limits that are not held while production is served: {unheld}"
+    );
+
+    node.ok("systemctl stop rise.service")?;
+    until(node, CALM, "the whole line again", |node| {
+        Ok(lent_share(node)? >= line)
+    })?;
+    alice.until(burst, "is let go", CALM, |attempt| attempt.state() == "running")?;
+    let after = [
+        main_pid(node, standard_runs.unit())?,
+        main_pid(node, burst_runs.unit())?,
+    ];
+    ensure!(pids == after, "workers were {pids:?} and are {after:?}");
+    alice.cancel(standard)?;
+    alice.cancel(burst).map(drop)
+}
+
+/// `cpu.max` of all lent work, in thousandths of a CPU.
+fn lent_share(node: &Guest) -> Result<u64> {
+    let text = cgroup_file(node, "loadline.slice", "cpu.max")?;
+    let (quota, period) = text
+        .split_once(' ')
+        .with_context(|| format!("cpu.max holds {text}"))?;
+    let number = |text: &str| {
+        text.trim()
+            .parse::<u64>()
+            .with_context(|| format!("cpu.max holds {text}"))
+    };
+    Ok(number(quota)? * 1000 / number(period)?)
+}
+
+fn level(node: &Guest) -> Result<String> {
+    node.ok("curl -s http://127.0.0.1:7719/metrics | sed -n 's/^loadline_headroom_level{level=\"\\(.*\\)\"} 1$/\\1/p'")
+}
+
+fn metric(node: &Guest, name: &str) -> Result<f64> {
+    let page = node.ok("curl -s http://127.0.0.1:7719/metrics")?;
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.and_then(|value| value.parse().ok()).unwrap_or(0.0))
+}
+
+fn until(node: &Guest, limit: Duration, what: &str, holds: impl Fn(&Guest) -> Result<bool>) -> Result<()> {
+    wait_for(what, limit, || {
+        if holds(node)? {
+            return Ok(Look::Done(()));
+        }
+        let page = node.ok("curl -s http://127.0.0.1:7719/metrics | grep ^loadline_headroom; cat /sys/fs/cgroup/loadline.slice/cpu.max; uptime")?;
+        Ok(Look::Pending(page))
+    })
+}

@@ -153,13 +153,13 @@ impl Ladder {
     }
 
     /// Squeezes and releases; tiers that stay squeezed are a level of their own.
-    pub(super) fn climb(&mut self, danger: (Level, Reason), measured: bool) -> (Level, Reason) {
+    pub(super) fn climb(&mut self, danger: (Level, Reason)) -> (Level, Reason) {
         let next = match (danger.0, self.squeezed) {
             (Level::Squeeze | Level::Evict, Squeezed::No) => Squeezed::Burst,
             (Level::Squeeze | Level::Evict, Squeezed::Burst) if self.stood >= BURST_ALONE => Squeezed::All,
             // To release is to grow: only where the quota could grow too.
-            (Level::Open, Squeezed::All) if measured => Squeezed::Burst,
-            (Level::Open, Squeezed::Burst) if measured && self.stood >= STANDARD_FIRST => Squeezed::No,
+            (Level::Open, Squeezed::All) => Squeezed::Burst,
+            (Level::Open, Squeezed::Burst) if self.stood >= STANDARD_FIRST => Squeezed::No,
             (_, squeezed) => squeezed,
         };
         if next != self.squeezed {

@@ -78,9 +78,8 @@ impl Law {
             slo: sample.slo,
             held: self.hold.holds(),
         };
-        let measured = matches!(look, Look::Measured(_));
         let danger = self.ladder.danger(&view, elapsed);
-        let (level, reason) = self.ladder.climb(danger, measured);
+        let (level, reason) = self.ladder.climb(danger);
         if danger.0 >= Level::Squeeze || bad.is_some() {
             self.hold.trigger();
         }

@@ -271,6 +271,21 @@ fn twice_bad_within_half_a_second_squeezes() {
 }
 
 #[test]
+fn an_early_look_neither_exaggerates_a_stall_nor_counts_it_twice() {
+    let mut world = World::new();
+    world.run(2, &CALM);
+    // 7.5 ms in 25 ms are less than the 8 that are bad in 80 ms or less; with 7.5 more it is bad, once.
+    let stalled = Scene { cpu_some: 30, ..CALM };
+    assert_eq!(world.look(25, &stalled).level, Level::Open);
+    assert_eq!(world.look(25, &stalled).level, Level::Shrink);
+    let after = [world.look(50, &CALM), world.look(100, &CALM)];
+    assert!(
+        after.iter().all(|decision| decision.level == Level::Hold),
+        "{after:?}"
+    );
+}
+
+#[test]
 fn evicts_when_squeezing_was_in_vain() {
     let mut world = World::new();
     world.run(2, &CALM);

@@ -166,7 +166,7 @@ fn each_reason_has_its_level() {
         (with_slo(Slo::Slack(-1)), Level::Squeeze, Reason::SloSlack(-1)),
         (with_slo(Slo::Unknown), Level::Hold, Reason::SloUnknown),
         (with_stalls(9, 0, 3_000), Level::Open, Reason::Calm),
-        (with_stalls(10, 0, 3_000), Level::Shrink, Reason::CpuStall(ms(10))),
+        (with_stalls(20, 0, 3_000), Level::Shrink, Reason::CpuStall(ms(20))),
         (with_stalls(0, 4, 3_000), Level::Open, Reason::Calm),
         (
             with_stalls(50, 5, 3_000),
@@ -263,7 +263,7 @@ fn twice_bad_within_half_a_second_squeezes() {
     for (apart, level) in [(1, Level::Squeeze), (5, Level::Squeeze), (6, Level::Shrink)] {
         let mut world = World::new();
         world.run(2, &CALM);
-        let stalled = Scene { cpu_some: 10, ..CALM };
+        let stalled = Scene { cpu_some: 20, ..CALM };
         assert_eq!(world.look(100, &stalled).level, Level::Shrink);
         (1..apart).for_each(|_| assert_eq!(world.look(100, &CALM).level, Level::Hold));
         assert_eq!(world.look(100, &stalled).level, level, "{apart}");
@@ -274,8 +274,8 @@ fn twice_bad_within_half_a_second_squeezes() {
 fn an_early_look_neither_exaggerates_a_stall_nor_counts_it_twice() {
     let mut world = World::new();
     world.run(2, &CALM);
-    // 7.5 ms in 25 ms are less than the 8 that are bad in 80 ms or less; with 7.5 more it is bad, once.
-    let stalled = Scene { cpu_some: 30, ..CALM };
+    // 15 ms in 25 ms are less than the 16 that are bad in 80 ms or less; with 15 more it is bad, once.
+    let stalled = Scene { cpu_some: 60, ..CALM };
     assert_eq!(world.look(25, &stalled).level, Level::Open);
     assert_eq!(world.look(25, &stalled).level, Level::Shrink);
     let after = [world.look(50, &CALM), world.look(100, &CALM)];

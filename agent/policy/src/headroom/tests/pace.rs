@@ -118,7 +118,7 @@ fn held_for(world: &mut World) -> u64 {
 fn the_hold_gets_longer_with_each_entry_and_forgets() {
     let mut world = World::new();
     world.run(2, &CALM);
-    let stalled = Scene { cpu_some: 10, ..CALM };
+    let stalled = Scene { cpu_some: 20, ..CALM };
     let mut holds = Vec::new();
     for calm in [0, 0, 0, 0, 100] {
         if calm > 0 {
@@ -138,7 +138,7 @@ fn the_hold_gets_longer_with_each_entry_and_forgets() {
 fn nothing_grows_in_the_hold() {
     let mut world = World::new();
     world.run(2, &CALM);
-    let cut = world.look(100, &Scene { cpu_some: 10, ..CALM });
+    let cut = world.look(100, &Scene { cpu_some: 20, ..CALM });
     assert_eq!(quota(&cut), 4_900);
     for _ in 0..99 {
         let held = world.look(100, &CALM);

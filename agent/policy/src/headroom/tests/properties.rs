@@ -22,7 +22,7 @@ fn slo() -> impl Strategy<Value = Slo> {
 prop_compose! {
     fn scene()(
         production in 0u64..9_000, lent in select(vec![0u64, 100, 300, 2_000, 6_000]),
-        cpu_some in select(vec![0u64, 0, 0, 4, 9, 11, 60]), memory_full in select(vec![0u64, 0, 0, 0, 4, 6]),
+        cpu_some in select(vec![0u64, 0, 0, 4, 19, 21, 60]), memory_full in select(vec![0u64, 0, 0, 0, 4, 6]),
         io_full in select(vec![0u64, 0, 0, 0, 8, 12]), memory in 1u64..40, tight in any::<bool>(), slo in slo(),
     ) -> Scene {
         let memory = if tight { Bytes(memory << 26) } else { Bytes::from_gib(memory) };

@@ -1,6 +1,6 @@
 use super::*;
 
-const STALLED: Scene = Scene { cpu_some: 15, ..CALM };
+const STALLED: Scene = Scene { cpu_some: 25, ..CALM };
 
 #[test]
 fn stalls_that_do_not_fall_are_productions_own() {

@@ -183,8 +183,6 @@ pub struct Reconciler<S, C, A> {
     evict: Option<String>,
     /// … and when that was last so.
     evicted_at: Option<Span>,
-    /// What the kernel does with our slices was read and could not be used.
-    slices_unread: bool,
     slices: BTreeMap<Slice, Observed>,
     in_flight: BTreeMap<AttemptId, InFlight>,
     starts: JoinSet<StartDone>,

@@ -19,6 +19,8 @@ const FULL_MOST: Span = Span::from_millis(500);
 const BURST_ALONE: Span = Span::from_millis(300);
 /// Standard gets its CPU back this long before burst.
 const STANDARD_FIRST: Span = Span::from_secs(1);
+/// Production that leaves no more than the floor for so long is no mere spike; until then the quota alone answers.
+const CROWDED: Span = Span::from_secs(1);
 /// If squeezing has not helped by then, nothing but going does.
 const IN_VAIN: Span = Span::from_secs(30);
 
@@ -71,10 +73,15 @@ impl View<'_> {
         self.memory_below(4).or(stalled)
     }
 
-    fn squeeze(&self) -> Option<Reason> {
-        let twice = self.bad.filter(|_| self.lately.is_some()).map(Stall::reason);
+    /// True if production's use leaves no more than the floor.
+    fn is_crowded(&self) -> bool {
         let left = self.bounds.left_by(self.production);
-        let by_use = self.sees && left <= self.bounds.floor && self.production > self.bounds.reserve;
+        self.sees && left <= self.bounds.floor && self.production > self.bounds.reserve
+    }
+
+    fn squeeze(&self, crowded: Span) -> Option<Reason> {
+        let twice = self.bad.filter(|_| self.lately.is_some()).map(Stall::reason);
+        let by_use = self.is_crowded() && crowded >= CROWDED;
         self.slack_below(MISSED)
             .or(twice)
             .or(self.memory_below(2))
@@ -98,10 +105,10 @@ impl View<'_> {
     }
 
     /// The level by this look alone, with its strongest cause.
-    fn level(&self) -> (Level, Reason) {
+    fn level(&self, crowded: Span) -> (Level, Reason) {
         let rungs = [
             (Level::Evict, self.evict()),
-            (Level::Squeeze, self.squeeze()),
+            (Level::Squeeze, self.squeeze(crowded)),
             (Level::Shrink, self.shrink()),
             (Level::Hold, self.hold()),
         ];
@@ -118,6 +125,8 @@ pub(super) struct Ladder {
     squeezed: Squeezed,
     /// For how long they have been the same.
     stood: Span,
+    /// For how long production has left no more than the floor.
+    crowded: Span,
     /// For how long production has missed its promise with tiers squeezed.
     in_vain: Span,
 }
@@ -127,6 +136,7 @@ impl Ladder {
         Self {
             squeezed: Squeezed::No,
             stood: Span::ZERO,
+            crowded: Span::ZERO,
             in_vain: Span::ZERO,
         }
     }
@@ -138,13 +148,18 @@ impl Ladder {
     /// The level of this look alone, or `Evict` if squeezing has been in vain.
     pub(super) fn danger(&mut self, view: &View<'_>, elapsed: Span) -> (Level, Reason) {
         self.stood = self.stood.plus(elapsed);
+        self.crowded = if view.is_crowded() {
+            self.crowded.plus(elapsed.min(SEEN_MOST))
+        } else {
+            Span::ZERO
+        };
         let missing = view.missing().filter(|_| self.squeezed != Squeezed::No);
         match missing {
             // A gap in which nobody looked is no proof.
             Some(_) => self.in_vain = self.in_vain.plus(elapsed.min(SEEN_MOST)),
             None => self.in_vain = Span::ZERO,
         }
-        match (missing, view.level()) {
+        match (missing, view.level(self.crowded)) {
             (Some(reason), (level, _)) if level < Level::Evict && self.in_vain > IN_VAIN => {
                 (Level::Evict, reason)
             }

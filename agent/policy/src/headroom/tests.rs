@@ -190,15 +190,21 @@ fn each_reason_has_its_level() {
 }
 
 #[test]
-fn production_that_leaves_only_the_floor_squeezes() {
-    for (production, level, left) in [(7_400, Level::Shrink, 600), (7_500, Level::Squeeze, 500)] {
+fn production_that_leaves_only_the_floor_for_a_second_squeezes() {
+    for (production, squeezes, left) in [(7_400, false, 600), (7_500, true, 500)] {
         let mut world = World::new();
         world.run(2, &CALM);
         let scene = Scene { production, ..CALM };
         assert_eq!(world.look(100, &scene).level, Level::Shrink);
         let decision = world.look(100, &scene);
-        assert_eq!((decision.level, quota(&decision)), (level, left));
+        assert_eq!(
+            (decision.level, quota(&decision)),
+            (Level::Shrink, left),
+            "the quota does not wait"
+        );
         assert_eq!(decision.reason, Reason::ProductionUse(MilliCpu(production)));
+        let first = (2..30).find(|_| world.look(100, &scene).level == Level::Squeeze);
+        assert_eq!(first, squeezes.then_some(10), "{production}");
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the headroom loop wants, given to systemd and verified; and what it would want, where the node only watches.
 //!
-//! The brake has made anything lower take effect already (see `warden/headroom.rs`). So systemd is told twice a
-//! second at most: it needs about 30 ms of CPU for each call.
+//! The brake has made anything lower take effect already (see `warden/headroom.rs`), and what is higher can wait. So
+//! systemd is told every few seconds only: on an emulated machine it needs 30 ms of CPU for each call, which are
+//! production's.
 
 use loadline_model::{Receipt, ReceiptAction, ReceiptSubject, Span};
 use loadline_policy::headroom::{Decision, Level};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::{Setpoints, Slice, Squeezed, cpu_quota};
+use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice, Squeezed, cpu_quota};
 use tracing::warn;
 
 use super::Reconciler;
@@ -14,19 +15,27 @@ use crate::host::clock::Clock;
 use crate::host::systemd::{Setting, Systemd};
 use crate::host::users::Accounts;
 
-/// So long at least between two values for systemd.
-const TELL_EVERY: Span = Span::from_millis(500);
+/// So long at least between two values for systemd …
+const TELL_EVERY: Span = Span::from_secs(5);
+/// … unless a tier is squeezed or let go: then nothing must start in it, or may again.
+const TELL_SOON: Span = Span::from_millis(500);
 /// One that was evicted needs some time to be gone and to be missed; then production's need is judged anew.
 const EVICT_EVERY: Span = Span::from_secs(4);
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// True if systemd has had time enough for the last value.
     pub(super) fn may_follow(&self) -> bool {
-        self.clock.monotonic().minus(self.told_at) >= TELL_EVERY
+        let wanted = self
+            .headroom
+            .wanted
+            .borrow()
+            .map(|decision| decision.setpoints.squeezed);
+        let soon = wanted.is_some_and(|squeezed| squeezed != self.yields.squeezed);
+        let wait = if soon { TELL_SOON } else { TELL_EVERY };
+        self.clock.monotonic().minus(self.told_at) >= wait
     }
 
-    /// True if the loop wants something that systemd has not been told. What the kernel then does is not what was
-    /// meant at the last verification, and need not be: the brake was used.
+    /// True if the loop wants something that systemd has not been told.
     pub(super) fn is_behind(&self) -> bool {
         self.headroom.wanted.has_changed().unwrap_or(false)
     }
@@ -61,6 +70,24 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if let (Some(decision), false) = (top, recently || self.node.policy.lend.mode == Mode::Shadow) {
             self.evicted_at = Some(now);
             self.evict = Some(decision.reason.to_string());
+        }
+    }
+
+    /// What was read of a slice, for comparison with what systemd was told. A quota that the brake has lowered
+    /// meanwhile is no stranger's: it counts as held.
+    pub(super) fn forgive_the_brake(&self, slice: Slice, observed: &mut Observed) {
+        let told = cpu_quota(slice, self.node.line.cpu.firm, &self.setpoints);
+        let told = match told {
+            Limit::At(cpu) => Limit::At(CpuMax::of(cpu)),
+            Limit::Max => Limit::Max,
+        };
+        let lower = match (observed.cpu_max, told) {
+            (Some(Limit::At(is)), Limit::At(told)) => !is.exceeds(told),
+            (Some(_), Limit::Max) => true,
+            _ => false,
+        };
+        if lower && self.is_behind() {
+            observed.cpu_max = Some(told);
         }
     }
 

@@ -1,8 +1,6 @@
 //! What is: units from systemd's signals and listings, limits and use from cgroupfs, and the tick that looks
 //! again at what nobody tells of.
 
-use std::collections::BTreeMap;
-
 use loadline_model::{AttemptId, CpuSet, Span, Tier, WallTime};
 use loadline_policy::admission::Account;
 use loadline_policy::allocation::Grant;
@@ -81,7 +79,6 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             evict: None,
             evicted_at: None,
             told_at: Span::ZERO,
-            slices_unread: false,
             slices: Default::default(),
             in_flight: Default::default(),
             starts: Default::default(),
@@ -250,10 +247,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.blind || self.ticks.is_multiple_of(LIST_EVERY_TICKS) {
             self.resync().await;
         }
-        if self.is_behind() {
+        if self.is_behind() && self.may_follow() {
             self.follow().await;
         }
-        if self.slices_unread || self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
+        if self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
             self.read_slices();
         }
         self.look_for_need();
@@ -350,21 +347,17 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
-    /// Reads back what the kernel does with our slices. A quota that the brake has lowered meanwhile is no
-    /// stranger's: what was read is dropped, and read again once systemd has been told, a tick later at most.
+    /// Reads back what the kernel does with our slices.
     pub(super) fn read_slices(&mut self) {
-        let mut slices = BTreeMap::new();
+        self.slices.clear();
         for slice in Slice::ALL {
             let cgroup = self.slice_cgroup(slice);
             if self.cgroups.exists(&cgroup) {
-                slices.insert(slice, self.cgroups.limits(&cgroup));
+                let mut observed = self.cgroups.limits(&cgroup);
+                self.forgive_the_brake(slice, &mut observed);
+                self.slices.insert(slice, observed);
             }
         }
-        self.slices_unread = self.is_behind();
-        if self.slices_unread {
-            return;
-        }
-        self.slices = slices;
         let held = self.memory_held();
         for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
             if let Some(observed) = self.slices.get(&settings.slice) {

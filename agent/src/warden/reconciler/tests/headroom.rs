@@ -70,7 +70,7 @@ async fn setpoints_reach_systemd_and_are_no_repair() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn systemd_is_told_twice_a_second_at_most() {
+async fn systemd_is_told_every_five_seconds_at_most() {
     let mut rig = Rig::new().await;
     rig.running(&worker(Tier::Standard)).await;
     let told = || {
@@ -88,7 +88,7 @@ async fn systemd_is_told_twice_a_second_at_most() {
     }
     rig.has_cpu_max("loadline.slice", "15900 10000").await;
     let calls = told() - before;
-    assert!((10..=22).contains(&calls), "{calls} calls in 10 s");
+    assert!((2..=4).contains(&calls), "{calls} calls in 10 s");
 }
 
 #[tokio::test(start_paused = true)]

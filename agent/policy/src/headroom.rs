@@ -22,6 +22,7 @@ mod ladder;
 mod law;
 mod pace;
 mod relief;
+pub mod sample;
 mod stall;
 mod usage;
 mod window;
@@ -33,6 +34,7 @@ use crate::line::Line;
 use crate::settings::{QUOTA_FLOOR, QUOTA_STEP, Setpoints};
 
 pub use law::Law;
+pub use sample::{Sample, Slo, Stalls};
 
 /// What the owner's policy and the machine fix. The law never goes above `most`, nor below `floor` except to evict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,49 +102,6 @@ impl Bounds {
 
 const fn whole_steps(amount: MilliCpu) -> MilliCpu {
     MilliCpu(amount.0 - amount.0 % QUOTA_STEP.0)
-}
-
-/// For how long tasks of production have waited since boot, in all: added up over its cgroups.
-/// None: the kernel does not count it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stalls {
-    /// Some task waited for a CPU.
-    pub cpu_some: Option<Span>,
-    /// All tasks waited for memory.
-    pub memory_full: Option<Span>,
-    /// All tasks waited for a disk.
-    pub io_full: Option<Span>,
-}
-
-/// How far production is from what its owner promises others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Slo {
-    /// The owner set none.
-    #[default]
-    None,
-    /// One is set and was not measured lately; never counts as good.
-    Unknown,
-    /// (target − measured) / target, in thousandths; negative: missed.
-    Slack(i32),
-}
-
-/// One look at the machine. CPU times are totals since boot; the law takes the differences.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sample {
-    /// When, by the monotonic clock. Looks come about every 100 ms, sooner after an event, later on a busy machine.
-    pub now: Span,
-    /// CPU time of everything on the machine.
-    pub cpu_all: Option<Span>,
-    /// CPU time of all lent work; starts anew at zero when its slice is made anew.
-    pub cpu_lent: Option<Span>,
-    /// The part of it that is of the standard tier.
-    pub cpu_standard: Option<Span>,
-    /// How long production has stalled.
-    pub stalls: Stalls,
-    /// Memory that could be had without swapping.
-    pub memory_available: Option<Bytes>,
-    /// How production's promises stand.
-    pub slo: Slo,
 }
 
 /// How far the ladder has been climbed.

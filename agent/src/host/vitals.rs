@@ -9,7 +9,7 @@ mod open;
 use std::path::Path;
 
 use loadline_model::{Bytes, Span};
-use loadline_policy::headroom::{Sample, Slo, Stalls};
+use loadline_policy::headroom::sample::{Sample, Slo, Stalls};
 
 use super::cgroup::MOUNT;
 use super::root::HostRoot;

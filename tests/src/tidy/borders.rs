@@ -173,7 +173,12 @@ const DIRECTIONS: &[Direction] = &[
     Direction {
         folder: "agent/src/host",
         of: "loadline_policy",
-        values: &["settings::", "attempt::", "reconcile::UnitActive"],
+        values: &[
+            "settings::",
+            "attempt::",
+            "reconcile::UnitActive",
+            "headroom::sample::",
+        ],
         why: "host observes and carries out, it never decides; it may name settings and observations only",
     },
     Direction {

@@ -1,3 +1,5 @@
+//! How fast what was taken comes back: growth, hold, deadband, against figures worked out by hand.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! What holds for every machine and every past, against an oracle of its own.
+
 use super::*;
 use proptest::prelude::*;
 use proptest::sample::select;

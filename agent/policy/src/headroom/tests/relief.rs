@@ -1,3 +1,5 @@
+//! Stalls that lent work has nothing to do with.
+
 use super::*;
 
 const STALLED: Scene = Scene { cpu_some: 25, ..CALM };

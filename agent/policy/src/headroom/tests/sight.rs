@@ -1,3 +1,5 @@
+//! Looks that see nothing, too much at once, or another policy.
+
 use super::*;
 
 /// A quota below the static line that would grow if it could.

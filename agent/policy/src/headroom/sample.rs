@@ -1,0 +1,46 @@
+//! What the law is shown: totals as the kernel counts them, read by whoever can.
+
+use loadline_model::{Bytes, Span};
+
+/// For how long tasks of production have waited since boot, in all: added up over its cgroups.
+/// None: the kernel does not count it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stalls {
+    /// Some task waited for a CPU.
+    pub cpu_some: Option<Span>,
+    /// All tasks waited for memory.
+    pub memory_full: Option<Span>,
+    /// All tasks waited for a disk.
+    pub io_full: Option<Span>,
+}
+
+/// How far production is from what its owner promises others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Slo {
+    /// The owner set none.
+    #[default]
+    None,
+    /// One is set and was not measured lately; never counts as good.
+    Unknown,
+    /// (target − measured) / target, in thousandths; negative: missed.
+    Slack(i32),
+}
+
+/// One look at the machine. CPU times are totals since boot; the law takes the differences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// When, by the monotonic clock. Looks come about every 100 ms, sooner after an event, later on a busy machine.
+    pub now: Span,
+    /// CPU time of everything on the machine.
+    pub cpu_all: Option<Span>,
+    /// CPU time of all lent work; starts anew at zero when its slice is made anew.
+    pub cpu_lent: Option<Span>,
+    /// The part of it that is of the standard tier.
+    pub cpu_standard: Option<Span>,
+    /// How long production has stalled.
+    pub stalls: Stalls,
+    /// Memory that could be had without swapping.
+    pub memory_available: Option<Bytes>,
+    /// How production's promises stand.
+    pub slo: Slo,
+}

@@ -99,6 +99,12 @@ impl Headroom {
         self.decisions.clone()
     }
 
+    /// Returns when the loop has ended by itself, which it should not: then nobody follows production any more.
+    pub async fn ended(&self) {
+        let mut wanted = self.decisions.wanted.clone();
+        while wanted.changed().await.is_ok() {}
+    }
+
     /// The owner changed the policy.
     pub fn replace(&self, node: &Node) {
         if let Some(Err(_)) = self.given.as_ref().map(|sender| sender.send(Given::of(node))) {
@@ -176,5 +182,96 @@ impl Loop {
                 Err(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::clock::SystemClock;
+    use crate::warden::reconciler::tests::rig::node;
+
+    /// A machine of 4 CPUs whose files say what they are told.
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new() -> Self {
+            let tree = Self(tempfile::tempdir().unwrap());
+            for (name, text) in [
+                ("proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n"),
+                ("sys/fs/cgroup/cpu.stat", "usage_usec 0\n"),
+                ("sys/fs/cgroup/loadline.slice/cpu.stat", "usage_usec 0\n"),
+                ("sys/fs/cgroup/loadline.slice/cpu.max", "max 100000\n"),
+            ] {
+                tree.put(name, text);
+            }
+            tree
+        }
+
+        fn put(&self, name: &str, text: &str) {
+            let path = self.0.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn cpu_max(&self) -> String {
+            let path = self.0.path().join("sys/fs/cgroup/loadline.slice/cpu.max");
+            std::fs::read_to_string(path).unwrap().trim().to_owned()
+        }
+
+        fn start(&self, mode: Mode) -> Headroom {
+            let mut node = node();
+            node.policy.lend.mode = mode;
+            Headroom::start(HostRoot::new(self.0.path()), SystemClock, &node).unwrap()
+        }
+    }
+
+    /// Uses all 4 CPUs until the loop has seen it; gives the decision.
+    async fn under_load(tree: &Tree, headroom: &Headroom) -> Decision {
+        let (begun, mut latest) = (SystemClock.monotonic(), headroom.decisions().latest);
+        let seen = async {
+            loop {
+                let used = SystemClock.monotonic().minus(begun).times(4);
+                tree.put("sys/fs/cgroup/cpu.stat", &format!("usage_usec {}\n", used.0));
+                latest.changed().await.unwrap();
+                let decision = latest
+                    .borrow_and_update()
+                    .filter(|one| one.setpoints.cpu.is_some_and(|cpu| cpu.0 <= 200));
+                if let Some(decision) = decision {
+                    return decision;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), seen)
+            .await
+            .expect("production was not seen")
+    }
+
+    #[tokio::test]
+    async fn a_busy_machine_is_seen_and_the_brake_is_used() {
+        let tree = Tree::new();
+        let headroom = tree.start(Mode::Enforce);
+        let decision = under_load(&tree, &headroom).await;
+        assert!(decision.production >= MilliCpu(3000), "{decision:?}");
+        drop(headroom);
+        assert_eq!(tree.cpu_max(), "2000 10000", "5 % of 4 CPUs, as written last");
+    }
+
+    #[tokio::test]
+    async fn in_shadow_the_brake_is_not_touched() {
+        let tree = Tree::new();
+        let headroom = tree.start(Mode::Shadow);
+        under_load(&tree, &headroom).await;
+        drop(headroom);
+        assert_eq!(tree.cpu_max(), "max 100000");
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_value_and_whoever_waits_for_that_is_told() {
+        let tree = Tree::new();
+        let headroom = tree.start(Mode::Enforce);
+        let mut wanted = headroom.decisions().wanted;
+        drop(headroom);
+        while wanted.changed().await.is_ok() {}
     }
 }

@@ -103,6 +103,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The headroom loop is gone: started anew, the warden follows production again.
+    #[error("the headroom loop ended by itself")]
+    Headroom,
     /// The reconciler is gone.
     #[error("the reconciler ended by itself")]
     Reconciler,
@@ -306,6 +309,7 @@ async fn serve(
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             () = running.commands.closed() => return Err(RunError::Reconciler),
+            () = running.headroom.ended() => return Err(RunError::Headroom),
             _ = hang_up.recv() => {
                 notify::reloading(SystemClock.monotonic());
                 let machine = look(paths, Ok(&running.systemd)).await;

@@ -282,8 +282,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             // Whoever asked may be gone by now.
             Command::Status { reply } => drop(reply.send(self.snapshot())),
             Command::Replace(node) => {
-                self.node = *node;
+                let before = std::mem::replace(&mut self.node, *node).policy.lend.mode;
                 self.renewed = true;
+                if self.node.policy.lend.mode != before {
+                    self.begin_mode();
+                }
                 if self.draining {
                     self.node.policy.lend.mode = Mode::Off;
                 }

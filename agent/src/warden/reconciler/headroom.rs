@@ -46,16 +46,28 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             return;
         };
         self.told_at = self.clock.monotonic();
-        let before = std::mem::replace(&mut self.yields, decision.setpoints);
-        self.tell_of(&before, &decision);
-        if self.node.policy.lend.mode == Mode::Shadow || before == decision.setpoints {
+        let told = std::mem::replace(&mut self.yields, decision.setpoints);
+        self.tell_of(&told, &decision);
+        if self.node.policy.lend.mode == Mode::Shadow {
             return;
         }
-        self.setpoints = decision.setpoints;
+        let before = std::mem::replace(&mut self.setpoints, decision.setpoints);
+        if before == decision.setpoints {
+            return;
+        }
         for slice in Slice::ALL {
             self.set_quota(slice, &before, &decision.setpoints).await;
         }
         self.read_slices();
+    }
+
+    /// The node's mode is another one: what the loop wants is told anew, and held or let go accordingly.
+    pub(super) fn begin_mode(&mut self) {
+        self.yields = Setpoints::default();
+        if self.node.policy.lend.mode == Mode::Shadow {
+            self.setpoints = Setpoints::default();
+        }
+        self.headroom.wanted.mark_changed();
     }
 
     /// At the top of the ladder somebody has to go, one after the other.

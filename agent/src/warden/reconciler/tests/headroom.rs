@@ -10,7 +10,7 @@ use loadline_policy::settings::{Setpoints, Squeezed};
 use loadline_proto::types::v1::{AttemptPhase, EndReason};
 
 use super::rig::{Rig, node};
-use crate::warden::reconciler::Node;
+use crate::warden::reconciler::{Command, Node};
 use crate::warden::wire::forge::Wanted;
 
 fn decision(cpu: Option<u64>, squeezed: Squeezed) -> Option<Decision> {
@@ -210,4 +210,27 @@ async fn in_shadow_nothing_is_touched_and_what_would_be_done_is_told() {
     rig.eventually("the other receipt", let_go).await;
     let touched = |call: &String| !before.contains(call) && !call.starts_with("workers");
     assert_eq!(rig.systemd.calls().into_iter().find(touched), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_mode_takes_up_what_is_wanted_already_or_lets_it_go() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Burst)).await;
+    let burst = "loadline.slice/loadline-burst.slice";
+    let node = |mode| {
+        let mut node = node();
+        node.policy.lend.mode = mode;
+        Box::new(node)
+    };
+    rig.wanted.send_replace(decision(Some(400), Squeezed::Burst));
+    rig.has_cpu_max(burst, "1000 20000").await;
+    // Watching only: what runs on is not held any more, and what would be done is told.
+    rig.command(Command::Replace(node(Mode::Shadow))).await;
+    rig.has_cpu_max(burst, "max 100000").await;
+    let told = || (rig.count("would_squeeze") == 1).then_some(());
+    rig.eventually("what would be done", told).await;
+    // In force again, without another word from the loop.
+    rig.command(Command::Replace(node(Mode::Enforce))).await;
+    rig.has_cpu_max(burst, "1000 20000").await;
+    rig.has_cpu_max("loadline.slice", "4000 10000").await;
 }

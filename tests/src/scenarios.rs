@@ -2,13 +2,19 @@
 //!
 //! A suite boots one fleet and runs its scenarios on it one after the other; a scenario leaves the fleet as usable as
 //! it found it. To add one: write a function of `&Fleet` in the suite's file and name it in the suite's table.
+//!
+//! Guests are emulated, and CPU is what is short. So suites do not run side by side, but for one case: while a
+//! scenario mostly waits, for minutes, the others go on.
 
 mod fleet;
 mod guests;
+mod lull;
 mod packages;
 
+use std::iter::Sum;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -16,6 +22,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::clock;
 use crate::testbed::cache::Cache;
 use crate::testbed::{Fleet, GuestSpec};
+use lull::Lull;
 
 /// All of it takes minutes; past this something hangs, and the guests end with the process.
 const OVERALL_LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -34,16 +41,36 @@ pub struct Suite {
     pub prepare: fn(&Fleet) -> Result<()>,
     /// In the order in which they run.
     pub scenarios: &'static [Scenario],
+    /// Those of them that mostly wait.
+    pub waiting: &'static [&'static str],
 }
 
 /// Every suite.
 pub const SUITES: &[Suite] = &[guests::SUITE, packages::SUITE, fleet::SUITE];
+
+/// A suite and what was selected of it.
+type Chosen<'a> = (&'a Suite, Vec<Scenario>);
 
 /// How many passed and failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tally {
     passed: usize,
     failed: usize,
+}
+
+impl Tally {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), Self::plus)
+    }
 }
 
 /// Runs the scenarios whose full name (`suite::scenario`) contains the filter, or names them.
@@ -69,12 +96,7 @@ pub fn run(cache: &Cache, filter: Option<&str>, list: bool) -> Result<ExitCode> 
         return Ok(ExitCode::SUCCESS);
     }
     guard_time();
-    let mut tally = Tally::default();
-    for (suite, scenarios) in chosen {
-        let one = run_suite(cache, suite, &scenarios);
-        tally.passed += one.passed;
-        tally.failed += one.failed;
-    }
+    let tally = run_suites(cache, chosen);
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 {
         ExitCode::SUCCESS
@@ -83,8 +105,31 @@ pub fn run(cache: &Cache, filter: Option<&str>, list: bool) -> Result<ExitCode> 
     })
 }
 
+/// A suite with scenarios that mostly wait runs at once, and the others while it waits and after it.
+fn run_suites(cache: &Cache, mut chosen: Vec<Chosen<'_>>) -> Tally {
+    let waits =
+        |(suite, scenarios): &Chosen<'_>| scenarios.iter().any(|(name, _)| suite.waiting.contains(name));
+    let lull = Lull::new();
+    let first = chosen.iter().position(waits).map(|place| chosen.remove(place));
+    thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let others = chosen
+                .iter()
+                .map(|(suite, scenarios)| run_suite(cache, suite, scenarios, || lull.wait(), |_| {}));
+            others.sum()
+        });
+        let tally = first.map_or_else(Tally::default, |(suite, scenarios)| {
+            let begins = |scenario| lull.set(suite.waiting.contains(&scenario));
+            run_suite(cache, suite, &scenarios, || {}, begins)
+        });
+        lull.set(true);
+        // Nothing panics there: a scenario that does is caught.
+        tally.plus(others.join().unwrap_or(Tally { passed: 0, failed: 1 }))
+    })
+}
+
 /// The suites with at least one scenario that matches, and those scenarios.
-fn select<'a>(suites: &'a [Suite], filter: &str) -> Vec<(&'a Suite, Vec<Scenario>)> {
+fn select<'a>(suites: &'a [Suite], filter: &str) -> Vec<Chosen<'a>> {
     suites
         .iter()
         .map(|suite| {
@@ -104,7 +149,15 @@ fn select<'a>(suites: &'a [Suite], filter: &str) -> Vec<(&'a Suite, Vec<Scenario
 }
 
 /// A suite whose fleet does not come up has failed with all its scenarios: selected but impossible is a failure.
-fn run_suite(cache: &Cache, suite: &Suite, scenarios: &[Scenario]) -> Tally {
+/// `may_go` returns when CPU may be used for more than has begun; `begins` is told the scenario.
+fn run_suite(
+    cache: &Cache,
+    suite: &Suite,
+    scenarios: &[Scenario],
+    may_go: impl Fn(),
+    begins: impl Fn(&'static str),
+) -> Tally {
+    may_go();
     let start = clock::now();
     println!("# {}: booting", suite.name);
     let name = format!("test-{}-{}", suite.name, std::process::id());
@@ -138,6 +191,8 @@ fn run_suite(cache: &Cache, suite: &Suite, scenarios: &[Scenario]) -> Tally {
     );
     let mut tally = Tally::default();
     for (scenario, body) in scenarios {
+        may_go();
+        begins(scenario);
         let start = clock::now();
         let outcome = guarded(|| body(&fleet));
         let seconds = start.elapsed().as_secs_f32();
@@ -169,7 +224,7 @@ fn guarded(body: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// Ends the process, and with it the guests, when everything together takes far too long.
 fn guard_time() {
-    std::thread::spawn(|| {
+    thread::spawn(|| {
         clock::pause(OVERALL_LIMIT);
         println!(
             "the guest tests did not end within {} min",
@@ -189,6 +244,7 @@ mod tests {
         guests: Vec::new,
         prepare: |_| Ok(()),
         scenarios: &[("one", |_| Ok(())), ("two", |_| Ok(()))],
+        waiting: &["two"],
     };
 
     #[test]
@@ -216,6 +272,10 @@ mod tests {
             })
             .collect();
         assert!(SUITES.iter().all(|suite| !suite.scenarios.is_empty()));
+        for suite in SUITES {
+            let known = |name: &&str| suite.scenarios.iter().any(|(scenario, _)| scenario == name);
+            assert!(suite.waiting.iter().all(known), "{:?}", suite.waiting);
+        }
         let all = names.len();
         names.sort();
         names.dedup();
@@ -232,9 +292,15 @@ mod tests {
     fn a_fleet_that_cannot_boot_fails_each_selected_scenario() {
         let place = tempfile::tempdir().unwrap();
         let cache = Cache::at(place.path().to_owned()).unwrap();
+        let other = Suite {
+            name: "other",
+            waiting: &[],
+            ..SAMPLE
+        };
+        let suites = [other, SAMPLE];
         assert_eq!(
-            run_suite(&cache, &SAMPLE, SAMPLE.scenarios),
-            Tally { passed: 0, failed: 2 }
+            run_suites(&cache, select(&suites, "")),
+            Tally { passed: 0, failed: 4 }
         );
     }
 }

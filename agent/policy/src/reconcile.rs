@@ -88,6 +88,8 @@ pub struct View<'a> {
     pub machine: Machine<'a>,
     /// What the headroom loop asks for.
     pub setpoints: &'a Setpoints,
+    /// Why tiers are squeezed, as a clause; empty while none is.
+    pub squeezed_for: &'a str,
     /// Why someone has to go for production now, as a clause; none: nobody has to.
     pub evict: Option<&'a str>,
     /// The moment by the clocks that windows go by.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use loadline_model::MilliCpu;
-use loadline_policy::headroom::{Bounds, Decision, Law};
+use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
 use tokio::sync::watch;
@@ -159,7 +159,9 @@ impl Loop {
             .latest
             .send_replace(Some(decision))
             .map(|before| before.level);
-        if before != Some(decision.level) {
+        // Below that it changes often, and what is written to the journal is production's CPU and disk.
+        let tells = before.is_some_and(|before| before.max(decision.level) >= Level::Squeeze);
+        if tells && before != Some(decision.level) {
             info!(level = ?decision.level, reason = ?decision.reason, setpoints = ?decision.setpoints, "headroom");
         }
         self.wanted.send_if_modified(|wanted| {

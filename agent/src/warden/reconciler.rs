@@ -177,6 +177,8 @@ pub struct Reconciler<S, C, A> {
     setpoints: Setpoints,
     /// What the headroom loop wanted last; in shadow mode nothing of it is in force.
     yields: Setpoints,
+    /// Why tiers are squeezed, as a clause.
+    squeezed_for: String,
     headroom: Decisions,
     told_at: Span,
     /// Why someone has to go, for the next decision …
@@ -347,6 +349,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 pinning: &self.node.pinning,
             },
             setpoints: &self.setpoints,
+            squeezed_for: &self.squeezed_for,
             evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,

@@ -90,6 +90,10 @@ pub(super) const SUITE: Suite = Suite {
             crash::removed,
         ),
     ],
+    waiting: &[
+        "three_minutes_apart_replace_counts_one_and_wait_waits",
+        "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
+    ],
 };
 
 fn guests() -> Vec<GuestSpec> {

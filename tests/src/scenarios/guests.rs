@@ -36,6 +36,7 @@ pub(super) const SUITE: Suite = Suite {
         ("a_reboot_keeps_the_disk_and_not_the_memory", reboot),
         ("a_power_cut_keeps_what_was_synced_only", power_cut),
     ],
+    waiting: &[],
 };
 
 /// Booting goes on behind the first ssh answer.

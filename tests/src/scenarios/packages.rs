@@ -48,6 +48,7 @@ pub(super) const SUITE: Suite = Suite {
             fleet.each(purge)
         }),
     ],
+    waiting: &[],
 };
 
 const ALL: &[&str] = &["loadline-node", "loadline-fleet", "loadline-cli"];

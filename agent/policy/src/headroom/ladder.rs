@@ -19,8 +19,8 @@ const FULL_MOST: Span = Span::from_millis(500);
 const BURST_ALONE: Span = Span::from_millis(300);
 /// Standard gets its CPU back this long before burst.
 const STANDARD_FIRST: Span = Span::from_secs(1);
-/// Production that leaves no more than the floor for so long is no mere spike; until then the quota alone answers.
-const CROWDED: Span = Span::from_secs(1);
+/// What squeezed tiers wait for where production's use was the cause: that it leaves so many floors.
+const LET_GO: u64 = 2;
 /// If squeezing has not helped by then, nothing but going does.
 const IN_VAIN: Span = Span::from_secs(30);
 
@@ -31,6 +31,9 @@ pub(super) struct View<'a> {
     /// False: use and stalls are unknown.
     pub(super) sees: bool,
     pub(super) production: MilliCpu,
+    /// The same as a mean of 10 s.
+    pub(super) lasting: MilliCpu,
+    pub(super) squeezed: Squeezed,
     pub(super) quota: MilliCpu,
     /// It is bad now.
     pub(super) bad: Option<Stall>,
@@ -73,19 +76,25 @@ impl View<'_> {
         self.memory_below(4).or(stalled)
     }
 
-    /// True if production's use leaves no more than the floor.
+    /// True if production's use leaves no more than the floor, and has done so for long: a spike is answered by the
+    /// quota alone.
     fn is_crowded(&self) -> bool {
-        let left = self.bounds.left_by(self.production);
-        self.sees && left <= self.bounds.floor && self.production > self.bounds.reserve
+        let enough = match self.squeezed {
+            Squeezed::No => self.bounds.floor,
+            // Or a use that lies at the limit would squeeze and let go in turns.
+            Squeezed::Burst | Squeezed::All => self.bounds.floor.times(LET_GO),
+        };
+        let left = self.bounds.left_by(self.lasting);
+        self.sees && left <= enough && self.lasting > self.bounds.reserve
     }
 
-    fn squeeze(&self, crowded: Span) -> Option<Reason> {
+    fn squeeze(&self) -> Option<Reason> {
         let twice = self.bad.filter(|_| self.lately.is_some()).map(Stall::reason);
-        let by_use = self.is_crowded() && crowded >= CROWDED;
+        let by_use = self.is_crowded().then_some(Reason::ProductionUse(self.lasting));
         self.slack_below(MISSED)
             .or(twice)
             .or(self.memory_below(2))
-            .or(by_use.then_some(Reason::ProductionUse(self.production)))
+            .or(by_use)
     }
 
     fn shrink(&self) -> Option<Reason> {
@@ -105,10 +114,10 @@ impl View<'_> {
     }
 
     /// The level by this look alone, with its strongest cause.
-    fn level(&self, crowded: Span) -> (Level, Reason) {
+    fn level(&self) -> (Level, Reason) {
         let rungs = [
             (Level::Evict, self.evict()),
-            (Level::Squeeze, self.squeeze(crowded)),
+            (Level::Squeeze, self.squeeze()),
             (Level::Shrink, self.shrink()),
             (Level::Hold, self.hold()),
         ];
@@ -125,8 +134,6 @@ pub(super) struct Ladder {
     squeezed: Squeezed,
     /// For how long they have been the same.
     stood: Span,
-    /// For how long production has left no more than the floor.
-    crowded: Span,
     /// For how long production has missed its promise with tiers squeezed.
     in_vain: Span,
 }
@@ -136,7 +143,6 @@ impl Ladder {
         Self {
             squeezed: Squeezed::No,
             stood: Span::ZERO,
-            crowded: Span::ZERO,
             in_vain: Span::ZERO,
         }
     }
@@ -148,18 +154,13 @@ impl Ladder {
     /// The level of this look alone, or `Evict` if squeezing has been in vain.
     pub(super) fn danger(&mut self, view: &View<'_>, elapsed: Span) -> (Level, Reason) {
         self.stood = self.stood.plus(elapsed);
-        self.crowded = if view.is_crowded() {
-            self.crowded.plus(elapsed.min(SEEN_MOST))
-        } else {
-            Span::ZERO
-        };
         let missing = view.missing().filter(|_| self.squeezed != Squeezed::No);
         match missing {
             // A gap in which nobody looked is no proof.
             Some(_) => self.in_vain = self.in_vain.plus(elapsed.min(SEEN_MOST)),
             None => self.in_vain = Span::ZERO,
         }
-        match (missing, view.level(self.crowded)) {
+        match (missing, view.level()) {
             (Some(reason), (level, _)) if level < Level::Evict && self.in_vain > IN_VAIN => {
                 (Level::Evict, reason)
             }

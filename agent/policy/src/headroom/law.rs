@@ -8,7 +8,7 @@ use super::pace::{Growth, Hold};
 use super::relief::Relief;
 use super::stall::{Kind, Stall, Watch};
 use super::usage::Usage;
-use super::{Bounds, Decision, Level, Sample, prorate};
+use super::{Bounds, Decision, Level, Reason, Sample, prorate};
 use crate::settings::{Setpoints, Squeezed};
 
 /// What a cut leaves, in tenths.
@@ -70,6 +70,8 @@ impl Law {
             bounds: &bounds,
             sees: look != Look::Blind,
             production: self.usage.production(),
+            lasting: self.usage.lasting(),
+            squeezed: self.ladder.squeezed(),
             quota: self.quota,
             bad,
             lately: self.watch.lately(),
@@ -80,7 +82,9 @@ impl Law {
         };
         let danger = self.ladder.danger(&view, elapsed);
         let (level, reason) = self.ladder.climb(danger);
-        if danger.0 >= Level::Squeeze || bad.is_some() {
+        // Production that merely uses its machine was not in need, and its use is remembered anyway.
+        let by_use = matches!(danger.1, Reason::ProductionUse(_));
+        if bad.is_some() || (danger.0 >= Level::Squeeze && !by_use) {
             self.hold.trigger();
         }
         self.move_quota(&view, level, &look);

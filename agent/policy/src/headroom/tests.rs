@@ -190,7 +190,7 @@ fn each_reason_has_its_level() {
 }
 
 #[test]
-fn production_that_leaves_only_the_floor_for_a_second_squeezes() {
+fn production_that_leaves_only_the_floor_for_long_squeezes() {
     for (production, squeezes, left) in [(7_400, false, 600), (7_500, true, 500)] {
         let mut world = World::new();
         world.run(2, &CALM);
@@ -203,9 +203,41 @@ fn production_that_leaves_only_the_floor_for_a_second_squeezes() {
             "the quota does not wait"
         );
         assert_eq!(decision.reason, Reason::ProductionUse(MilliCpu(production)));
-        let first = (2..30).find(|_| world.look(100, &scene).level == Level::Squeeze);
-        assert_eq!(first, squeezes.then_some(10), "{production}");
+        let first = (3..300).find(|_| world.look(100, &scene).level == Level::Squeeze);
+        assert_eq!(first, squeezes.then_some(100), "{production}");
     }
+}
+
+#[test]
+fn what_use_squeezed_is_let_go_without_a_hold() {
+    let mut world = World::new();
+    let crowded = Scene {
+        production: 7_500,
+        ..CALM
+    };
+    assert_eq!(world.run(11, &crowded).setpoints.squeezed, Squeezed::All);
+    // Two floors are left once the mean is below 7000: after twelve looks at 3000.
+    let calmer = Scene {
+        production: 3_000,
+        ..CALM
+    };
+    let mut seen = |squeezed| (1..50).find(|_| world.look(100, &calmer).setpoints.squeezed == squeezed);
+    assert_eq!(seen(Squeezed::Burst), Some(12));
+    assert_eq!(seen(Squeezed::No), Some(10));
+}
+
+#[test]
+fn a_spike_of_use_squeezes_nobody() {
+    let mut world = World::new();
+    let spike = Scene {
+        production: 10_000,
+        ..CALM
+    };
+    let levels = [&spike, &CALM].map(|scene| (0..70).map(|_| world.look(100, scene).level).max());
+    assert!(
+        levels[0] == Some(Level::Shrink) && levels[1] < Some(Level::Squeeze),
+        "{levels:?}"
+    );
 }
 
 #[test]

@@ -103,6 +103,11 @@ impl Usage {
         self.production
     }
 
+    /// The mean of the last 10 s, rounded down; what is not known of them counts as none.
+    pub(super) fn lasting(&self) -> MilliCpu {
+        MilliCpu(self.window.mean() / 1000)
+    }
+
     /// How long production waited in the last 10 s.
     pub(super) fn waited(&self, kind: Kind) -> Span {
         self.window.waited(kind)

@@ -75,6 +75,17 @@ impl Window {
         *known[..count].select_nth_unstable(rank - 1).1
     }
 
+    /// The mean of production's use over the 10 s.
+    pub(super) fn mean(&self) -> u64 {
+        let sum: u64 = self
+            .buckets
+            .iter()
+            .flatten()
+            .map(|bucket| bucket.production)
+            .sum();
+        sum / BUCKETS as u64
+    }
+
     /// How long production waited in the 10 s.
     pub(super) fn waited(&self, kind: Kind) -> Span {
         let all = self.buckets.iter().flatten();

@@ -1,6 +1,7 @@
 //! Accepted orders: started, refused, or waiting for a worker that is on its way out.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::vec::Vec;
 
 use loadline_model::AttemptId;
@@ -69,7 +70,11 @@ fn admit(
     admission.check(order, &entry.account)?;
     if view.setpoints.squeezed.holds(tier) {
         // Nothing is started into a starved slice: systemd itself would wait for it.
-        let sentence = "production needs this node now; the slice is squeezed".into();
+        let why = view.squeezed_for;
+        let sentence = format!(
+            "{} work is held at its floor on this node now, and none is started: {why}",
+            tier.word()
+        );
         return Err(Refusal {
             for_good: false,
             sentence,

@@ -127,6 +127,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         let shadow = self.node.policy.lend.mode == Mode::Shadow;
         let tighter = after > before.squeezed;
+        if tighter {
+            self.squeezed_for = decision.reason.to_string();
+        }
         let slice = match before.squeezed.max(after) {
             Squeezed::All => Slice::Standard,
             Squeezed::Burst | Squeezed::No => Slice::Burst,

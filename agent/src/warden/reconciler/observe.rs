@@ -75,6 +75,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             absences: Default::default(),
             setpoints: Default::default(),
             yields: Default::default(),
+            squeezed_for: String::new(),
             headroom: outside.headroom,
             evict: None,
             evicted_at: None,

@@ -60,7 +60,7 @@ fn use_promises_and_memory_still_count_then() {
     };
     muted.look(100, &risen);
     assert_eq!(quota(&muted.look(100, &risen)), 500);
-    assert_eq!(muted.run(1, &risen).level, Level::Squeeze);
+    assert_eq!(muted.run(10, &risen).level, Level::Squeeze);
 }
 
 #[test]

@@ -272,6 +272,7 @@ impl World {
                 pinning: &self.pinning,
             },
             setpoints: &self.setpoints,
+            squeezed_for: "production uses 7 CPUs",
             evict: self.evict.take(),
             local: &LocalTimes {
                 node,

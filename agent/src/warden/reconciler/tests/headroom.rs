@@ -128,7 +128,9 @@ async fn a_squeezed_tier_is_held_told_and_let_go() {
     let late = rig.start(&worker(Tier::Burst)).await;
     let ended = rig.ended(late).await;
     assert!(
-        ended.detail.contains("production needs this node now"),
+        ended
+            .detail
+            .contains("burst work is held at its floor on this node now, and none is started: production"),
         "{}",
         ended.detail
     );

@@ -44,6 +44,17 @@ impl Kind {
         }
     }
 
+    /// The part of a wait that lent work can have caused. While a task waits for a CPU because of it, lent work is
+    /// running; so it cannot have kept production waiting for longer than it ran. The rest is production's own: on a
+    /// small machine, starting a worker is work for systemd and for us, and they wait for each other.
+    fn by_lent(self, waited: Span, lent: Span) -> Span {
+        match self {
+            Self::Cpu => waited.min(lent),
+            // What it holds makes others wait also while it sleeps.
+            Self::Memory | Self::Io => waited,
+        }
+    }
+
     /// … within this time, as the kernel's own triggers are set.
     const fn window(self) -> Span {
         match self {
@@ -100,7 +111,7 @@ impl Gauge {
         let enough = Span(kind.window().0 / 5 * 4);
         let limit = prorate(kind.limit().0, self.passed.max(enough).0, kind.window().0);
         let ran = prorate(capacity.0, self.passed.0, 1000 * BYSTANDER);
-        let bad = self.waited.0 >= limit && self.lent.0 > ran;
+        let bad = kind.by_lent(self.waited, self.lent).0 >= limit && self.lent.0 > ran;
         let stall = Stall {
             kind,
             waited: Span(prorate(self.waited.0, TENTH.0, self.passed.max(TENTH).0)),

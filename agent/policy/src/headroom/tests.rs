@@ -241,6 +241,27 @@ fn a_spike_of_use_squeezes_nobody() {
 }
 
 #[test]
+fn nobody_waited_for_lent_work_longer_than_it_ran() {
+    for (lent, level) in [(190, Level::Open), (200, Level::Shrink)] {
+        let mut world = World::new();
+        world.law = Law::new(Bounds {
+            capacity: MilliCpu(4_000),
+            headroom: MilliCpu(800),
+            most: MilliCpu(2_200),
+            floor: MilliCpu(200),
+            ..BOUNDS
+        });
+        world.run(2, &Scene { lent, ..CALM });
+        let stalled = Scene {
+            lent,
+            cpu_some: 90,
+            ..CALM
+        };
+        assert_eq!(world.look(100, &stalled).level, level, "{lent}m");
+    }
+}
+
+#[test]
 fn disks_are_judged_by_two_looks() {
     let mut world = World::new();
     world.run(2, &CALM);

@@ -61,8 +61,7 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
     println!("  {} s", start.elapsed().as_secs());
 
     say("Installing the packages, joining the nodes over mutual TLS");
-    deploy::start_fleetd(&fleet, &packages)?;
-    deploy::join_nodes(&fleet, &packages)?;
+    deploy::start_fleet(&fleet, &packages)?;
     deploy::add_person(&fleet, "alice", "user")?;
     let admin = fleet.guest(FLEET_GUEST)?;
     println!("{}", admin.ok("fleet nodes")?);

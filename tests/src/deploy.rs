@@ -103,25 +103,24 @@ pub fn start_fleetd(fleet: &Fleet, packages: &Packages) -> Result<()> {
     guest.ok(&login).map(drop)
 }
 
-/// Installs the node package on every other guest at once and joins each with a token of its own.
+/// Installs fleetd on the guest `fleet` and the node package on every other one, all at once, and joins each node with
+/// a token of its own.
 ///
 /// # Errors
 /// When a step fails.
-pub fn join_nodes(fleet: &Fleet, packages: &Packages) -> Result<()> {
-    fleet.each(|guest| {
-        if guest.name() == FLEET_GUEST {
-            return Ok(());
-        }
-        packages.install(guest, &["loadline-node"])
+pub fn start_fleet(fleet: &Fleet, packages: &Packages) -> Result<()> {
+    fleet.each(|guest| match guest.name() {
+        FLEET_GUEST => start_fleetd(fleet, packages),
+        _ => packages.install(guest, &["loadline-node"]),
     })?;
     let admin = fleet.guest(FLEET_GUEST)?;
-    for guest in fleet.guests().iter().filter(|guest| guest.name() != FLEET_GUEST) {
-        join(admin, guest)?;
-    }
-    for guest in fleet.guests().iter().filter(|guest| guest.name() != FLEET_GUEST) {
-        await_ready(admin, guest.name())?;
-    }
-    Ok(())
+    fleet.each(|guest| match guest.name() {
+        FLEET_GUEST => Ok(()),
+        name => {
+            join(admin, guest)?;
+            await_ready(admin, name)
+        }
+    })
 }
 
 /// Joins one node with a fresh token.

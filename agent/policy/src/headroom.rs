@@ -6,7 +6,7 @@
 //! **Approach.** Lent work gets what production leaves (`usage`), less at once when production waits (`stall`),
 //! is held at its floor when that is not enough (`ladder`), and grows slowly after a hold (`pace`). Stalls that
 //! do not fall when lent work gets less are production's own (`relief`).
-//! **Terms.** *Use*: production's CPU, smoothed. *Line of now*: capacity − max(reserve, use) − headroom.
+//! **Terms.** *Use*: production's CPU, smoothed: all but what lent work and Loadline's own programs use. *Line of now*: capacity − max(reserve, use) − headroom.
 //! *Quota*: what lent work may use. *Bad*: production stalled while lent work ran, and not by its own doing.
 //! **Properties.** The quota is never above the line of now nor the static line, nor below the floor; a worse look
 //! never gives more; it grows by 2 % of capacity a second at most; the same looks give the same decisions.

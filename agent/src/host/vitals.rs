@@ -6,7 +6,7 @@
 
 mod open;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use loadline_model::{Bytes, Span};
 use loadline_policy::headroom::sample::{Sample, Slo, Stalls};
@@ -19,6 +19,12 @@ use open::{Buffer, Counter};
 /// Slices come and go with services and people; a new one is missed for so long at most.
 const RESCAN: Span = Span::from_secs(10);
 
+/// Loadline's own programs on a node.
+const OWN: [&str; 2] = [
+    "system.slice/loadline-warden.service/cpu.stat",
+    "system.slice/loadline-agent.service/cpu.stat",
+];
+
 /// The files.
 #[derive(Debug)]
 pub struct Vitals {
@@ -26,10 +32,19 @@ pub struct Vitals {
     cpu_all: Counter,
     cpu_lent: Counter,
     cpu_standard: Counter,
+    own: [Own; OWN.len()],
     memory: Counter,
     production: Vec<Pressure>,
     scanned: Option<Span>,
     buffer: Buffer,
+}
+
+/// CPU time of a program that is restarted now and then, and whose cgroup begins at zero each time.
+#[derive(Debug)]
+struct Own {
+    counter: Counter,
+    last: Option<Span>,
+    sum: Span,
 }
 
 /// Of one cgroup of production.
@@ -48,6 +63,7 @@ impl Vitals {
             cpu_all: Counter::new(cgroup("cpu.stat")),
             cpu_lent: Counter::new(cgroup(&format!("{SLICE}/cpu.stat"))),
             cpu_standard: Counter::new(cgroup(&format!("{SLICE}/loadline-standard.slice/cpu.stat"))),
+            own: OWN.map(|file| Own::of(cgroup(file))),
             memory: Counter::new(root.path("/proc/meminfo")),
             production: Vec::new(),
             scanned: None,
@@ -74,6 +90,7 @@ impl Vitals {
             now,
             cpu_all: micros(&mut self.cpu_all, buffer),
             cpu_lent: lent(&mut self.cpu_lent, buffer),
+            cpu_own: (self.own.iter_mut()).fold(Span::ZERO, |sum, own| sum.plus(own.used(buffer))),
             cpu_standard: lent(&mut self.cpu_standard, buffer),
             stalls: Stalls {
                 cpu_some: total(&mut self.production, buffer, |one| &mut one.cpu, "some"),
@@ -97,6 +114,27 @@ impl Vitals {
         let production =
             folders.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != SLICE));
         self.production = production.map(|path| Pressure::of(&path)).collect();
+    }
+}
+
+impl Own {
+    const fn of(file: PathBuf) -> Self {
+        Self {
+            counter: Counter::new(file),
+            last: None,
+            sum: Span::ZERO,
+        }
+    }
+
+    /// What it has used since the first look, over all its restarts. What was used between the last look and the end
+    /// of a run is not seen, and counts as production's.
+    fn used(&mut self, buffer: &mut Buffer) -> Span {
+        let now = self.counter.value(buffer, "", "usage_usec ").map(Span);
+        if let (Some(now), Some(last)) = (now, self.last) {
+            self.sum = self.sum.plus(if now >= last { now.minus(last) } else { now });
+        }
+        self.last = now.or_else(|| self.last.map(|_| Span::ZERO));
+        self.sum
     }
 }
 

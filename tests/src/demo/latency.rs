@@ -19,7 +19,7 @@ use crate::testbed::{Fleet, Guest};
 use super::WEB;
 use super::work::{PARTS, job_file, put_job};
 
-const SLICE: Duration = Duration::from_secs(10);
+const SLICE: Duration = Duration::from_secs(14);
 /// Share of the measured capacity, in per cent.
 const LOAD_PERCENT: u64 = 30;
 const START_LIMIT: Duration = Duration::from_secs(60);

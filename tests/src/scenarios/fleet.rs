@@ -106,7 +106,6 @@ fn guests() -> Vec<GuestSpec> {
 
 fn prepare(fleet: &Fleet) -> Result<()> {
     let packages = Packages::of(Path::new("target/packages"))?;
-    deploy::start_fleetd(fleet, &packages)?;
-    deploy::join_nodes(fleet, &packages)?;
+    deploy::start_fleet(fleet, &packages)?;
     deploy::add_person(fleet, "alice", "user")
 }

@@ -38,6 +38,7 @@ struct Reading {
     now: Span,
     all: Span,
     lent: Span,
+    own: Span,
     waits: Waits,
 }
 
@@ -47,6 +48,7 @@ impl Reading {
             now: sample.now,
             all: sample.cpu_all?,
             lent: sample.cpu_lent?,
+            own: sample.cpu_own,
             waits: waits(&sample.stalls),
         })
     }
@@ -63,7 +65,9 @@ impl Reading {
         }
         Some(Interval {
             passed: since(self.now, last.now)?,
-            production: since(self.all, last.all)?.minus(lent),
+            production: since(self.all, last.all)?
+                .minus(lent)
+                .minus(self.own.minus(last.own)),
             lent,
             waits,
         })

@@ -19,6 +19,9 @@ const FULL_MOST: Span = Span::from_millis(500);
 const BURST_ALONE: Span = Span::from_millis(300);
 /// Standard gets its CPU back this long before burst.
 const STANDARD_FIRST: Span = Span::from_secs(1);
+/// Production that stalls after so many cuts in a row needs more than another one. With one cut less, an
+/// emulated guest was squeezed six times in seven minutes of starting and ending workers, with nothing else to do.
+const CUTS: u32 = 2;
 /// What squeezed tiers wait for where production's use was the cause: that it leaves so many floors.
 const LET_GO: u64 = 2;
 /// If squeezing has not helped by then, nothing but going does.
@@ -39,6 +42,8 @@ pub(super) struct View<'a> {
     pub(super) bad: Option<Stall>,
     /// It was bad a moment ago, before now.
     pub(super) lately: Option<Stall>,
+    /// How many bad moments there were just before, each answered by a cut.
+    pub(super) run: u32,
     /// For how long production waited for memory in 10 s; zero if by its own doing.
     pub(super) full: Span,
     pub(super) memory: Option<Bytes>,
@@ -89,10 +94,10 @@ impl View<'_> {
     }
 
     fn squeeze(&self) -> Option<Reason> {
-        let twice = self.bad.filter(|_| self.lately.is_some()).map(Stall::reason);
+        let still = self.bad.filter(|_| self.run >= CUTS).map(Stall::reason);
         let by_use = self.is_crowded().then_some(Reason::ProductionUse(self.lasting));
         self.slack_below(MISSED)
-            .or(twice)
+            .or(still)
             .or(self.memory_below(2))
             .or(by_use)
     }

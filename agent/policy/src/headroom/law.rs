@@ -75,6 +75,7 @@ impl Law {
             quota: self.quota,
             bad,
             lately: self.watch.lately(),
+            run: self.watch.run(),
             full: self.memory_full(),
             memory: sample.memory_available,
             slo: sample.slo,

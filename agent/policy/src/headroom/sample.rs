@@ -35,7 +35,9 @@ pub struct Sample {
     pub cpu_all: Option<Span>,
     /// CPU time of all lent work; starts anew at zero when its slice is made anew.
     pub cpu_lent: Option<Span>,
-    /// The part of it that is of the standard tier.
+    /// CPU time of Loadline's own two programs, which are neither production nor lent work.
+    pub cpu_own: Span,
+    /// The part of `cpu_lent` that is of the standard tier.
     pub cpu_standard: Option<Span>,
     /// How long production has stalled.
     pub stalls: Stalls,

@@ -81,8 +81,8 @@ impl Stall {
     }
 }
 
-/// Two bad moments this near to each other are more than a hiccup.
-const TWICE_WITHIN: Span = Span::from_millis(500);
+/// Bad moments this near to each other are one run.
+const RUN_WITHIN: Span = Span::from_millis(500);
 /// Lent work that used less of the capacity than one part in this many was not the cause.
 const BYSTANDER: u64 = 50;
 const TENTH: Span = Span::from_millis(100);
@@ -128,6 +128,8 @@ impl Gauge {
 pub(super) struct Watch {
     gauges: [Gauge; 3],
     last: Option<(Stall, Span)>,
+    /// How many bad moments the run has that the last one belongs to.
+    run: u32,
 }
 
 impl Watch {
@@ -135,6 +137,7 @@ impl Watch {
         Self {
             gauges: [Gauge::EMPTY; 3],
             last: None,
+            run: 0,
         }
     }
 
@@ -169,12 +172,18 @@ impl Watch {
     /// The last bad moment, if it was a moment ago.
     pub(super) fn lately(&self) -> Option<Stall> {
         self.last
-            .filter(|(_, ago)| *ago <= TWICE_WITHIN)
+            .filter(|(_, ago)| *ago <= RUN_WITHIN)
             .map(|(stall, _)| stall)
     }
 
+    /// How many bad moments there were before this one, if it is bad, in the same run.
+    pub(super) fn run(&self) -> u32 {
+        self.lately().map_or(0, |_| self.run)
+    }
+
     /// A stall that counts.
-    pub(super) const fn remember(&mut self, stall: Stall) {
+    pub(super) fn remember(&mut self, stall: Stall) {
+        self.run = self.run().saturating_add(1);
         self.last = Some((stall, Span::ZERO));
     }
 }

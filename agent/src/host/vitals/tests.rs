@@ -95,3 +95,31 @@ fn files_are_read_anew_at_each_look_and_new_cgroups_are_found_in_time() {
     );
     assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(115)));
 }
+
+#[test]
+fn our_own_use_is_counted_over_restarts() {
+    const AGENT: &str = "sys/fs/cgroup/system.slice/loadline-agent.service";
+    let tree = Tree::new();
+    let mut vitals = tree.vitals();
+    let mut now = START;
+    let mut used = |change: &dyn Fn()| {
+        change();
+        now = now.plus(Span::from_millis(100));
+        vitals.look(now).cpu_own
+    };
+    let agent = |total| tree.put(&format!("{AGENT}/cpu.stat"), &format!("usage_usec {total}\n"));
+    assert_eq!(
+        used(&|| agent(5_000)),
+        Span::ZERO,
+        "what was before the first look is not of now"
+    );
+    assert_eq!(used(&|| agent(5_300)), Span(300));
+    tree.put(
+        "sys/fs/cgroup/system.slice/loadline-warden.service/cpu.stat",
+        "usage_usec 70\n",
+    );
+    assert_eq!(used(&|| ()), Span(300));
+    // Stopped: the kernel gives nothing for a cgroup that is gone. Started anew.
+    assert_eq!(used(&|| tree.put(&format!("{AGENT}/cpu.stat"), "")), Span(300));
+    assert_eq!(used(&|| agent(40)), Span(340));
+}

@@ -53,7 +53,7 @@ pub use refused::{Code, Refused};
 pub use tx::{Batch, Ids};
 pub use view::{
     AttemptView, BlockingReason, Explanation, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition,
-    NodeDetail, NodeSummary, NodeWorker, TokenState, TokenView, UserView,
+    NodeDetail, NodeReceipt, NodeSummary, NodeWorker, TokenState, TokenView, UserView,
 };
 
 use held::Books;

@@ -112,6 +112,14 @@ pub enum Command {
     },
     /// List nodes
     Nodes,
+    /// Show what was done to workers and limits on nodes, each with its reason
+    Receipts {
+        /// A node's name, or a job's number or id; without it, all nodes
+        of: Option<String>,
+        /// How many of the newest
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        last: u32,
+    },
     /// Show and steer one node
     #[command(subcommand)]
     Node(NodeCommand),

@@ -5,6 +5,7 @@ mod follow;
 mod login;
 mod logs;
 mod operate;
+mod receipts;
 mod run;
 mod seen;
 
@@ -132,6 +133,7 @@ async fn on_fleet(session: &mut Session, command: Command) -> Result<Exit, Probl
             session.out.nodes(&nodes)?;
             Ok(Exit::Done)
         }
+        Command::Receipts { of, last } => receipts::receipts(session, of, last).await,
         Command::Node(command) => operate::node(session, command).await,
         Command::Token(command) => operate::token(session, command).await,
         Command::User(command) => operate::user(session, command).await,

@@ -10,8 +10,8 @@ use std::io;
 
 use crate::args::Format;
 use crate::view::{
-    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, Submitted,
-    TokenRow, UserRow,
+    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, ReceiptRow,
+    Submitted, TokenRow, UserRow,
 };
 
 pub use json::Json;
@@ -37,6 +37,8 @@ pub trait Output {
     fn nodes(&mut self, nodes: &[NodeRow]) -> io::Result<()>;
     /// One node.
     fn node(&mut self, node: &NodeView) -> io::Result<()>;
+    /// A list of receipts.
+    fn receipts(&mut self, receipts: &[ReceiptRow]) -> io::Result<()>;
     /// A node after something was done to it.
     fn node_changed(&mut self, node: &NodeRow, what: &str) -> io::Result<()>;
     /// A new token.

@@ -10,8 +10,8 @@ use std::path::Path;
 use loadline_cli::output::{Json, Note, Output, Table};
 use loadline_cli::view::{
     AttemptView, Check, EndView, Explained, FleetStatus, Health, JobRow, JobView, Me, Moment, NewToken,
-    NodeRow, NodeView, NodeWorkerView, ReasonView, ReceiptView, RequestView, ResourceView, SpecView,
-    Submitted, TokenRow, TopologyView, UserRow,
+    NodeRow, NodeView, NodeWorkerView, ReasonView, ReceiptRow, ReceiptView, RequestView, ResourceView,
+    SpecView, Submitted, TokenRow, TopologyView, UserRow,
 };
 use loadline_model::WallTime;
 
@@ -311,6 +311,30 @@ fn nodes() {
     golden("nodes", |out| out.nodes(&list));
     golden("nodes-none", |out| out.nodes(&[]));
     golden("node", |out| out.node(&node()));
+    let receipt = |worker: Option<&str>, action: &str, sentence: &str| ReceiptRow {
+        node: "n1".into(),
+        worker: worker.map(Into::into),
+        receipt: ReceiptView {
+            at: at(60),
+            action: action.into(),
+            subject: "loadline-burst.slice".into(),
+            sentence: sentence.into(),
+        },
+    };
+    let receipts = [
+        receipt(
+            None,
+            "squeezed",
+            "burst work is held at its floor: production uses 3.2 CPUs",
+        ),
+        receipt(
+            Some("412.0"),
+            "limit_repaired",
+            "memory.max was 5 GiB and is 4 GiB again",
+        ),
+    ];
+    golden("receipts", |out| out.receipts(&receipts));
+    golden("receipts-none", |out| out.receipts(&[]));
     golden("node-changed", |out| {
         out.node_changed(&node_row("n1", "draining"), "is being drained")
     });

@@ -3,8 +3,11 @@
 use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
-use crate::state::{Command, NodeDetail, NodeSummary, NodeVerb, Reply};
+use crate::state::{Command, NodeDetail, NodeReceipt, NodeSummary, NodeVerb, Reply};
 use crate::trust::Action;
+
+/// A page of receipts.
+const RECEIPTS_MOST: u32 = 10_000;
 
 const fn word(verb: NodeVerb) -> &'static str {
     match verb {
@@ -26,6 +29,21 @@ impl Edge {
         Ok(self
             .fleet
             .read(move |state, now| state.node(&name, now))
+            .await??)
+    }
+
+    pub(super) async fn receipts(
+        &self,
+        call: &Call,
+        node: String,
+        last: u32,
+    ) -> Result<Vec<NodeReceipt>, Failure> {
+        call.may(Action::SeeFleet)?;
+        let last = usize::try_from(last.min(RECEIPTS_MOST)).unwrap_or(usize::MAX);
+        let one = move || (!node.is_empty()).then_some(node);
+        Ok(self
+            .fleet
+            .read(move |state, _| state.receipts(one().as_deref(), last))
             .await??)
     }
 

@@ -177,6 +177,17 @@ pub struct NodeWorker {
     pub state: Reported,
 }
 
+/// A receipt with where it was written and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeReceipt {
+    /// The node's name.
+    pub node: String,
+    /// Like 412.3; empty for the node itself, and for workers the fleet does not know.
+    pub worker: String,
+    /// What was done, and why.
+    pub receipt: Receipt,
+}
+
 /// A node with what runs on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeDetail {

@@ -13,8 +13,8 @@ use super::place::phrase;
 use super::refused::Refused;
 use super::rows::{AttemptRow, JobStage, OrderRow, OrderWhat, Standing};
 use super::view::{
-    AttemptView, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeSummary,
-    NodeWorker,
+    AttemptView, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeReceipt,
+    NodeSummary, NodeWorker,
 };
 use super::{Generation, Job, Node, State};
 use crate::trust::{Directory, Person};
@@ -259,19 +259,54 @@ impl State {
                 ..state.clone()
             },
         }));
-        let mut receipts: Vec<Receipt> = self
-            .receipts
-            .iter()
-            .filter(|((node, _, _), _)| *node == id)
-            .map(|(_, receipt)| (**receipt).clone())
-            .collect();
-        receipts.sort_by_key(|receipt| receipt.at);
-        let shown = receipts.split_off(receipts.len().saturating_sub(RECEIPTS_SHOWN));
+        let receipts = self.newest_receipts(Some(id), RECEIPTS_SHOWN);
         Ok(NodeDetail {
             summary: self.node_summary(node, now),
             workers,
-            receipts: shown,
+            receipts: receipts.map(|(_, receipt)| Receipt::clone(receipt)).collect(),
         })
+    }
+
+    /// The newest receipts of a node or of all of them, at most so many, oldest first.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn receipts(&self, node: Option<&str>, last: usize) -> Result<Vec<NodeReceipt>, Refused> {
+        let node = node.map(|name| self.node_named(name)).transpose()?;
+        let told = self.newest_receipts(node, last);
+        Ok(told
+            .map(|(node, receipt)| NodeReceipt {
+                node: self.node_name(node).unwrap_or_default(),
+                worker: receipt.attempt.map_or_else(String::new, |id| self.label(id)),
+                receipt: Receipt::clone(receipt),
+            })
+            .collect())
+    }
+
+    fn newest_receipts(
+        &self,
+        of: Option<NodeId>,
+        last: usize,
+    ) -> impl Iterator<Item = (NodeId, &Arc<Receipt>)> {
+        let all = self.receipts.iter();
+        let mut receipts: Vec<(NodeId, &Arc<Receipt>)> = all
+            .filter(|((node, _, _), _)| of.is_none_or(|id| id == *node))
+            .map(|((node, _, _), receipt)| (*node, receipt))
+            .collect();
+        // Of the same moment, as the node wrote them.
+        receipts.sort_by_key(|(_, receipt)| receipt.at);
+        let older = receipts.len().saturating_sub(last);
+        receipts.into_iter().skip(older)
+    }
+
+    /// Like 412.3; empty for an attempt the fleet does not know.
+    fn label(&self, attempt: AttemptId) -> String {
+        let row = self.attempts.get(&attempt);
+        let job = row.and_then(|row| self.jobs.get(&row.job));
+        match (row, job) {
+            (Some(row), Some(job)) => format!("{}.{}", job.row.number, row.worker),
+            _ => String::new(),
+        }
     }
 
     fn node_worker(&self, row: &AttemptRow) -> NodeWorker {

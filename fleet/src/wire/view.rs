@@ -6,8 +6,8 @@ use super::job::{write_spec, write_tier};
 use super::node::{write_inventory, write_sample};
 use super::phase::{write_ended, write_job_phase, write_phase, write_receipt, write_reported, write_site};
 use crate::state::{
-    AttemptView, Explanation, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeSummary,
-    TokenView, UserView,
+    AttemptView, Explanation, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeReceipt,
+    NodeSummary, TokenView, UserView,
 };
 
 /// A job in a list.
@@ -130,6 +130,15 @@ pub fn write_node_detail(node: &NodeDetail) -> fleet::NodeDetail {
             })
             .collect(),
         receipts: node.receipts.iter().map(write_receipt).collect(),
+    }
+}
+
+/// A receipt in a list.
+pub fn write_node_receipt(receipt: &NodeReceipt) -> fleet::NodeReceipt {
+    fleet::NodeReceipt {
+        node: receipt.node.clone(),
+        worker: receipt.worker.clone(),
+        receipt: Some(write_receipt(&receipt.receipt)),
     }
 }
 

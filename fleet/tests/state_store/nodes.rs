@@ -365,7 +365,53 @@ fn receipts_are_kept_with_their_node_and_job() {
     node.send(&mut world, vec![event]).unwrap();
     world.restart();
     assert_eq!(world.detail(1).receipts, std::slice::from_ref(&receipt));
-    assert_eq!(world.state.node("n1", world.now).unwrap().receipts, [receipt]);
+    assert_eq!(
+        world.state.node("n1", world.now).unwrap().receipts,
+        std::slice::from_ref(&receipt)
+    );
+    let told = world.state.receipts(None, 10).unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].node.as_str(), told[0].worker.as_str(), &told[0].receipt),
+        ("n1", "1.0", &receipt)
+    );
+}
+
+#[test]
+fn receipts_are_listed_newest_last_of_one_node_or_all() {
+    let mut world = World::new();
+    let mut nodes = [
+        Script::join(&mut world, "n1", 1),
+        Script::join(&mut world, "n2", 1),
+    ];
+    // n2 wrote between n1's two, and is heard of first.
+    for (node, seconds) in [(1, 2), (0, 1), (0, 3)] {
+        let receipt = Receipt {
+            at: WallTime(world.now.wall.0 + seconds * 1_000_000),
+            action: "squeezed".into(),
+            attempt: None,
+            subject: "loadline-burst.slice".into(),
+            sentence: format!("at {seconds}"),
+        };
+        let mut event = nodes[node].event(
+            &world,
+            report(AttemptId::from_slice(&[9; 16]).unwrap(), AttemptPhase::Running),
+        );
+        event.what = Happening::Receipt(receipt);
+        nodes[node].send(&mut world, vec![event]).unwrap();
+    }
+    let told = |node, last| -> Vec<String> {
+        let receipts = world.state.receipts(node, last).unwrap();
+        receipts
+            .into_iter()
+            .map(|told| format!("{} {}", told.node, told.receipt.sentence))
+            .collect()
+    };
+    assert_eq!(told(None, 10), ["n1 at 1", "n2 at 2", "n1 at 3"]);
+    assert_eq!(told(None, 2), ["n2 at 2", "n1 at 3"]);
+    assert_eq!(told(Some("n1"), 10), ["n1 at 1", "n1 at 3"]);
+    assert!(told(None, 0).is_empty());
+    assert!(world.state.receipts(Some("n3"), 10).is_err());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{Note, Output};
 use crate::view::{
-    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, Submitted,
-    TokenRow, UserRow,
+    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, ReceiptRow,
+    Submitted, TokenRow, UserRow,
 };
 
 /// Prints JSON.
@@ -89,6 +89,10 @@ impl<W: Write> Output for Json<W> {
 
     fn node(&mut self, node: &NodeView) -> io::Result<()> {
         self.document(node)
+    }
+
+    fn receipts(&mut self, receipts: &[ReceiptRow]) -> io::Result<()> {
+        self.document(receipts)
     }
 
     fn node_changed(&mut self, node: &NodeRow, _what: &str) -> io::Result<()> {

@@ -7,10 +7,10 @@ use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
 use super::{Output, detail};
-use crate::text::{ago, clipped, count, cpus, printable, shell, short};
+use crate::text::{ago, clipped, count, cpus, printable, rfc3339, shell, short};
 use crate::view::{
     Check, Explained, FleetStatus, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
-    Submitted, TokenRow, UserRow,
+    ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 /// Prints tables.
@@ -178,6 +178,21 @@ impl<O: Write, E: Write> Output for Table<O, E> {
     fn node(&mut self, node: &NodeView) -> io::Result<()> {
         let text = detail::node(node, self.now);
         self.told(&text)
+    }
+
+    fn receipts(&mut self, receipts: &[ReceiptRow]) -> io::Result<()> {
+        let row = |row: &ReceiptRow| {
+            [
+                rfc3339(row.receipt.at.0),
+                row.node.clone(),
+                row.worker.clone().unwrap_or_default(),
+                row.receipt.action.replace('_', " "),
+                row.receipt.sentence.clone(),
+            ]
+        };
+        let header = ["RECEIPT", "NODE", "WORKER", "WHAT", "WHY"];
+        let none = "No receipt so far: nothing had to be done.";
+        self.list(header, receipts.iter().map(row).collect(), none)
     }
 
     fn node_changed(&mut self, node: &NodeRow, what: &str) -> io::Result<()> {

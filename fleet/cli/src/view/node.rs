@@ -84,6 +84,18 @@ pub struct NodeWorkerView {
     pub unit: Option<String>,
 }
 
+/// A receipt in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReceiptRow {
+    /// The node that wrote it.
+    pub node: String,
+    /// The worker it is about, like 412.3; none for the node itself.
+    pub worker: Option<String>,
+    /// What was done, and why.
+    #[serde(flatten)]
+    pub receipt: ReceiptView,
+}
+
 /// Everything about a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {

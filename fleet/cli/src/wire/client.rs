@@ -18,7 +18,7 @@ use super::failure::CallError;
 use super::job::{self, JobRef, JobUpdate, LogBatch};
 use super::{node, spec};
 use crate::tls;
-use crate::view::{Explained, JobRow, JobView, NodeRow, NodeView, Submitted};
+use crate::view::{Explained, JobRow, JobView, NodeRow, NodeView, ReceiptRow, Submitted};
 
 /// A connection that died without a word is noticed after two of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -214,6 +214,19 @@ impl Client {
     /// When the call fails.
     pub async fn node(&mut self, name: &str) -> Result<NodeView, CallError> {
         node::detail(self.nodes.get(node_ref(name)).await?.into_inner())
+    }
+
+    /// The newest receipts of a node, or of all: at most so many, oldest first.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn receipts(&mut self, node: Option<String>, last: u32) -> Result<Vec<ReceiptRow>, CallError> {
+        let request = pb::ReceiptsRequest {
+            node: node.unwrap_or_default(),
+            last,
+        };
+        let reply = self.nodes.receipts(request).await?.into_inner();
+        reply.receipts.into_iter().map(node::receipt_row).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use loadline_proto::types::v1 as types;
 
 use super::failure::CallError;
 use super::job::{phase_word, receipt};
-use crate::view::{Moment, NodeRow, NodeView, NodeWorkerView, ResourceView, TopologyView};
+use crate::view::{Moment, NodeRow, NodeView, NodeWorkerView, ReceiptRow, ResourceView, TopologyView};
 
 pub(super) fn row(node: &pb::NodeSummary) -> NodeRow {
     let state = match node.state() {
@@ -37,6 +37,17 @@ pub(super) fn row(node: &pb::NodeSummary) -> NodeRow {
             .filter(|mode| !mode.is_empty()),
         version: node.version.clone(),
     }
+}
+
+pub(super) fn receipt_row(told: pb::NodeReceipt) -> Result<ReceiptRow, CallError> {
+    let written = told
+        .receipt
+        .ok_or_else(|| CallError::strange("a receipt is missing"))?;
+    Ok(ReceiptRow {
+        node: told.node,
+        worker: (!told.worker.is_empty()).then_some(told.worker),
+        receipt: receipt(written),
+    })
 }
 
 pub(super) fn detail(detail: pb::NodeDetail) -> Result<NodeView, CallError> {

@@ -385,6 +385,12 @@ impl Nodes for Fake {
         }))
     }
 
+    async fn receipts(&self, request: Request<pb::ReceiptsRequest>) -> Answer<pb::ReceiptsReply> {
+        let pb::ReceiptsRequest { node, last } = request.into_inner();
+        self.asked(format!("receipts of {node:?}, {last}"))?;
+        Ok(Response::new(pb::ReceiptsReply::default()))
+    }
+
     async fn drain(&self, request: Request<pb::NodeRef>) -> Answer<pb::NodeReply> {
         self.steered("drain", request)
     }

@@ -157,3 +157,21 @@ async fn completions_need_neither_home_nor_fleet() {
     let ran = crate::fleet(home.path(), ["generate", "man", dir.to_str().unwrap()]).await;
     assert!(ran.code == 0 && dir.join("fleet-run.1").exists(), "{ran:?}");
 }
+
+#[tokio::test]
+async fn receipts_are_asked_of_nodes_or_of_a_job() {
+    let world = World::new(Script::default()).await;
+    for words in ["receipts", "receipts web --last 5", "receipts 412"] {
+        let ran = world.fleet(words).await;
+        assert_eq!(
+            (ran.code, ran.err.as_str()),
+            (0, "No receipt so far: nothing had to be done.\n"),
+            "{words}"
+        );
+    }
+    let asked = world.fake.script(|script| script.asked.clone());
+    assert_eq!(
+        asked,
+        ["receipts of \"\", 50", "receipts of \"web\", 5", "get 412"]
+    );
+}

@@ -60,6 +60,21 @@ impl Nodes for NodesService {
         .await
     }
 
+    async fn receipts(
+        &self,
+        request: Request<fleet::ReceiptsRequest>,
+    ) -> Result<Response<fleet::ReceiptsReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let fleet::ReceiptsRequest { node, last } = request.into_inner();
+            let receipts = self.0.receipts(&call, node, last).await?;
+            Ok(fleet::ReceiptsReply {
+                receipts: receipts.iter().map(wire::write_node_receipt).collect(),
+            })
+        })
+        .await
+    }
+
     async fn drain(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
         self.operate(request, NodeVerb::Drain).await
     }

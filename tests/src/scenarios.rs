@@ -161,10 +161,10 @@ fn run_suite(
     let start = clock::now();
     println!("# {}: booting", suite.name);
     let name = format!("test-{}-{}", suite.name, std::process::id());
-    let ready = Fleet::boot(cache, &name, &(suite.guests)()).and_then(|fleet| {
-        (suite.prepare)(&fleet)
-            .context("prepare the fleet")
-            .map(|()| fleet)
+    let ready = guarded(|| {
+        let fleet = Fleet::boot(cache, &name, &(suite.guests)())?;
+        (suite.prepare)(&fleet).context("prepare the fleet")?;
+        Ok(fleet)
     });
     let fleet = match ready {
         Ok(fleet) => fleet,
@@ -211,7 +211,7 @@ fn run_suite(
 }
 
 /// A scenario that panics has failed, and the next one runs.
-fn guarded(body: impl FnOnce() -> Result<()>) -> Result<()> {
+fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_failure_with_its_message() {
-        let error = guarded(|| panic!("the door is {}", "shut")).unwrap_err();
+        let error = guarded(|| -> Result<()> { panic!("the door is {}", "shut") }).unwrap_err();
         assert_eq!(error.to_string(), "panicked: the door is shut");
     }
 

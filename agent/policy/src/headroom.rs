@@ -51,12 +51,15 @@ pub struct Bounds {
     pub floor: MilliCpu,
     /// All memory.
     pub memory: Bytes,
-    /// Memory kept for production in any case.
-    pub memory_reserve: Bytes,
+    /// Memory that is still free when production uses all of its reserve and lent work all of the line.
+    pub memory_free: Bytes,
 }
 
 /// The floor of all lent work together: enough for what is evicted to end within its grace.
 const FLOOR: PerMille = PerMille(50);
+
+/// Below half of this share of the memory production is near reclaim, whatever the owner set.
+const MEMORY_FREE_LEAST: PerMille = PerMille(20);
 
 impl Bounds {
     /// The bounds that a line sets.
@@ -71,7 +74,11 @@ impl Bounds {
             most,
             floor: whole_steps(floor),
             memory: line.memory.capacity,
-            memory_reserve: line.memory.reserve,
+            memory_free: line
+                .memory
+                .headroom
+                .min(line.memory.reserve)
+                .max(line.memory.capacity.share(MEMORY_FREE_LEAST)),
         }
     }
 

@@ -4,9 +4,10 @@
 //! costs a third of opening them anew and allocates nothing. Which cgroups production has is looked up again every
 //! ten seconds.
 
+mod grown;
 mod open;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use loadline_model::{Bytes, Span};
 use loadline_policy::headroom::sample::{Sample, Slo, Stalls};
@@ -14,6 +15,7 @@ use loadline_policy::headroom::sample::{Sample, Slo, Stalls};
 use super::cgroup::MOUNT;
 use super::root::HostRoot;
 use super::systemd::SLICE;
+use grown::Grown;
 use open::{Buffer, Counter};
 
 /// Slices come and go with services and people; a new one is missed for so long at most.
@@ -32,27 +34,22 @@ pub struct Vitals {
     cpu_all: Counter,
     cpu_lent: Counter,
     cpu_standard: Counter,
-    own: [Own; OWN.len()],
+    own: [Grown; OWN.len()],
+    own_used: Span,
     memory: Counter,
     production: Vec<Pressure>,
+    waited: Stalls,
     scanned: Option<Span>,
     buffer: Buffer,
-}
-
-/// CPU time of a program that is restarted now and then, and whose cgroup begins at zero each time.
-#[derive(Debug)]
-struct Own {
-    counter: Counter,
-    last: Option<Span>,
-    sum: Span,
 }
 
 /// Of one cgroup of production.
 #[derive(Debug)]
 struct Pressure {
-    cpu: Counter,
-    memory: Counter,
-    io: Counter,
+    cgroup: PathBuf,
+    cpu: Grown,
+    memory: Grown,
+    io: Grown,
 }
 
 impl Vitals {
@@ -63,9 +60,11 @@ impl Vitals {
             cpu_all: Counter::new(cgroup("cpu.stat")),
             cpu_lent: Counter::new(cgroup(&format!("{SLICE}/cpu.stat"))),
             cpu_standard: Counter::new(cgroup(&format!("{SLICE}/loadline-standard.slice/cpu.stat"))),
-            own: OWN.map(|file| Own::of(cgroup(file))),
+            own: OWN.map(|file| Grown::new(cgroup(file))),
+            own_used: Span::ZERO,
             memory: Counter::new(root.path("/proc/meminfo")),
             production: Vec::new(),
+            waited: Stalls::default(),
             scanned: None,
             buffer: Buffer::default(),
             root,
@@ -86,17 +85,34 @@ impl Vitals {
             value => value,
         };
         let kib = self.memory.value(buffer, "MemAvailable:", " ");
+        let own = self.own.iter_mut();
+        let used = own.filter_map(|own| own.since(buffer, "", "usage_usec "));
+        self.own_used = used.fold(self.own_used, Span::plus);
+        let production = &mut self.production;
+        self.waited = Stalls {
+            cpu_some: longer(
+                self.waited.cpu_some,
+                production,
+                buffer,
+                |one| &mut one.cpu,
+                "some",
+            ),
+            memory_full: longer(
+                self.waited.memory_full,
+                production,
+                buffer,
+                |one| &mut one.memory,
+                "full",
+            ),
+            io_full: longer(self.waited.io_full, production, buffer, |one| &mut one.io, "full"),
+        };
         Sample {
             now,
             cpu_all: micros(&mut self.cpu_all, buffer),
             cpu_lent: lent(&mut self.cpu_lent, buffer),
-            cpu_own: (self.own.iter_mut()).fold(Span::ZERO, |sum, own| sum.plus(own.used(buffer))),
+            cpu_own: self.own_used,
             cpu_standard: lent(&mut self.cpu_standard, buffer),
-            stalls: Stalls {
-                cpu_some: total(&mut self.production, buffer, |one| &mut one.cpu, "some"),
-                memory_full: total(&mut self.production, buffer, |one| &mut one.memory, "full"),
-                io_full: total(&mut self.production, buffer, |one| &mut one.io, "full"),
-            },
+            stalls: self.waited,
             memory_available: kib.map(|kib| Bytes(kib.saturating_mul(1024))),
             slo: Slo::None,
         }
@@ -113,56 +129,40 @@ impl Vitals {
         let folders = entries.flatten().map(|entry| entry.path());
         let production =
             folders.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != SLICE));
-        self.production = production.map(|path| Pressure::of(&path)).collect();
-    }
-}
-
-impl Own {
-    const fn of(file: PathBuf) -> Self {
-        Self {
-            counter: Counter::new(file),
-            last: None,
-            sum: Span::ZERO,
-        }
-    }
-
-    /// What it has used since the first look, over all its restarts. What was used between the last look and the end
-    /// of a run is not seen, and counts as production's.
-    fn used(&mut self, buffer: &mut Buffer) -> Span {
-        let now = self.counter.value(buffer, "", "usage_usec ").map(Span);
-        if let (Some(now), Some(last)) = (now, self.last) {
-            self.sum = self.sum.plus(if now >= last { now.minus(last) } else { now });
-        }
-        self.last = now.or_else(|| self.last.map(|_| Span::ZERO));
-        self.sum
+        let mut known = std::mem::take(&mut self.production);
+        self.production = production
+            .map(|path| match known.iter().position(|one| one.cgroup == path) {
+                Some(place) => known.swap_remove(place),
+                None => Pressure::of(path),
+            })
+            .collect();
     }
 }
 
 impl Pressure {
-    fn of(cgroup: &Path) -> Self {
-        let file = |name: &str| Counter::new(cgroup.join(name));
+    fn of(cgroup: PathBuf) -> Self {
+        let file = |name: &str| Grown::new(cgroup.join(name));
         Self {
             cpu: file("cpu.pressure"),
             memory: file("memory.pressure"),
             io: file("io.pressure"),
+            cgroup,
         }
     }
 }
 
-/// The sum over production's cgroups; none if none of them counts.
-fn total(
+/// How long production's cgroups have waited by now, from when they were first looked at; none if none of them counts.
+fn longer(
+    before: Option<Span>,
     production: &mut [Pressure],
     buffer: &mut Buffer,
-    file: fn(&mut Pressure) -> &mut Counter,
+    file: fn(&mut Pressure) -> &mut Grown,
     line: &str,
 ) -> Option<Span> {
-    let values = production
-        .iter_mut()
-        .filter_map(|one| file(one).value(buffer, line, "total="));
-    let (count, sum) = values.fold((0u32, 0u64), |(count, sum), value| {
-        (count + 1, sum.saturating_add(value))
-    });
-    (count > 0).then_some(Span(sum))
+    let all = production.iter_mut();
+    all.filter_map(|one| file(one).since(buffer, line, "total="))
+        .reduce(Span::plus)
+        .map(|more| before.unwrap_or_default().plus(more))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl View<'_> {
     }
 
     fn memory_below(&self, part: u64) -> Option<Reason> {
-        let limit = Bytes(self.bounds.memory_reserve.0 / part);
+        let limit = Bytes(self.bounds.memory_free.0 / part);
         self.memory.filter(|left| *left < limit).map(Reason::MemoryLow)
     }
 
@@ -77,7 +77,10 @@ impl View<'_> {
 
     fn evict(&self) -> Option<Reason> {
         // The value is that of one tenth of a second, as in every stall.
-        let stalled = (self.full > FULL_MOST).then_some(Reason::MemoryStall(Span(self.full.0 / 100)));
+        // While there is memory to be had, it waits for what its own limits withhold.
+        let scarce = self.memory.is_none_or(|left| left < self.bounds.memory_free);
+        let stalled =
+            (scarce && self.full > FULL_MOST).then_some(Reason::MemoryStall(Span(self.full.0 / 100)));
         self.memory_below(4).or(stalled)
     }
 

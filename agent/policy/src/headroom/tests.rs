@@ -4,11 +4,11 @@ mod relief;
 mod sight;
 
 use super::*;
-use crate::node_policy::NodePolicy;
+use crate::node_policy::{NodePolicy, ReserveMemory};
 use crate::sample::machine;
 use crate::settings::Squeezed;
 
-/// 10 CPUs, 1 reserved, 20 % kept idle: at most 7000m, at least 500m; 10 GiB, 1 GiB reserved.
+/// 10 CPUs, 1 reserved, 20 % kept idle: at most 7000m, at least 500m; 10 GiB, 1 GiB of them kept free.
 pub(super) const BOUNDS: Bounds = Bounds {
     capacity: MilliCpu(10_000),
     reserve: MilliCpu(1_000),
@@ -16,7 +16,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
     most: MilliCpu(7_000),
     floor: MilliCpu(500),
     memory: Bytes::from_gib(10),
-    memory_reserve: Bytes::from_gib(1),
+    memory_free: Bytes::from_gib(1),
 };
 
 /// What goes on between two looks: CPU in thousandths of a thread, stalls as ms in each 100 ms.
@@ -123,7 +123,15 @@ fn bounds_of_a_line() {
     let bounds = Bounds::of(&line);
     assert_eq!((bounds.most, bounds.floor), (MilliCpu(2200), MilliCpu(200)));
     assert_eq!((bounds.reserve, bounds.headroom), (MilliCpu(1000), MilliCpu(800)));
-    assert_eq!(bounds.memory_reserve, line.memory.reserve);
+    assert_eq!(bounds.memory_free, line.memory.headroom);
+    // A large reserve is there to be used: it says nothing about what has to be free.
+    let mut policy = NodePolicy::default();
+    policy.reserve.memory = ReserveMemory::Share(PerMille(600));
+    let large = Bounds::of(&Line::fixed(&machine(2, 2, 1, 4), 0, &policy));
+    assert_eq!(large.memory_free, line.memory.headroom);
+    policy.headroom.memory = PerMille(0);
+    let none = Bounds::of(&Line::fixed(&machine(2, 2, 1, 4), 0, &policy));
+    assert_eq!(none.memory_free, none.memory.share(PerMille(20)));
     // Everything is reserved: only what ending needs is left, and the static line speaks.
     let mut policy = NodePolicy::default();
     policy.headroom.cpu = PerMille(1000);
@@ -381,6 +389,7 @@ fn evicts_when_production_waits_for_memory_too_long() {
     let thrashing = Scene {
         memory_full: 6,
         lent: 0,
+        memory: Some(Bytes::from_mib(1023)),
         ..CALM
     };
     assert_eq!(world.run(8, &thrashing).level, Level::Open);
@@ -389,4 +398,16 @@ fn evicts_when_production_waits_for_memory_too_long() {
         (last.level, last.reason),
         (Level::Evict, Reason::MemoryStall(_))
     ));
+}
+
+#[test]
+fn production_that_stalls_at_its_own_limit_costs_nobody_his_place() {
+    let mut world = World::new();
+    world.run(10, &CALM);
+    let own_limit = Scene {
+        memory_full: 60,
+        lent: 0,
+        ..CALM
+    };
+    assert!((0..300).all(|_| world.look(100, &own_limit).level < Level::Evict));
 }

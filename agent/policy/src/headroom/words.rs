@@ -24,7 +24,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Calm => write!(f, "production is calm"),
-            Self::ProductionUse(cpu) => write!(f, "production uses {cpu} CPUs"),
+            Self::ProductionUse(cpu) => {
+                write!(f, "production uses {}.{} CPUs", cpu.0 / 1000, cpu.0 % 1000 / 100)
+            }
             Self::CpuStall(stall) => write!(
                 f,
                 "production waited {} ms for a CPU within 100 ms",
@@ -37,7 +39,7 @@ impl fmt::Display for Reason {
             ),
             Self::IoStall(stall) => write!(
                 f,
-                "production waited {} ms for a disk within 200 ms",
+                "production waited {} ms for a disk within 100 ms",
                 millis(stall.0)
             ),
             Self::MemoryLow(left) => write!(f, "only {left} of memory can still be had"),

@@ -11,7 +11,7 @@ use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu, Tier};
 use super::{LedgerAttempt, View};
 use crate::admission::{Lending, lending};
 use crate::allocation::{Grant, Holding};
-use crate::attempt::Life;
+use crate::attempt::{Life, StopWhy};
 
 /// Who must go, and why.
 pub(super) fn chosen(view: &View<'_>) -> BTreeMap<AttemptId, String> {
@@ -26,8 +26,20 @@ pub(super) fn chosen(view: &View<'_>) -> BTreeMap<AttemptId, String> {
 }
 
 /// Who goes first when production needs what is lent: burst before standard, and of those the one that began last,
-/// since the least work is lost with it.
+/// since the least work is lost with it. Nobody while one is still going: what it holds comes first.
 fn least_lost(view: &View<'_>) -> Option<AttemptId> {
+    let goes = |entry: &LedgerAttempt| {
+        matches!(
+            entry.life,
+            Life::Stopping {
+                why: StopWhy::Evicted,
+                ..
+            }
+        )
+    };
+    if view.attempts.values().any(goes) {
+        return None;
+    }
     running(view)
         .max_by_key(|(attempt, entry)| (tier(entry), **attempt))
         .map(|(attempt, _)| *attempt)

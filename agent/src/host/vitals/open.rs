@@ -51,7 +51,11 @@ impl Counter {
                 self.read(buffer)?
             }
         };
-        number(buffer.0.get(..length)?, line.as_bytes(), mark.as_bytes())
+        let value = number(buffer.0.get(..length)?, line.as_bytes(), mark.as_bytes());
+        if value.is_none() {
+            self.file = None;
+        }
+        value
     }
 
     fn read(&mut self, buffer: &mut Buffer) -> Option<usize> {

@@ -42,9 +42,17 @@ const START: Span = Span::from_secs(100);
 #[test]
 fn production_is_all_but_lent_work() {
     let tree = Tree::new();
-    let sample = tree.vitals().look(START);
-    assert_eq!(sample.stalls.cpu_some, Some(Span(15)));
-    assert_eq!(sample.stalls.io_full, Some(Span(7)));
+    let mut vitals = tree.vitals();
+    assert_eq!(
+        vitals.look(START).stalls.cpu_some,
+        Some(Span::ZERO),
+        "what was before is not of now"
+    );
+    tree.stalls("system.slice", 110, 33);
+    tree.stalls("user.slice", 10, 4);
+    let sample = vitals.look(START.plus(Span::from_millis(100)));
+    assert_eq!(sample.stalls.cpu_some, Some(Span(105)));
+    assert_eq!(sample.stalls.io_full, Some(Span(30)));
     assert_eq!(sample.stalls.memory_full, None, "not counted is not zero");
     assert_eq!(sample.cpu_all, Some(Span(900)));
     assert_eq!(sample.memory_available, Some(Bytes(640 * 1024)));
@@ -88,12 +96,21 @@ fn files_are_read_anew_at_each_look_and_new_cgroups_are_found_in_time() {
     // Written in place, as the kernel does it: the same file says more.
     tree.put("sys/fs/cgroup/cpu.stat", "usage_usec 1000\n");
     tree.stalls("machine.slice", 100, 0);
+    tree.stalls("user.slice", 25, 4);
     let sample = vitals.look(START.plus(Span::from_millis(100)));
     assert_eq!(
         (sample.cpu_all, sample.stalls.cpu_some),
-        (Some(Span(1000)), Some(Span(15)))
+        (Some(Span(1000)), Some(Span(20)))
     );
-    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(115)));
+    // Found: what it waited for before counts no more than what the others did.
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(20)));
+    tree.stalls("machine.slice", 107, 0);
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(27)));
+    // Not readable for a moment, and then as before.
+    tree.put("sys/fs/cgroup/machine.slice/cpu.pressure", "");
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(27)));
+    tree.stalls("machine.slice", 108, 0);
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(28)));
 }
 
 #[test]
@@ -120,6 +137,8 @@ fn our_own_use_is_counted_over_restarts() {
     );
     assert_eq!(used(&|| ()), Span(300));
     // Stopped: the kernel gives nothing for a cgroup that is gone. Started anew.
-    assert_eq!(used(&|| tree.put(&format!("{AGENT}/cpu.stat"), "")), Span(300));
+    let stops = || tree.put(&format!("{AGENT}/cpu.stat"), "");
+    let gone = || fs::remove_dir_all(tree.0.path().join(AGENT)).unwrap();
+    assert_eq!([used(&stops), used(&gone)], [Span(300); 2]);
     assert_eq!(used(&|| agent(40)), Span(340));
 }

@@ -4,10 +4,10 @@
 //! systemd is told every few seconds only: on an emulated machine it needs 30 ms of CPU for each call, which are
 //! production's.
 
-use loadline_model::{Receipt, ReceiptAction, ReceiptSubject, Span};
+use loadline_model::{MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier};
 use loadline_policy::headroom::{Decision, Level};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice, Squeezed, cpu_quota};
+use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice, cpu_quota};
 use tracing::warn;
 
 use super::Reconciler;
@@ -52,9 +52,6 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             return;
         }
         let before = std::mem::replace(&mut self.setpoints, decision.setpoints);
-        if before == decision.setpoints {
-            return;
-        }
         for slice in Slice::ALL {
             self.set_quota(slice, &before, &decision.setpoints).await;
         }
@@ -89,24 +86,21 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// meanwhile is no stranger's: it counts as held.
     pub(super) fn forgive_the_brake(&self, slice: Slice, observed: &mut Observed) {
         let told = cpu_quota(slice, self.node.line.cpu.firm, &self.setpoints);
-        let told = match told {
-            Limit::At(cpu) => Limit::At(CpuMax::of(cpu)),
-            Limit::Max => Limit::Max,
-        };
-        let lower = match (observed.cpu_max, told) {
-            (Some(Limit::At(is)), Limit::At(told)) => !is.exceeds(told),
-            (Some(_), Limit::Max) => true,
-            _ => false,
-        };
-        if lower && self.is_behind() {
-            observed.cpu_max = Some(told);
+        if is_lower(observed.cpu_max, told) && self.is_behind() {
+            observed.cpu_max = Some(as_max(told));
         }
     }
 
     async fn set_quota(&mut self, slice: Slice, before: &Setpoints, after: &Setpoints) {
         let firm = self.node.line.cpu.firm;
         let quota = cpu_quota(slice, firm, after);
-        if quota == cpu_quota(slice, firm, before) || !self.cgroups.exists(&self.slice_cgroup(slice)) {
+        let cgroup = self.slice_cgroup(slice);
+        if !self.cgroups.exists(&cgroup) {
+            return;
+        }
+        // Lower and higher again since systemd was told: then the brake's value still stands.
+        let braked = || is_lower(self.cgroups.limits(&cgroup).cpu_max, quota);
+        if quota == cpu_quota(slice, firm, before) && !braked() {
             return;
         }
         if let Err(problem) = self.systemd.set(slice.unit(), &[Setting::CpuQuota(quota)]).await {
@@ -130,33 +124,44 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if tighter {
             self.squeezed_for = decision.reason.to_string();
         }
-        let slice = match before.squeezed.max(after) {
-            Squeezed::All => Slice::Standard,
-            Squeezed::Burst | Squeezed::No => Slice::Burst,
-        };
         let now = self.now();
-        let receipt = Receipt {
-            at: now.wall,
-            action: match (shadow, tighter) {
-                (false, true) => ReceiptAction::Squeezed,
-                (false, false) => ReceiptAction::Released,
-                (true, true) => ReceiptAction::WouldSqueeze,
-                (true, false) => ReceiptAction::WouldRelease,
-            },
-            subject: ReceiptSubject::Node(slice.unit().into()),
-            sentence: sentence(shadow, tighter, slice, decision),
-        };
-        self.count(&receipt);
-        self.state.receipt(receipt, now);
+        let turned = |tier: &Tier| before.squeezed.holds(*tier) != after.holds(*tier);
+        for tier in [Tier::Burst, Tier::Standard].into_iter().filter(turned) {
+            let receipt = Receipt {
+                at: now.wall,
+                action: match (shadow, tighter) {
+                    (false, true) => ReceiptAction::Squeezed,
+                    (false, false) => ReceiptAction::Released,
+                    (true, true) => ReceiptAction::WouldSqueeze,
+                    (true, false) => ReceiptAction::WouldRelease,
+                },
+                subject: ReceiptSubject::Node(Slice::of(tier).unit().into()),
+                sentence: sentence(shadow, tighter, tier, decision),
+            };
+            self.count(&receipt);
+            self.state.receipt(receipt, now);
+        }
     }
 }
 
-fn sentence(shadow: bool, tighter: bool, slice: Slice, decision: &Decision) -> String {
-    let tier = if slice == Slice::Burst {
-        "burst"
-    } else {
-        "standard"
-    };
+fn as_max(quota: Limit<MilliCpu>) -> Limit<CpuMax> {
+    match quota {
+        Limit::At(cpu) => Limit::At(CpuMax::of(cpu)),
+        Limit::Max => Limit::Max,
+    }
+}
+
+/// True if the kernel has less than this.
+fn is_lower(is: Option<Limit<CpuMax>>, quota: Limit<MilliCpu>) -> bool {
+    match (is, as_max(quota)) {
+        (Some(Limit::At(is)), Limit::At(quota)) => quota.exceeds(is),
+        (Some(Limit::At(_)), Limit::Max) => true,
+        _ => false,
+    }
+}
+
+fn sentence(shadow: bool, tighter: bool, tier: Tier, decision: &Decision) -> String {
+    let tier = tier.word();
     let is = if shadow { "would be" } else { "is" };
     if tighter {
         format!(

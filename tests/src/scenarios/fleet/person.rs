@@ -12,8 +12,9 @@ use crate::testbed::{Fleet, Guest};
 
 /// A command on an emulated CPU, other guests busy.
 const COMMAND: Duration = Duration::from_secs(90);
-/// From submit to a state that only needs the programs to do their work.
-pub(super) const SOON: Duration = Duration::from_secs(90);
+/// From submit to a state that only needs the programs to do their work, on a host that has others to serve too: there
+/// an emulated node may find production in need for a while, and start nothing.
+pub(super) const SOON: Duration = Duration::from_secs(180);
 
 /// Alice, who may do what any user may.
 pub(super) struct Person<'a> {

@@ -114,6 +114,20 @@ async fn what_the_brake_lowered_is_not_put_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_lowered_and_wanted_back_within_one_telling_is_raised_and_no_repair() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "9000 10000").await;
+    rig.wanted.send_replace(decision(Some(600), Squeezed::No));
+    rig.systemd.meddle("loadline.slice", "cpu.max", "6000 10000\n");
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "9000 10000").await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(rig.receipts(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_squeezed_tier_is_held_told_and_let_go() {
     let mut rig = Rig::new().await;
     let standard = rig.running(&worker(Tier::Standard)).await;
@@ -154,11 +168,15 @@ async fn a_squeezed_tier_is_held_told_and_let_go() {
         .filter(|(action, _)| action != "refused")
         .collect();
     let actions: Vec<&str> = told.iter().map(|(action, _)| action.as_str()).collect();
-    assert_eq!(actions, ["squeezed", "squeezed", "released"], "{told:?}");
+    assert_eq!(
+        actions,
+        ["squeezed", "squeezed", "released", "released"],
+        "{told:?}"
+    );
     assert!(
         told[0]
             .1
-            .starts_with("burst work is held at its floor: production uses 3200m"),
+            .starts_with("burst work is held at its floor: production uses 3.2 CPUs"),
         "{told:?}"
     );
     assert!(told[1].1.starts_with("standard work"), "{told:?}");
@@ -208,7 +226,7 @@ async fn in_shadow_nothing_is_touched_and_what_would_be_done_is_told() {
     assert_eq!(action, "would_squeeze");
     assert!(sentence.contains("would be held at its floor"), "{sentence}");
     rig.wanted.send_replace(decision(None, Squeezed::No));
-    let let_go = || (rig.count("would_release") == 1).then_some(());
+    let let_go = || (rig.count("would_release") == 2).then_some(());
     rig.eventually("the other receipt", let_go).await;
     let touched = |call: &String| !before.contains(call) && !call.starts_with("workers");
     assert_eq!(rig.systemd.calls().into_iter().find(touched), None);

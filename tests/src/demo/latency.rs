@@ -81,13 +81,17 @@ pub(super) fn measure(fleet: &Fleet, loadgen: &Path, measured: Duration) -> Resu
     let rate_per_s = u32::try_from((capacity_per_s * LOAD_PERCENT / 100).max(1))?;
     println!("  nginx answers {capacity_per_s} requests/s at most; load: {rate_per_s}/s, open loop");
     let mut runs = Runs::default();
-    for (round, order) in (0..measured.as_secs().div_ceil(SLICE.as_secs())).zip(orders()) {
-        for setting in order {
-            let seed = round + 1;
-            let report = slice(admin, web, setting, rate_per_s, seed)
-                .with_context(|| format!("round {round}, {setting}"))?;
-            runs.0.push((setting, report));
-        }
+    let rounds = measured.as_secs().div_ceil(SLICE.as_secs());
+    let slices: Vec<(u64, Setting)> = (1..=rounds)
+        .zip(orders())
+        .flat_map(|(round, order)| order.map(|setting| (round, setting)))
+        .collect();
+    for same in slices.chunk_by(|one, next| one.1 == next.1) {
+        let setting = same[0].1;
+        let seeds: Vec<u64> = same.iter().map(|(round, _)| *round).collect();
+        let reports = in_setting(admin, web, setting, rate_per_s, &seeds)
+            .with_context(|| format!("round {}, {setting}", seeds[0]))?;
+        runs.0.extend(reports.into_iter().map(|report| (setting, report)));
     }
     programs(web, "start")?;
     let once = |id: &str, value: f64| Figure::new(id, "/s", Better::Higher, &[value]);
@@ -100,10 +104,10 @@ pub(super) fn measure(fleet: &Fleet, loadgen: &Path, measured: Duration) -> Resu
     })
 }
 
-/// ABC, CBA, ABC …: no configuration always comes first.
+/// ABC, CBA, ABC …: no configuration always comes first. With lent work at the turn, it is started for two slices.
 fn orders() -> impl Iterator<Item = [Setting; 3]> {
-    let forth = [Setting::Alone, Setting::Lent, Setting::Unprotected];
-    let back = [Setting::Unprotected, Setting::Lent, Setting::Alone];
+    let forth = [Setting::Alone, Setting::Unprotected, Setting::Lent];
+    let back = [Setting::Lent, Setting::Unprotected, Setting::Alone];
     [forth, back].into_iter().cycle()
 }
 
@@ -142,24 +146,36 @@ fn load(web: &Guest, seconds: u64, kind: &str) -> Result<LoadReport> {
     serde_json::from_str(&printed).with_context(|| format!("the generator printed {printed:.200}"))
 }
 
-fn slice(admin: &Guest, web: &Guest, setting: Setting, rate: u32, seed: u64) -> Result<LoadReport> {
-    let load = || load(web, SLICE.as_secs(), &format!("open --rate {rate} --seed {seed}"));
-    let report = match setting {
-        Setting::Alone => load()?,
-        Setting::Lent => lent(admin, web, load)?,
-        Setting::Unprotected => unprotected(web, load)?,
+/// A slice for each seed, one after the other, in one setting.
+fn in_setting(
+    admin: &Guest,
+    web: &Guest,
+    setting: Setting,
+    rate: u32,
+    seeds: &[u64],
+) -> Result<Vec<LoadReport>> {
+    let loads = || {
+        let load = |seed| load(web, SLICE.as_secs(), &format!("open --rate {rate} --seed {seed}"));
+        seeds.iter().map(load).collect::<Result<Vec<LoadReport>>>()
+    };
+    let reports = match setting {
+        Setting::Alone => loads()?,
+        Setting::Lent => lent(admin, web, loads)?,
+        Setting::Unprotected => unprotected(web, loads)?,
     };
     // Unprotected, production may fail: that is what is shown.
-    ensure!(
-        report.errors == 0 || setting == Setting::Unprotected,
-        "{setting}: {} of {} requests failed",
-        report.errors,
-        report.requests
-    );
-    Ok(report)
+    for report in &reports {
+        ensure!(
+            report.errors == 0 || setting == Setting::Unprotected,
+            "{setting}: {} of {} requests failed",
+            report.errors,
+            report.requests
+        );
+    }
+    Ok(reports)
 }
 
-fn lent(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -> Result<LoadReport> {
+fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {
     programs(web, "start")?;
     crate::deploy::await_ready(admin, WEB)?;
     let submit = "for job in hog parts; do fleet run --quiet --detach -o json $job.toml; done";
@@ -194,7 +210,7 @@ fn job_numbers(printed: &str) -> Result<Vec<u64>> {
         .collect()
 }
 
-fn unprotected(web: &Guest, load: impl FnOnce() -> Result<LoadReport>) -> Result<LoadReport> {
+fn unprotected<T>(web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = format!(
         "for i in 1 2; do systemd-run -q --collect --unit=bare-hog-$i --uid=alice sh -c '{HOG}'; done; \
          systemd-run -q --collect --unit=bare-parts --uid=alice -E HOME=/home/alice -E LOADLINE_JOB=bare \

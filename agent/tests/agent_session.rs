@@ -91,6 +91,28 @@ async fn hello_liveness_orders_and_events_take_their_way() {
 }
 
 #[tokio::test]
+async fn a_hello_names_what_runs_now_not_what_ran_at_the_last_look() {
+    let timing = Timing {
+        liveness: Duration::from_secs(3600),
+        ..quick()
+    };
+    let mut node = TestNode::joined(DAY, timing).await;
+    node.start();
+    node.fleet.until("a session", |s| s.open == 1).await;
+    node.warden.happen(1, AttemptPhase::Running);
+    // Acknowledged: whatever fleet comes next will not be told by an event.
+    node.warden
+        .until("taken into the spool", |ledger| ledger.acknowledged == 1)
+        .await;
+    node.network.set(Weather::Severed);
+    node.fleet.until("the end of it", |s| s.open == 0).await;
+    node.network.set(Weather::Fine);
+    let state = node.fleet.until("another hello", |s| s.hellos.len() >= 2).await;
+    assert_eq!(state.hellos[1].attempts.len(), 1);
+    assert_eq!(state.hellos[0].attempts.len(), 0);
+}
+
+#[tokio::test]
 async fn the_inventory_travels_only_when_it_changes() {
     let mut node = TestNode::joined(DAY, quick()).await;
     node.start();

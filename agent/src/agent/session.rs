@@ -115,11 +115,14 @@ async fn oldest_to_tell(shared: &Arc<Shared>, ledger: LedgerId) -> Option<Sequen
 async fn greet(shared: &Arc<Shared>) -> Result<Standing, SessionEnd> {
     let timing = shared.settings.timing;
     let fleet = &shared.trust.fleet;
-    let status = shared.warden.known().await;
     let identity = shared.identity.borrow().clone();
     let config = tls::session_config(&shared.trust.ca, &identity)?;
     let stream = tls::connect(&*shared.network, &fleet.session_address, config, timing.connect).await?;
     let (stream, alert) = Heard::new(stream, shared.last_contact.clone());
+    // As the warden has it now: of a worker that began since its last answer, a fleet whose store is new would never
+    // hear, because another one has acknowledged its events. A silent warden's last answer has to do.
+    shared.warden.refresh().await;
+    let status = shared.warden.known().await;
     let first = oldest_to_tell(shared, status.ledger).await;
     let (lanes, outgoing) = lanes(Hello::new(fleet, &status, first));
     let keepalive = Keepalive {

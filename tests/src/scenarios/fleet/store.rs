@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::NEW;
 use super::operator::Operator;
-use super::person::{Person, SOON, main_pid};
+use super::person::{Attempt, Person, SOON, main_pid};
 use crate::deploy::{self, FLEET_GUEST};
-use crate::testbed::Fleet;
 use crate::testbed::wait::{Look, wait_for};
+use crate::testbed::{Fleet, Guest};
 
 const FOLDER: &str = "/var/lib/loadline-fleet";
 
@@ -18,10 +18,26 @@ pub(super) fn empty(fleet: &Fleet) -> Result<()> {
     let (admin, node) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NEW)?);
     let job = alice.submit(&format!("--cpus 100m --memory 64MiB --node {NEW}"), "sleep 900")?;
     let attempt = alice.running(job)?;
-    // Keys and fleet id stay; what the fleet knows is gone, its people too: an administrator is let in from the machine.
     admin.ok(&format!(
         "systemctl stop fleetd && mkdir -p /root/kept && mv {FOLDER}/store.db* /root/kept/"
     ))?;
+    let seen = with_none(admin, node, &attempt);
+    // The older store again, whatever was seen: the other scenarios need it.
+    admin.ok(&format!("systemctl stop fleetd && rm -f {FOLDER}/store.db* && mv /root/kept/store.db* {FOLDER}/ && systemctl start fleetd"))?;
+    deploy::await_ready(admin, NEW)?;
+    seen?;
+    // The job is known again and goes on.
+    let again = alice.running(job)?;
+    ensure!(
+        again.pid() == attempt.pid() && main_pid(node, attempt.unit())? == attempt.pid(),
+        "{again:?}"
+    );
+    alice.cancel(job).map(drop)
+}
+
+/// fleetd without a store. Keys and fleet id stay; what the fleet knows is gone, its people too: an administrator is let
+/// in from the machine.
+fn with_none(admin: &Guest, node: &Guest, attempt: &Attempt) -> Result<()> {
     let printed = admin.ok("fleetd admin 2>&1")?;
     let login = printed
         .lines()
@@ -53,15 +69,7 @@ pub(super) fn empty(fleet: &Fleet) -> Result<()> {
         pid == attempt.pid(),
         "an empty store cost the worker its life: {pid}"
     );
-    // The older store again: the job is known again and goes on.
-    admin.ok(&format!("systemctl stop fleetd && rm -f {FOLDER}/store.db* && mv /root/kept/store.db* {FOLDER}/ && systemctl start fleetd"))?;
-    deploy::await_ready(admin, NEW)?;
-    let again = alice.running(job)?;
-    ensure!(
-        again.pid() == attempt.pid() && main_pid(node, attempt.unit())? == attempt.pid(),
-        "{again:?}"
-    );
-    alice.cancel(job).map(drop)
+    Ok(())
 }
 
 /// A copy that was made before the last changes: work that it knows is recognised, work that it does not is an orphan,

@@ -43,6 +43,8 @@ pub struct Suite {
     pub scenarios: &'static [Scenario],
     /// Those of them that mostly wait.
     pub waiting: &'static [&'static str],
+    /// Takes away what a scenario that failed has left behind, so that the next one is judged by itself.
+    pub recover: fn(&Fleet) -> Result<()>,
 }
 
 /// Every suite.
@@ -204,6 +206,9 @@ fn run_suite(
             Err(error) => {
                 tally.failed += 1;
                 println!("FAIL {}::{scenario} ({seconds:.1} s): {error:#}", suite.name);
+                if let Err(error) = guarded(|| (suite.recover)(&fleet)) {
+                    println!("# {}: what it left behind is still there: {error:#}", suite.name);
+                }
             }
         }
     }
@@ -245,6 +250,7 @@ mod tests {
         prepare: |_| Ok(()),
         scenarios: &[("one", |_| Ok(())), ("two", |_| Ok(()))],
         waiting: &["two"],
+        recover: |_| Ok(()),
     };
 
     #[test]

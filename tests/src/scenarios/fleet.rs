@@ -94,6 +94,7 @@ pub(super) const SUITE: Suite = Suite {
         "three_minutes_apart_replace_counts_one_and_wait_waits",
         "five_minutes_without_fleetd_lose_no_node_and_tell_events_once",
     ],
+    recover,
 };
 
 fn guests() -> Vec<GuestSpec> {
@@ -108,4 +109,18 @@ fn prepare(fleet: &Fleet) -> Result<()> {
     let packages = Packages::of(Path::new("target/packages"))?;
     deploy::start_fleet(fleet, &packages)?;
     deploy::add_person(fleet, "alice", "user")
+}
+
+/// All programs up, all nodes ready and lending, no job left.
+fn recover(fleet: &Fleet) -> Result<()> {
+    fleet.each(|guest| {
+        let programs = match guest.name() {
+            FLEET_GUEST => "fleetd",
+            _ => "loadline-warden loadline-agent",
+        };
+        guest.ok(&format!("systemctl start {programs}")).map(drop)
+    })?;
+    let operator = operator::Operator::of(fleet)?;
+    operator.all_ready()?;
+    operator.cancel_all()
 }

@@ -37,6 +37,7 @@ pub(super) const SUITE: Suite = Suite {
         ("a_power_cut_keeps_what_was_synced_only", power_cut),
     ],
     waiting: &[],
+    recover: |_| Ok(()),
 };
 
 /// Booting goes on behind the first ssh answer.

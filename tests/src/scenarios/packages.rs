@@ -49,6 +49,7 @@ pub(super) const SUITE: Suite = Suite {
         }),
     ],
     waiting: &[],
+    recover: |_| Ok(()),
 };
 
 const ALL: &[&str] = &["loadline-node", "loadline-fleet", "loadline-cli"];

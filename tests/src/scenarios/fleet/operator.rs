@@ -77,6 +77,22 @@ impl<'a> Operator<'a> {
         Ok(called)
     }
 
+    /// Cancels every job that is not over, and waits until none is left.
+    pub(super) fn cancel_all(&self) -> Result<()> {
+        wait_for("no job is left", BACK, || {
+            let jobs = self.json("fleet jobs")?;
+            let left = jobs.as_array().with_context(|| format!("no list: {jobs}"))?;
+            for job in left.iter().filter_map(|job| job["job"].as_u64()) {
+                self.guest.run(&format!("fleet cancel {job}"), SOON)?;
+            }
+            Ok(if left.is_empty() {
+                Look::Done(())
+            } else {
+                Look::Pending(jobs.to_string())
+            })
+        })
+    }
+
     /// What fleetd's own record of events has for a condition in SQL, `at|kind|subject|detail` a line. Read from a
     /// copy, since fleetd holds the store alone.
     pub(super) fn events(&self, of: &str) -> Result<Vec<String>> {

@@ -49,6 +49,7 @@ impl<C: Clock> Sampler<C> {
             memory_week: None,
         };
         let line = Line::new(&node.topology, node.gpus, &node.policy, &used);
+        let line = node.ceilings.line(line);
         Some(NodeSample {
             at: self.clock.wall(),
             cpu: ResourceSample {

@@ -21,11 +21,24 @@ pub(super) struct Chosen {
     pub(super) would: BTreeMap<AttemptId, String>,
 }
 
+/// What becomes of someone who had to go for production's need.
+const NEXT: &str = "; it is tried again elsewhere if its job allows";
+
+/// The reason alone, of someone who stays.
+fn bare(why: &str) -> String {
+    let why = why.strip_prefix("evicted: ").unwrap_or(why);
+    why.strip_suffix(NEXT).unwrap_or(why).into()
+}
+
 /// Decides it. An operator who closes the node is no judgement of ours: that holds in any mode.
 pub(super) fn chosen(view: &View<'_>) -> Chosen {
     let all = all(view);
     if view.policy.lend.mode == Mode::Shadow && !view.machine.line.is_closed() {
-        let (go, would) = (BTreeMap::new(), all);
+        let go = BTreeMap::new();
+        let would = all
+            .into_iter()
+            .map(|(attempt, why)| (attempt, bare(&why)))
+            .collect();
         return Chosen { go, would };
     }
     let (go, would) = (all, BTreeMap::new());
@@ -42,8 +55,7 @@ fn all(view: &View<'_>) -> BTreeMap<AttemptId, String> {
     if let (true, Some(need)) = (evicted.is_empty(), view.evict)
         && let Some(victim) = least_lost(view)
     {
-        let next = "it is tried again elsewhere if its job allows";
-        evicted.insert(victim, format!("evicted: {need}; {next}"));
+        evicted.insert(victim, format!("evicted: {need}{NEXT}"));
     }
     evicted
 }

@@ -28,6 +28,7 @@ use crate::warden::facts::Facts;
 use crate::warden::reconciler::tests::rig::{Rig, node, people};
 use crate::warden::reconciler::{Command, lock};
 use crate::warden::sample::Sampler;
+use crate::warden::wire::client::LocalWarden;
 use crate::warden::wire::forge::{Forge, Wanted};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -276,6 +277,39 @@ async fn root_says_what_this_node_may_do_within_what_its_owner_allows() {
             .contains("`lend.mode` in /etc/loadline/node.toml"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn the_local_commands_show_what_holds_and_who_set_it() {
+    let mut rig = Rig::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("warden.sock");
+    serve(&rig, &path, vec![Uid::current().as_raw()]);
+    let worker = rig.running(&Wanted::default()).await;
+    let order = rig.forge.ceiling("enforce", 500, "ada");
+    rig.try_apply(vec![order]).await.unwrap();
+    let mut warden = LocalWarden::connect(&path).await.unwrap();
+    let status = warden.local_status().await.unwrap();
+    assert_eq!(
+        (status.mode.as_str(), status.owner_mode.as_str()),
+        ("enforce", "enforce")
+    );
+    assert_eq!(status.line_cpu, loadline_model::MilliCpu(1100));
+    assert_eq!(status.workers, [(worker.unit_name(), "running".to_owned())]);
+    assert_eq!(
+        status.ceilings[0].sentence(),
+        "50 % of the line, set by ada (fleet)"
+    );
+    if Uid::current().is_root() {
+        let off = Some(Mode::Off);
+        warden.set_ceiling(off, None, "bea".into()).await.unwrap();
+        let status = warden.local_status().await.unwrap();
+        assert_eq!((status.mode.as_str(), status.ceilings.len()), ("off", 2));
+        assert_eq!(
+            status.ceilings[1].sentence(),
+            "no more than `off`, 100 % of the line, set by bea (on this node)"
+        );
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ impl<C: Clock> Sampler<C> {
                 lent: rates.lent,
                 now: line.cpu.now,
                 firm: line.cpu.firm,
+                headroom: line.cpu.headroom,
             },
             memory: ResourceSample {
                 capacity: line.memory.capacity,
@@ -67,6 +68,7 @@ impl<C: Clock> Sampler<C> {
                 lent: usage.memory_lent?,
                 now: line.memory.now,
                 firm: line.memory.firm,
+                headroom: line.memory.headroom,
             },
             pressure: production::pressure(&self.root),
         })

@@ -161,6 +161,7 @@ fn resource(now: u64) -> ResourceSample {
         lent: 250,
         now,
         firm: 2000,
+        headroom: 800,
     }
 }
 

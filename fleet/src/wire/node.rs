@@ -275,6 +275,7 @@ pub fn read_sample(sample: types::NodeSample) -> Result<NodeSample, WireError> {
             lent: unit(sample.lent),
             now: unit(sample.now),
             firm: unit(sample.firm),
+            headroom: unit(sample.headroom),
         }
     }
     Ok(NodeSample {
@@ -298,6 +299,8 @@ pub(super) fn write_sample(sample: &NodeSample) -> types::NodeSample {
             lent: number(sample.lent),
             now: number(sample.now),
             firm: number(sample.firm),
+            headroom: number(sample.headroom),
+            headroom: number(sample.headroom),
         }
     }
     types::NodeSample {

@@ -172,6 +172,7 @@ fn resource<Q: Copy>(sample: &ResourceSample<Q>, number: impl Fn(Q) -> u64) -> t
         lent: number(sample.lent),
         now: number(sample.now),
         firm: number(sample.firm),
+        headroom: number(sample.headroom),
     }
 }
 

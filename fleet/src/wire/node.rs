@@ -300,7 +300,6 @@ pub(super) fn write_sample(sample: &NodeSample) -> types::NodeSample {
             now: number(sample.now),
             firm: number(sample.firm),
             headroom: number(sample.headroom),
-            headroom: number(sample.headroom),
         }
     }
     types::NodeSample {

@@ -4,6 +4,7 @@ pub mod affinity;
 pub mod brake;
 pub mod cgroup;
 pub mod clock;
+pub mod end_all;
 pub mod ended;
 pub mod facts;
 pub mod journal;

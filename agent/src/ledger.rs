@@ -4,6 +4,7 @@
 //! nothing else is ever acknowledged. A record that cannot be read is kept aside and named; a file that
 //! cannot be read is kept aside as a whole, a new ledger with a new id begins, and what runs is adopted.
 
+mod ceiling;
 mod event;
 mod open;
 mod record;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use loadline_model::{AttemptId, Generation, LedgerId, ParseIdError, Receipt, ReceiptAction, ReceiptSubject};
 use loadline_model::{Sequence, WallTime};
+use loadline_policy::ceiling::Ceilings;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 
 pub use event::{AttemptReport, Happened, NodeEvent, Placement};
@@ -108,6 +110,8 @@ pub struct Change {
     pub events: Vec<NodeEvent>,
     /// Orders up to here are known, whether carried out or refused.
     pub generation: Option<Generation>,
+    /// What operators let this node do, if that changed.
+    pub ceilings: Option<Ceilings>,
 }
 
 impl Change {
@@ -117,6 +121,7 @@ impl Change {
             && self.forgotten.is_empty()
             && self.events.is_empty()
             && self.generation.is_none()
+            && self.ceilings.is_none()
     }
 }
 
@@ -175,6 +180,9 @@ impl Ledger {
             for event in &change.events {
                 last = last.next();
                 put_event(&transaction, id, last, event)?;
+            }
+            if let Some(ceilings) = &change.ceilings {
+                ceiling::put(&transaction, ceilings)?;
             }
             put_counter(&transaction, "last_sequence", last.0)?;
             put_counter(&transaction, "generation", generation.0)?;

@@ -4,6 +4,7 @@
 //! a network socket; never runs what local policy forbids, whoever asks.
 
 mod cli;
+mod control;
 mod drain;
 pub mod facts;
 pub mod headroom;

@@ -146,6 +146,7 @@ async fn node(fleet: &Fleet, number: u64) -> anyhow::Result<Box<dyn FnMut() -> C
             node,
             session: link.session,
             sample: None,
+            word: None,
             inventory: Some(Box::new(inventory(boots))),
         }
     }))
@@ -180,6 +181,8 @@ fn inventory(boots: u64) -> Inventory {
         line: Amounts::default(),
         line_whole_cpus: 0,
         allow_teams: Vec::new(),
+        owner_mode: None,
+        ceilings: Vec::new(),
     }
 }
 

@@ -14,9 +14,11 @@
 
 mod access;
 mod attempts;
+mod ceiling;
 mod change;
 pub mod check;
 mod command;
+mod cost;
 mod counts;
 mod dump;
 mod held;
@@ -44,21 +46,28 @@ use loadline_placement::Why;
 
 pub use change::Change;
 pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, TokenId};
+pub(crate) use cost::{QUARTER, quarter};
 pub use counts::JobCounts;
 pub use link::Link;
 pub use load::{Loaded, SetAside};
-pub use node_types::{Event, Happening, Hello, Inventory, LendMode, Receipt, Reported, Site};
-pub use order::{Order, OrderKind, Start, Stop, StopReason};
+pub use node_types::{
+    Cost, CostCounts, Event, Happening, HeldCeiling, Hello, Inventory, LendMode, Receipt, Reported, Site,
+    Word,
+};
+pub use order::{Ceiling, Order, OrderKind, Start, Stop, StopReason};
 pub use refused::{Code, Refused};
 pub use tx::{Batch, Ids};
 pub use view::{
-    AttemptView, BlockingReason, Explanation, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition,
-    NodeDetail, NodeReceipt, NodeSummary, NodeWorker, TokenState, TokenView, UserView,
+    AttemptView, BlockingReason, CeilingView, Explanation, FleetStatus, JobChange, JobDetail, JobSummary,
+    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, TokenState, TokenView,
+    UserView,
 };
 
 use held::Books;
 use link::{Pulse, Steady};
-use rows::{AttemptRow, Avoid, JobRow, NodeRow, OrderRow, Progress, TokenRow, UserRow, WorkerRow};
+use rows::{
+    AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, TokenRow, UserRow, WorkerRow,
+};
 
 /// Everything a fleet knows. Read it through its views; only the writer changes it.
 #[derive(Debug, Default)]
@@ -125,6 +134,11 @@ pub(crate) struct Node {
     row: Arc<NodeRow>,
     progress: Progress,
     orders: BTreeMap<Generation, OrderRow>,
+    ceiling: Option<Arc<CeilingRow>>,
+    /// What lending has cost, by the beginning of each quarter of a day.
+    costs: BTreeMap<WallTime, CostRow>,
+    /// Up to here the node's own counts are in `costs`.
+    counted: Option<Arc<CostCounts>>,
     books: Books,
     last_bucket: Option<WallTime>,
     link: Option<Arc<Link>>,
@@ -137,6 +151,9 @@ impl Node {
             row,
             progress: Progress::default(),
             orders: BTreeMap::new(),
+            ceiling: None,
+            costs: BTreeMap::new(),
+            counted: None,
             books: Books::default(),
             last_bucket: None,
             link: None,

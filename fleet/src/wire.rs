@@ -12,11 +12,11 @@ mod view;
 
 pub use error::{ErrorDetails, WireError, status};
 pub use job::{read_job_ref, read_spec, write_spec};
-pub use node::{ReadHello, read_events, read_hello, read_inventory, read_sample};
+pub use node::{ReadHello, read_events, read_hello, read_inventory, read_sample, read_share, read_word};
 pub use order::{sign_order, write_order};
 pub use view::{
-    write_explanation, write_job_change, write_job_detail, write_job_summary, write_node_detail,
-    write_node_receipt, write_node_summary, write_token, write_user,
+    write_explanation, write_headroom, write_job_change, write_job_detail, write_job_summary,
+    write_node_detail, write_node_receipt, write_node_summary, write_token, write_user,
 };
 
 use loadline_model::{AttemptId, JobId, LedgerId, NodeId, ParseIdError};

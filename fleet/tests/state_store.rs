@@ -9,6 +9,8 @@
 
 #[path = "state_store/access.rs"]
 mod access;
+#[path = "state_store/control.rs"]
+mod control;
 #[path = "state_store/history.rs"]
 mod history;
 #[path = "state_store/jobs.rs"]

@@ -82,13 +82,25 @@ pub enum Lending {
 pub fn lending(policy: &NodePolicy, local: &LocalTimes) -> Lending {
     let windows = &policy.lend.windows;
     match policy.lend.mode {
-        Mode::Off => Lending::Withdrawn("this node lends nothing: its mode is `off`".into()),
-        Mode::Shadow => Lending::Closed("this node only watches: its mode is `shadow`".into()),
+        Mode::Off => {
+            let who = held_by(policy);
+            Lending::Withdrawn(format!("this node lends nothing: its mode is `off`{who}"))
+        }
+        Mode::Shadow => {
+            let who = held_by(policy);
+            Lending::Closed(format!("this node only watches: its mode is `shadow`{who}"))
+        }
         Mode::Enforce if !windows.is_empty() && !windows.iter().any(|window| window.is_open(local)) => {
             Lending::Withdrawn("this node lends only in its windows, and none is open now".into())
         }
         Mode::Enforce => Lending::Open,
     }
+}
+
+/// Who holds the mode there, if it is not the owner.
+fn held_by(policy: &NodePolicy) -> String {
+    let held = policy.lend.mode_held_by.as_ref();
+    held.map_or_else(String::new, |who| format!(", set by {who}"))
 }
 
 /// Everything an order is checked against.
@@ -114,6 +126,7 @@ impl Admission<'_> {
     pub fn check(&self, order: &WorkOrder, account: &Account) -> Result<(), Refusal> {
         self.check_person(order, account)?;
         self.check_ever_fits(order)?;
+        self.check_ceiling(order)?;
         match lending(self.policy, self.local) {
             Lending::Open => self.check_fits_now(order),
             Lending::Closed(why) | Lending::Withdrawn(why) => Err(Refusal::for_now(why)),
@@ -158,7 +171,8 @@ impl Admission<'_> {
 
     fn check_ever_fits(&self, order: &WorkOrder) -> Result<(), Refusal> {
         let spec = &order.spec;
-        let line = self.machine.line;
+        // An operator's ceiling may be lifted again: it refuses for now only.
+        let line = self.machine.line.owners();
         if let Some(asked) = wants_exclusive(spec.tier, spec.worker.cpus) {
             if let Pinning::WeightsOnly { why } = self.machine.pinning {
                 return Err(CpuRefusal::NoCpuset { why: why.clone() }.into());
@@ -174,6 +188,33 @@ impl Admission<'_> {
         };
         exceeds(Amounts::from(spec.worker), most)
             .map_or(Ok(()), |what| Err(Refusal::for_good(format!("{what} at most"))))
+    }
+
+    fn check_ceiling(&self, order: &WorkOrder) -> Result<(), Refusal> {
+        let line = self.machine.line;
+        let Some(ceiling) = &line.ceiling else {
+            return Ok(());
+        };
+        let (spec, by) = (&order.spec, &ceiling.by);
+        if line.is_closed() {
+            return Err(Refusal::for_now(format!(
+                "{by} has closed this node to lent work: its line is at 0 %"
+            )));
+        }
+        let whole_cpus = line.whole_cpus();
+        let alone = wants_exclusive(spec.tier, spec.worker.cpus).filter(|asked| *asked > whole_cpus);
+        let what = match alone {
+            Some(asked) => Some(format!(
+                "it asks for {asked} CPUs of its own and this node lends {whole_cpus}"
+            )),
+            None => exceeds(Amounts::from(spec.worker), line.most()),
+        };
+        what.map_or(Ok(()), |what| {
+            let percent = ceiling.share.0 / 10;
+            Err(Refusal::for_now(format!(
+                "{what} at most while {by} holds its line at {percent} %"
+            )))
+        })
     }
 
     fn check_fits_now(&self, order: &WorkOrder) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use crate::admission::Account;
 use crate::allocation::{Allocation, CpuLayout, Grant, Machine};
 use crate::attempt::{Life, StopWhy};
 use crate::node_policy::Mode;
-use crate::reconcile::{Action, Plan, Planned, Stage, View};
+use crate::reconcile::{Action, LedgerAttempt, Plan, Planned, Stage, View};
 use crate::settings::CpuWeight;
 
 /// One moment of CPUs: an exclusive worker shares none of its own, nobody is without, nobody outgrows the slices.
@@ -129,7 +129,7 @@ pub fn plan(view: &View<'_>, plan: &Plan) -> Vec<String> {
             (Action::Stop(life), Some(attempt)) => wrong.extend(stop(view, attempt, life)),
             (Action::Kill, Some(attempt)) => {
                 let late = view.attempts.get(&attempt).is_some_and(|entry| match entry.life {
-                    Life::Stopping { kill_at, .. } => view.now.boot >= kill_at,
+                    Life::Stopping { kill_at, .. } => view.now.boot >= kill_at || closed_to(view, entry),
                     _ => false,
                 });
                 if !late {
@@ -188,6 +188,13 @@ fn start(view: &View<'_>, attempt: AttemptId) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// An operator who closes a node does not wait for burst.
+fn closed_to(view: &View<'_>, entry: &LedgerAttempt) -> bool {
+    let burst = entry.order.as_ref().map(|order| order.spec.tier) == Some(Tier::Burst);
+    let closed = view.machine.line.ceiling.as_ref();
+    burst && closed.is_some_and(|ceiling| ceiling.share.0 == 0)
 }
 
 /// Nothing stops by absence: an order, its own time, or local policy must be behind it.

@@ -4,7 +4,9 @@
 //! moment. The line never exceeds what the lendable CPUs can do, because a reserve in CPUs is counted in the
 //! CPUs that are really set apart for it.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 
 use loadline_model::{Bytes, CpuSet, LineAmounts, MilliCpu, PerMille, Topology};
 
@@ -53,6 +55,19 @@ pub struct Line {
     pub reserved: CpuSet,
     /// The others.
     pub lendable: CpuSet,
+    /// What holds all of this below what the owner lends; none: nothing does.
+    pub ceiling: Option<LineCeiling>,
+}
+
+/// An operator's word that lent work gets only a part of the owner's line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineCeiling {
+    /// This part of the static line.
+    pub share: PerMille,
+    /// Who said so.
+    pub by: String,
+    /// The line without it.
+    owners: Box<Line>,
 }
 
 /// 15 % on top of the week's 99th percentile: the next week is not the last one (design §1).
@@ -93,7 +108,44 @@ impl Line {
             gpus: gpus.saturating_sub(policy.reserve.gpus),
             lendable: all.difference(&reserved),
             reserved,
+            ceiling: None,
         }
+    }
+
+    /// The same, but no more than a part of the static line: amounts of now and firm ones stay where they are lower
+    /// than that anyway.
+    #[must_use]
+    pub fn under(self, share: PerMille, by: &str) -> Self {
+        if share >= PerMille::ONE {
+            return self;
+        }
+        let most = self.most();
+        let (cpu, memory) = (most.cpu.share(share), most.memory.share(share));
+        let gpus = u64::from(self.gpus) * u64::from(share.0) / 1000;
+        let mut lower = self.clone();
+        lower.cpu.now = self.cpu.now.min(cpu);
+        lower.cpu.firm = self.cpu.firm.min(cpu);
+        lower.memory.now = self.memory.now.min(memory);
+        lower.memory.firm = self.memory.firm.min(memory);
+        lower.gpus = u32::try_from(gpus).unwrap_or(self.gpus);
+        lower.ceiling = Some(LineCeiling {
+            share,
+            by: by.into(),
+            owners: Box::new(self),
+        });
+        lower
+    }
+
+    /// What the owner lends, whatever an operator says now.
+    pub fn owners(&self) -> &Self {
+        self.ceiling.as_ref().map_or(self, |ceiling| &ceiling.owners)
+    }
+
+    /// True if an operator wants everything off this node.
+    pub fn is_closed(&self) -> bool {
+        self.ceiling
+            .as_ref()
+            .is_some_and(|ceiling| ceiling.share == PerMille(0))
     }
 
     /// The part that holds with nothing measured: what the reserve and the headroom alone leave.
@@ -121,6 +173,10 @@ impl Line {
 
     /// What could ever be lent: with production using no more than its reserve.
     pub const fn most(&self) -> LineAmounts {
+        let share = match &self.ceiling {
+            Some(ceiling) => ceiling.share,
+            None => PerMille::ONE,
+        };
         let cpu = self.cpu.capacity.minus(self.cpu.reserve).minus(self.cpu.headroom);
         let memory = self
             .memory
@@ -128,8 +184,8 @@ impl Line {
             .minus(self.memory.reserve)
             .minus(self.memory.headroom);
         LineAmounts {
-            cpu,
-            memory,
+            cpu: cpu.share(share),
+            memory: memory.share(share),
             gpus: self.gpus,
         }
     }

@@ -22,7 +22,7 @@ pub use window::{Days, LocalTime, LocalTimes, Weekday, Window, WindowZone};
 pub const UID_FLOOR: u32 = 1;
 
 /// What the warden does on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Lends nothing; running workers are evicted.
@@ -34,6 +34,14 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// All, from the one that does least.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Shadow, Self::Enforce];
+
+    /// The mode behind a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word)
+    }
+
     /// The word used in files and tables.
     pub const fn word(self) -> &'static str {
         match self {
@@ -61,6 +69,8 @@ pub enum CpusetChoice {
 pub struct Lend {
     /// What the warden does.
     pub mode: Mode,
+    /// Which operator holds the mode below the owner's; none: it is the owner's.
+    pub mode_held_by: Option<String>,
     /// When; empty: always.
     pub windows: Vec<Window>,
     /// To which teams; empty: all.
@@ -189,6 +199,7 @@ impl Default for NodePolicy {
         Self {
             lend: Lend {
                 mode: Mode::Enforce,
+                mode_held_by: None,
                 windows: Vec::new(),
                 allow_teams: BTreeSet::new(),
                 uid_min: 1000,

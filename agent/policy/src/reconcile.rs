@@ -241,6 +241,8 @@ pub struct Plan {
     pub unverified: Vec<(String, Mismatch)>,
     /// What cannot be, as far as the ledger knows: to be logged and counted. Nothing is done about it.
     pub contradictions: Vec<(AttemptId, &'static str)>,
+    /// Who would be evicted if this node did not only watch, and why: to be told, not to be done.
+    pub would_evict: Vec<(AttemptId, String)>,
 }
 
 /// Lets actions through as long as it is safe. After a change of CPUs that failed, no CPU is given to anyone, and
@@ -320,6 +322,7 @@ pub fn reconcile(view: &View<'_>) -> Plan {
         waiting: starts.waiting,
         unverified,
         contradictions: lives.contradictions,
+        would_evict: lives.would_evict,
     }
 }
 

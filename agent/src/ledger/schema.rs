@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 /// One script a version, applied in order; a released one is never changed.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), ledger_id BLOB NOT NULL) STRICT;
     CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     CREATE TABLE attempt (
@@ -21,11 +22,21 @@ const MIGRATIONS: [&str; 1] = ["
         why TEXT NOT NULL,
         at_us INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE ceiling (
+        setter TEXT PRIMARY KEY,
+        mode TEXT NOT NULL,
+        line_per_mille INTEGER NOT NULL,
+        set_by TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 /// The newest schema this version knows.
-pub(super) const NEWEST: i64 = 1;
-const _: () = assert!(MIGRATIONS.len() == 1, "NEWEST counts the migrations");
+pub(super) const NEWEST: i64 = 2;
+const _: () = assert!(MIGRATIONS.len() == 2, "NEWEST counts the migrations");
 
 /// The schema of an open file.
 pub(super) fn found(connection: &Connection) -> rusqlite::Result<i64> {
@@ -41,4 +52,10 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     transaction.pragma_update(None, "user_version", NEWEST)?;
     transaction.commit()
+}
+
+/// The schema of the first version.
+#[cfg(test)]
+pub(super) const fn first() -> &'static str {
+    MIGRATIONS[0]
 }

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use loadline_model::Span;
+use loadline_model::{PerMille, Span};
+use loadline_policy::node_policy::Mode;
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
+use super::control;
 use super::drain::drain;
 use super::record_end::record_end;
 use super::run::{Paths, look, run};
@@ -34,6 +36,24 @@ enum Command {
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
+    },
+    /// Show what this node may do, what it does, and who runs.
+    Status {
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Let lent work have at most so much of this node's line: 0 ends it all at once, 100 gives it back.
+    Line {
+        /// Of the line that node.toml leaves.
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=100))]
+        percent: u16,
+    },
+    /// Let this node do no more than this, within what node.toml allows.
+    Mode {
+        /// off, shadow or enforce.
+        #[arg(value_parser = mode)]
+        mode: Mode,
     },
     /// Write down how a worker ended; run by loadline-ended@.service.
     RecordEnd {
@@ -83,11 +103,29 @@ pub fn main() -> ExitCode {
         }
         Command::Run => told(blocking(run(Paths::default()))),
         Command::Check { output } => blocking(check(output)),
+        Command::Status { output } => {
+            let status = blocking(control::status(&Paths::default()));
+            told(status.map(|status| match output {
+                Output::Table => say(status.table().trim_end()),
+                Output::Json => say(status.json()),
+            }))
+        }
+        Command::Line { percent } => set(None, Some(PerMille(percent * 10))),
+        Command::Mode { mode } => set(Some(mode), None),
         Command::Drain { timeout, refuse } => {
             let drained = blocking(drain(Paths::default(), timeout, refuse));
             told(drained.map(|count| say(format_args!("workers ended: {count}"))))
         }
     }
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    Mode::from_word(text).ok_or_else(|| "there are off, shadow and enforce".to_owned())
+}
+
+fn set(mode: Option<Mode>, line: Option<PerMille>) -> ExitCode {
+    let status = blocking(control::set(&Paths::default(), mode, line));
+    told(status.map(|status| say(status.table().trim_end())))
 }
 
 fn blocking<T>(work: impl Future<Output = T>) -> T {

@@ -7,11 +7,13 @@
 //! a limit of ours from the kernel afterwards can tell it from a stranger's.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use loadline_model::MilliCpu;
+use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
@@ -48,7 +50,8 @@ impl Given {
 /// The running loop. It ends with this value.
 #[derive(Debug)]
 pub struct Headroom {
-    given: Option<Sender<Given>>,
+    given: Option<Arc<Sender<Given>>>,
+    cost: watch::Receiver<Cost>,
     decisions: Decisions,
     thread: Option<JoinHandle<()>>,
 }
@@ -71,6 +74,7 @@ impl Headroom {
         let (sender, receiver) = channel();
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
+        let (cost, told_cost) = watch::channel(Cost::default());
         let given = Given::of(node);
         let turning = Loop {
             law: Law::new(given.bounds),
@@ -79,13 +83,16 @@ impl Headroom {
             given,
             latest,
             wanted,
+            meter: CostMeter::default(),
+            cost,
             brake_failed: false,
         };
         let thread = std::thread::Builder::new()
             .name("headroom".into())
             .spawn(move || turning.turn(&clock, &receiver))?;
         Ok(Self {
-            given: Some(sender),
+            given: Some(Arc::new(sender)),
+            cost: told_cost,
             decisions: Decisions {
                 latest: told_latest,
                 wanted: told_wanted,
@@ -105,11 +112,20 @@ impl Headroom {
         while wanted.changed().await.is_ok() {}
     }
 
-    /// The owner changed the policy.
-    pub fn replace(&self, node: &Node) {
-        if let Some(Err(_)) = self.given.as_ref().map(|sender| sender.send(Given::of(node))) {
-            error!("the headroom loop has ended; the static line stays in force");
-        }
+    /// What lending has cost, now and from now on.
+    pub fn cost(&self) -> watch::Receiver<Cost> {
+        self.cost.clone()
+    }
+
+    /// Tells the loop what this node may do from now on. It looks, and brakes, at once. Whoever holds it does not keep
+    /// the loop going.
+    pub fn teller(&self) -> Box<dyn Fn(&Node) + Send> {
+        let given = self.given.as_ref().map(Arc::downgrade).unwrap_or_default();
+        Box::new(move |node| {
+            if let Some(Err(_)) = given.upgrade().map(|sender| sender.send(Given::of(node))) {
+                error!("the headroom loop has ended; the static line stays in force");
+            }
+        })
     }
 }
 
@@ -131,6 +147,8 @@ struct Loop {
     given: Given,
     latest: watch::Sender<Option<Decision>>,
     wanted: watch::Sender<Option<Decision>>,
+    meter: CostMeter,
+    cost: watch::Sender<Cost>,
     /// Said once, not ten times a second.
     brake_failed: bool,
 }
@@ -138,7 +156,11 @@ struct Loop {
 impl Loop {
     fn turn<C: Clock>(mut self, clock: &C, given: &Receiver<Given>) {
         loop {
-            let decision = self.law.step(&self.vitals.look(clock.monotonic()));
+            let sample = self.vitals.look(clock.monotonic());
+            let decision = self.law.step(&sample);
+            self.meter
+                .look(&sample, &decision, self.given.mode == Mode::Enforce);
+            self.cost.send_replace(self.meter.cost());
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
                 self.brake(&decision.setpoints);

@@ -9,6 +9,7 @@
 //! wakes this loop with them.
 
 mod apply;
+mod ceiling;
 mod ends;
 mod headroom;
 mod intake;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use loadline_model::{AttemptId, Generation, Sequence, Span, Topology};
 use loadline_policy::allocation::Machine;
 use loadline_policy::attempt::{BootId, Moment};
+use loadline_policy::ceiling::{Ceilings, Wish};
 use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
@@ -42,10 +44,12 @@ use crate::host::systemd::{Signal, Systemd, UnitState};
 use crate::host::users::Accounts;
 use crate::ledger::{Ledger, LedgerError};
 
+pub use ceiling::CeilingError;
 pub use intake::{Incoming, Lookup};
 pub use observe::look_up;
 pub use status::{Counters, Snapshot};
 
+use ceiling::Would;
 use ends::Words;
 use starts::{InFlight, StartDone};
 use state::State;
@@ -72,8 +76,12 @@ pub struct Node {
     pub gpus: u32,
     /// Whether CPUs are pinned.
     pub pinning: Pinning,
-    /// How much may be lent, by the reserve alone.
+    /// How much may be lent, by the reserve alone, under what operators say.
     pub line: Line,
+    /// What operators say.
+    pub ceilings: Ceilings,
+    /// The mode that the owner wants.
+    pub owner_mode: Mode,
 }
 
 impl Node {
@@ -81,11 +89,28 @@ impl Node {
     pub fn new(policy: NodePolicy, topology: Topology, gpus: u32, pinning: Pinning) -> Self {
         let line = Line::fixed(&topology, gpus, &policy);
         Self {
+            owner_mode: policy.lend.mode,
+            ceilings: Ceilings::default(),
             policy,
             topology,
             gpus,
             pinning,
             line,
+        }
+    }
+
+    /// The node as its owner has it, under what operators say.
+    #[must_use]
+    pub fn under(&self, ceilings: &Ceilings) -> Self {
+        let policy = ceilings.policy(&self.policy);
+        Self {
+            line: ceilings.line(Line::fixed(&self.topology, self.gpus, &policy)),
+            owner_mode: self.policy.lend.mode,
+            ceilings: ceilings.clone(),
+            topology: self.topology.clone(),
+            pinning: self.pinning.clone(),
+            gpus: self.gpus,
+            policy,
         }
     }
 }
@@ -119,6 +144,8 @@ pub struct Outside<S, C, A> {
     pub boot: BootId,
     /// Tells the service manager that the loop turns.
     pub alive: Box<dyn Fn() + Send>,
+    /// Told at once what this node may do, whenever that changed: the brake does not wait for this loop.
+    pub ruled: Box<dyn Fn(&Node) + Send>,
     /// Told once everything that ran before is taken over.
     pub settled: Option<oneshot::Sender<()>>,
 }
@@ -140,6 +167,13 @@ pub enum Command {
     },
     /// The owner changed the policy, or the machine changed.
     Replace(Box<Node>),
+    /// Root on this node lets it do no more than this; answered once it is durable.
+    Ceiling {
+        /// What they want.
+        wish: Wish,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), CeilingError>>,
+    },
     /// End every worker by name, and start none any more.
     Drain {
         /// Who was told to end.
@@ -166,6 +200,10 @@ pub struct Reconciler<S, C, A> {
     ledger: SharedLedger,
     boot: BootId,
     alive: Box<dyn Fn() + Send>,
+    ruled: Box<dyn Fn(&Node) + Send>,
+    /// As its owner has it.
+    owner: Node,
+    /// Under what operators say.
     node: Node,
     state: State,
     units: BTreeMap<AttemptId, ObservedUnit>,
@@ -185,6 +223,7 @@ pub struct Reconciler<S, C, A> {
     evict: Option<String>,
     /// … and when that was last so.
     evicted_at: Option<Span>,
+    would: Would,
     slices: BTreeMap<Slice, Observed>,
     in_flight: BTreeMap<AttemptId, InFlight>,
     starts: JoinSet<StartDone>,
@@ -215,7 +254,15 @@ struct Wakers {
     wanted: watch::Receiver<Option<Decision>>,
 }
 
-type Waiting = Vec<oneshot::Sender<Result<Generation, Arc<LedgerError>>>>;
+type Durable = Result<Generation, Arc<LedgerError>>;
+
+/// What came since the last round and has to be durable before it is answered.
+#[derive(Default)]
+struct News {
+    orders: Vec<Incoming>,
+    wishes: Vec<(Wish, oneshot::Sender<Result<(), CeilingError>>)>,
+    waiting: Vec<oneshot::Sender<Durable>>,
+}
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// Takes over the node: reads the ledger, finds what runs, and turns until `stop` resolves. Workers go on
@@ -243,14 +290,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         tokio::pin!(stop);
         loop {
             // Every arm is cancel-safe: channels, a timer, a join set; nothing is half done when another wins.
-            let mut orders = Vec::new();
-            let mut waiting = Waiting::new();
+            let mut news = News::default();
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 Some(command) = wakers.commands.recv() => {
-                    this.command(command, &mut orders, &mut waiting);
+                    this.command(command, &mut news);
                     while let Ok(command) = wakers.commands.try_recv() {
-                        this.command(command, &mut orders, &mut waiting);
+                        this.command(command, &mut news);
                     }
                 }
                 Some(signal) = wakers.signals.recv() => {
@@ -264,7 +310,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 Some(done) = this.starts.join_next(), if !this.starts.is_empty() => this.start_done(done).await,
                 _ = tick.tick() => this.tick().await,
             }
-            this.round(orders, waiting).await;
+            this.round(news).await;
         }
     }
 
@@ -275,23 +321,18 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
-    fn command(&mut self, command: Command, orders: &mut Vec<Incoming>, waiting: &mut Waiting) {
+    fn command(&mut self, command: Command, news: &mut News) {
         match command {
-            Command::Apply { orders: more, reply } => {
-                orders.extend(more);
-                waiting.push(reply);
+            Command::Apply { orders, reply } => {
+                news.orders.extend(orders);
+                news.waiting.push(reply);
             }
+            Command::Ceiling { wish, reply } => news.wishes.push((wish, reply)),
             // Whoever asked may be gone by now.
             Command::Status { reply } => drop(reply.send(self.snapshot())),
             Command::Replace(node) => {
-                let before = std::mem::replace(&mut self.node, *node).policy.lend.mode;
-                self.renewed = true;
-                if self.node.policy.lend.mode != before {
-                    self.begin_mode();
-                }
-                if self.draining {
-                    self.node.policy.lend.mode = Mode::Off;
-                }
+                self.owner = *node;
+                self.rule();
             }
             Command::Drain { reply } => drop(reply.send(self.drain())),
         }
@@ -299,38 +340,58 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// One round: new orders, decisions, writing down, doing. What could not be made durable is not answered
     /// as durable and starts nothing; stopping and repairing go on.
-    async fn round(&mut self, orders: Vec<Incoming>, waiting: Waiting) {
-        if std::mem::take(&mut self.renewed) {
-            self.establish_slices().await;
-        }
-        let before = (!waiting.is_empty()).then(|| self.state.clone());
+    async fn round(&mut self, news: News) {
+        let before = (!news.waiting.is_empty() || !news.wishes.is_empty()).then(|| self.state.clone());
         if let Some(before) = before {
             let now = self.now();
-            intake::take(&mut self.state, orders, &self.boot.0.clone(), now);
+            intake::take(&mut self.state, news.orders, &self.boot.0.clone(), now);
+            let wished = self.take_wishes(news.wishes);
+            if self.state.ceilings != self.node.ceilings {
+                self.rule();
+            }
             let plan = self.decide();
             let provisional = self.write_down(&plan);
             match self.flush() {
                 Ok(()) => {
                     let generation = lock(&self.ledger).generation();
-                    waiting
-                        .into_iter()
-                        .for_each(|reply| drop(reply.send(Ok(generation))));
+                    for reply in news.waiting {
+                        drop(reply.send(Ok(generation)));
+                    }
+                    for reply in wished {
+                        drop(reply.send(Ok(())));
+                    }
+                    self.end_at_once(&plan);
+                    self.renew().await;
                     return self.carry_out(plan, provisional, true).await;
                 }
                 Err(problem) => {
                     // As if they had never come: the agent will bring them again.
                     self.state = before;
+                    if self.state.ceilings != self.node.ceilings {
+                        self.put_in_force();
+                    }
                     let problem = Arc::new(problem);
-                    waiting
-                        .into_iter()
-                        .for_each(|reply| drop(reply.send(Err(problem.clone()))));
+                    for reply in news.waiting {
+                        drop(reply.send(Err(problem.clone())));
+                    }
+                    for reply in wished {
+                        drop(reply.send(Err(CeilingError::Ledger(problem.clone()))));
+                    }
                 }
             }
         }
+        self.renew().await;
         let plan = self.decide();
         let provisional = self.write_down(&plan);
         let durable = self.flush().is_ok();
         self.carry_out(plan, provisional, durable).await;
+    }
+
+    /// The slices get the limits of a node that became another one.
+    async fn renew(&mut self) {
+        if std::mem::take(&mut self.renewed) {
+            self.establish_slices().await;
+        }
     }
 
     /// Asks policy what to do about everything that is known.
@@ -366,6 +427,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             // Not all units are known, and nothing may follow from a unit that only seems to be missing.
             plan.actions.clear();
         }
+        if !self.blind {
+            self.tell_would_evict(&plan.would_evict, evict.as_deref());
+        }
         for (attempt, what) in &plan.contradictions {
             warn!(%attempt, what, "contradiction");
         }
@@ -388,6 +452,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             return Err(problem);
         }
         let over = self.state.durable();
+        // Under a ceiling the slices hold what workers were promised, and less once they are gone: no repair.
+        self.renewed |= !over.is_empty() && self.node.line.ceiling.is_some();
         self.sequence.send_replace(last);
         self.laid_to_rest(&over);
         Ok(())

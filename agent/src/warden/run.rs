@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use loadline_model::{Bytes, Sequence};
 use loadline_policy::attempt::BootId;
+use loadline_policy::ceiling::Ceilings;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
 use loadline_policy::settings::{Setpoints, slice_settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -127,6 +128,17 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// What operators let this node do.
+    async fn ceilings(&self) -> Result<Ceilings, RunError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || RunError::Reconciler;
+        self.commands
+            .send(Command::Status { reply })
+            .await
+            .map_err(|_| gone())?;
+        Ok(answer.await.map_err(|_| gone())?.node.ceilings)
+    }
+
     /// Ends it in order; workers go on.
     pub(super) async fn end(self) -> Result<(), RunError> {
         // It may have ended by itself; its result says so.
@@ -161,11 +173,14 @@ pub(super) async fn start(
 ) -> Result<Running, RunError> {
     std::fs::create_dir_all(&paths.state).map_err(kernel("making the state folder"))?;
     let clock = SystemClock;
-    let (ledger, found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
+    let (mut ledger, mut found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
+    let (ceilings, torn) = ledger.ceilings(clock.wall())?;
+    found.sentences.extend(torn.sentences);
+    let ruled = node.under(&ceilings);
     let last = ledger.last_sequence();
     let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(ledger));
     let systemd = Arc::new(systemd);
-    write_reserve(paths, &node, &systemd).await;
+    write_reserve(paths, &ruled, &systemd).await;
     let (commands, requests) = mpsc::channel(COMMANDS_QUEUED);
     let (sequence, sequences) = watch::channel(last);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -174,7 +189,7 @@ pub(super) async fn start(
     pulse.beat(clock.monotonic());
     tokio::spawn(pulse.clone().pass_on(clock));
     let headroom =
-        Headroom::start(HostRoot::default(), clock, &node).map_err(kernel("starting the headroom loop"))?;
+        Headroom::start(HostRoot::default(), clock, &ruled).map_err(kernel("starting the headroom loop"))?;
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -191,6 +206,7 @@ pub(super) async fn start(
             move || pulse.beat(clock.monotonic())
         }),
         headroom: headroom.decisions(),
+        ruled: headroom.teller(),
         settled: Some(settled),
     };
     let run = Reconciler::run(outside, node, requests, sequence, found, async {
@@ -234,7 +250,9 @@ async fn write_reserve(paths: &Paths, node: &Node, systemd: &LiveSystemd) {
     if node.policy.lend.mode == Mode::Shadow {
         return;
     }
-    let [root, ..] = slice_settings(&node.line, &node.pinning, &Setpoints::default(), Bytes::ZERO);
+    // The owner's line: what an operator says is set at run time, and nothing lent survives a boot.
+    let line = node.line.owners();
+    let [root, ..] = slice_settings(line, &node.pinning, &Setpoints::default(), Bytes::ZERO);
     match slices::write(&paths.drop_in, &slices::render(&root)) {
         Ok(false) => {}
         Ok(true) => {
@@ -275,6 +293,8 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
         facts,
         sampler: Sampler::new(HostRoot::default(), SystemClock),
         headroom: running.headroom.decisions().latest,
+        cost: running.headroom.cost(),
+        started: uuid::Uuid::new_v4().to_string(),
         clock: SystemClock,
         reload_failures: reload_failures.clone(),
         not_genuine: AtomicU64::new(0),
@@ -316,8 +336,8 @@ async fn serve(
                 match machine.reload(&node) {
                     Ok(fresh) => {
                         node = fresh;
-                        write_reserve(paths, &node, &running.systemd).await;
-                        running.headroom.replace(&node);
+                        let ceilings = running.ceilings().await?;
+                        write_reserve(paths, &node.under(&ceilings), &running.systemd).await;
                         let replace = Command::Replace(Box::new(node.clone()));
                         running.commands.send(replace).await.map_err(|_| RunError::Reconciler)?;
                         info!("node.toml is in force");

@@ -49,6 +49,7 @@ impl<C: Clock> Sampler<C> {
             memory_week: None,
         };
         let line = Line::new(&node.topology, node.gpus, &node.policy, &used);
+        let line = node.ceilings.line(line);
         Some(NodeSample {
             at: self.clock.wall(),
             cpu: ResourceSample {
@@ -58,6 +59,7 @@ impl<C: Clock> Sampler<C> {
                 lent: rates.lent,
                 now: line.cpu.now,
                 firm: line.cpu.firm,
+                headroom: line.cpu.headroom,
             },
             memory: ResourceSample {
                 capacity: line.memory.capacity,
@@ -66,6 +68,7 @@ impl<C: Clock> Sampler<C> {
                 lent: usage.memory_lent?,
                 now: line.memory.now,
                 firm: line.memory.firm,
+                headroom: line.memory.headroom,
             },
             pressure: production::pressure(&self.root),
         })

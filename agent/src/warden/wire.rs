@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 
 use loadline_model::{
     AttemptId, Bytes, CpuRequest, Elastic, FleetId, Generation, JobDraft, JobId, JobSpec, MilliCpu, NodeId,
-    OnNodeLost, Span, Tier, WorkerRequest, Workers,
+    OnNodeLost, PerMille, Span, Tier, WorkerRequest, Workers,
 };
 use loadline_policy::attempt::{StopWhy, WorkOrder};
+use loadline_policy::ceiling::Wish;
+use loadline_policy::node_policy::Mode;
 use loadline_proto::types::v1 as proto;
+use loadline_proto::warden::v1::SetCeilingRequest;
 use prost::Message;
 
 pub use loadline_proto::types::v1::SignedOrder;
@@ -26,8 +29,8 @@ pub struct Order {
     pub node: NodeId,
     /// Its place among the orders for the node.
     pub generation: Generation,
-    /// About this attempt.
-    pub attempt: AttemptId,
+    /// About this attempt; none: about the node.
+    pub attempt: Option<AttemptId>,
     /// What to do.
     pub what: Ordered,
 }
@@ -44,6 +47,15 @@ pub enum Ordered {
         why: StopWhy,
         /// How long it may take.
         grace: Span,
+    },
+    /// The most this node may do from now on.
+    Ceiling {
+        /// No more than this.
+        mode: Mode,
+        /// At most this part of the static line.
+        line: PerMille,
+        /// Who says so.
+        by: String,
     },
     /// Something this version does not understand, or that is not valid; one sentence.
     Unclear(String),
@@ -66,11 +78,17 @@ pub enum DecodeError {
 /// When they are no order, or do not say whose.
 pub fn order(bytes: &[u8]) -> Result<Order, DecodeError> {
     let order = proto::Order::decode(bytes).map_err(DecodeError::Message)?;
-    let attempt = AttemptId::from_slice(&order.attempt_id).map_err(DecodeError::Id)?;
+    let attempt = match order.attempt_id.as_slice() {
+        // What is about the node, or from a newer fleet.
+        [] if !is_about_attempt(order.what.as_ref()) => None,
+        id => Some(AttemptId::from_slice(id).map_err(DecodeError::Id)?),
+    };
     let what = match order.what {
-        Some(proto::order::What::Start(start)) => {
-            work_order(attempt, start).map_or_else(Ordered::Unclear, Ordered::Start)
-        }
+        Some(proto::order::What::Start(start)) => attempt
+            .ok_or_else(String::new)
+            .and_then(|attempt| work_order(attempt, start))
+            .map_or_else(Ordered::Unclear, Ordered::Start),
+        Some(proto::order::What::Ceiling(order)) => ceiling(order),
         Some(proto::order::What::Stop(stop)) => Ordered::Stop {
             why: match stop.reason() {
                 proto::EndReason::NodeLost => StopWhy::NodeLost,
@@ -91,6 +109,58 @@ pub fn order(bytes: &[u8]) -> Result<Order, DecodeError> {
     })
 }
 
+/// What root on this node wants.
+///
+/// # Errors
+/// When it names no mode of ours, or more than all of the line; one sentence.
+pub fn wish(request: SetCeilingRequest) -> Result<Wish, String> {
+    let mode = request.mode.map(|word| {
+        Mode::from_word(&word)
+            .ok_or_else(|| format!("there is no mode `{word}`: there are off, shadow and enforce"))
+    });
+    let line = request.line_per_mille.map(|share| {
+        let share = u16::try_from(share)
+            .ok()
+            .filter(|share| *share <= PerMille::ONE.0);
+        share
+            .map(PerMille)
+            .ok_or_else(|| "a line is between 0 and 100 %".to_owned())
+    });
+    Ok(Wish {
+        mode: mode.transpose()?,
+        line: line.transpose()?,
+        by: request.by,
+    })
+}
+
+const fn is_about_attempt(what: Option<&proto::order::What>) -> bool {
+    matches!(
+        what,
+        Some(proto::order::What::Start(_) | proto::order::What::Stop(_))
+    )
+}
+
+fn ceiling(order: proto::CeilingOrder) -> Ordered {
+    let proto::CeilingOrder {
+        mode,
+        line_per_mille,
+        by,
+    } = order;
+    let share = u16::try_from(line_per_mille)
+        .ok()
+        .filter(|share| *share <= PerMille::ONE.0);
+    match (Mode::from_word(&mode), share) {
+        (Some(mode), Some(share)) => Ordered::Ceiling {
+            mode,
+            line: PerMille(share),
+            by,
+        },
+        _ => Ordered::Unclear(format!(
+            "it asks for the mode `{mode}` and {line_per_mille} thousandths of the line, which this version of loadline-node does not know"
+        )),
+    }
+}
+
 /// The work order inside a signed order, as the ledger keeps it. None for a stop.
 ///
 /// # Errors
@@ -99,7 +169,7 @@ pub fn stored_order(signed: &[u8]) -> Result<Option<WorkOrder>, DecodeError> {
     let signed = SignedOrder::decode(signed).map_err(DecodeError::Message)?;
     Ok(match order(&signed.order)?.what {
         Ordered::Start(work) => Some(work),
-        Ordered::Stop { .. } | Ordered::Unclear(_) => None,
+        Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Unclear(_) => None,
     })
 }
 

@@ -12,7 +12,7 @@ use loadline_proto::types::v1::{
 use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
 use loadline_proto::warden::v1::{
     AcknowledgeReply, AcknowledgeRequest, ApplyReply, ApplyRequest, DrainReply, DrainRequest, EventsRequest,
-    LimitState, SliceUsage, StatusReply, StatusRequest, WardenCounters,
+    LimitState, SetCeilingReply, SetCeilingRequest, SliceUsage, StatusReply, StatusRequest, WardenCounters,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -161,6 +161,7 @@ fn resource(now: u64) -> ResourceSample {
         lent: 250,
         now,
         firm: 2000,
+        headroom: 800,
     }
 }
 
@@ -271,5 +272,8 @@ impl Warden for Door {
             }
         });
         Ok(Response::new(AcknowledgeReply {}))
+    }
+    async fn set_ceiling(&self, _: Request<SetCeilingRequest>) -> Result<Response<SetCeilingReply>, Status> {
+        Err(Status::unimplemented("only root on the node itself"))
     }
 }

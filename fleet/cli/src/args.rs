@@ -112,6 +112,11 @@ pub enum Command {
     },
     /// List nodes
     Nodes,
+    /// Show what each node keeps for production, lends of the rest, and what that has cost
+    Headroom {
+        /// Only this node
+        node: Option<String>,
+    },
     /// Show what was done to workers and limits on nodes, each with its reason
     Receipts {
         /// A node's name, or a job's number or id; without it, all nodes
@@ -172,6 +177,29 @@ pub enum NodeCommand {
     Resume {
         /// Its name
         node: String,
+    },
+    /// Only watch there: decide and record, start nothing, touch nothing
+    Shadow {
+        /// Its name
+        node: String,
+    },
+    /// Lend there again, as far as its owner allows
+    Enforce {
+        /// Its name
+        node: String,
+    },
+    /// Lend nothing there: what runs is evicted
+    Off {
+        /// Its name
+        node: String,
+    },
+    /// Lend at most this part of its line: 0 ends all lent work at once, 100 gives it back
+    Line {
+        /// Its name
+        node: String,
+        /// In per cent of what its owner lends
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=100))]
+        percent: u16,
     },
     /// Give up a lost node: what waits for it goes on elsewhere
     Forget {

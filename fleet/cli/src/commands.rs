@@ -133,6 +133,11 @@ async fn on_fleet(session: &mut Session, command: Command) -> Result<Exit, Probl
             session.out.nodes(&nodes)?;
             Ok(Exit::Done)
         }
+        Command::Headroom { node } => {
+            let nodes = session.connect().await?.headroom(node).await?;
+            session.out.headroom(&nodes)?;
+            Ok(Exit::Done)
+        }
         Command::Receipts { of, last } => receipts::receipts(session, of, last).await,
         Command::Node(command) => operate::node(session, command).await,
         Command::Token(command) => operate::token(session, command).await,

@@ -2,6 +2,7 @@
 //! render the same values of [`crate::view`].
 
 mod detail;
+mod headroom;
 mod json;
 mod note;
 mod table;
@@ -10,8 +11,8 @@ use std::io;
 
 use crate::args::Format;
 use crate::view::{
-    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, ReceiptRow,
-    Submitted, TokenRow, UserRow,
+    Check, Explained, FleetStatus, HeadroomView, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
+    ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 pub use json::Json;
@@ -35,6 +36,8 @@ pub trait Output {
     fn explained(&mut self, why: &Explained) -> io::Result<()>;
     /// A list of nodes.
     fn nodes(&mut self, nodes: &[NodeRow]) -> io::Result<()>;
+    /// What nodes keep, lend and have cost.
+    fn headroom(&mut self, nodes: &[HeadroomView]) -> io::Result<()>;
     /// One node.
     fn node(&mut self, node: &NodeView) -> io::Result<()>;
     /// A list of receipts.

@@ -11,7 +11,10 @@ use serde::{Serialize, Serializer};
 pub use job::{
     AttemptView, EndView, Explained, JobRow, JobView, LogLine, ReasonView, ReceiptView, RequestView, SpecView,
 };
-pub use node::{NodeRow, NodeView, NodeWorkerView, ReceiptRow, ResourceView, TopologyView};
+pub use node::{
+    CeilingView, CostView, HeadroomView, NodeRow, NodeView, NodeWorkerView, ReceiptRow, ResourceView,
+    TopologyView,
+};
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use loadline_cli::output::{Json, Note, Output, Table};
 use loadline_cli::view::{
-    AttemptView, Check, EndView, Explained, FleetStatus, Health, JobRow, JobView, Me, Moment, NewToken,
-    NodeRow, NodeView, NodeWorkerView, ReasonView, ReceiptRow, ReceiptView, RequestView, ResourceView,
-    SpecView, Submitted, TokenRow, TopologyView, UserRow,
+    AttemptView, CeilingView, Check, CostView, EndView, Explained, FleetStatus, HeadroomView, Health, JobRow,
+    JobView, Me, Moment, NewToken, NodeRow, NodeView, NodeWorkerView, ReasonView, ReceiptRow, ReceiptView,
+    RequestView, ResourceView, SpecView, Submitted, TokenRow, TopologyView, UserRow,
 };
 use loadline_model::WallTime;
 
@@ -128,7 +128,30 @@ fn node_row(name: &str, state: &'static str) -> NodeRow {
         assigned_memory_bytes: if known { 5 * GIB } else { 0 },
         line_memory_bytes: known.then_some(13 * GIB),
         mode: known.then(|| "enforce".into()),
+        owner_mode: known.then(|| "enforce".into()),
+        ceilings: Vec::new(),
+        level: known.then(|| "open".into()),
+        reason: known.then(|| "production is calm".into()),
         version: if known { "0.1.0".into() } else { String::new() },
+    }
+}
+
+/// A node that operators hold: set where, mode, line, whether it knows.
+fn held(name: &str, mode: &str, ceilings: &[(&'static str, &str, u32, bool)]) -> NodeRow {
+    let ceiling = |(set, mode, line_per_mille, applied): &(&'static str, &str, u32, bool)| CeilingView {
+        set,
+        mode: (*mode).into(),
+        line_per_mille: *line_per_mille,
+        by: if *set == "node" { "root" } else { "ada" }.into(),
+        at: at(30),
+        applied: *applied,
+    };
+    NodeRow {
+        mode: Some(mode.into()),
+        ceilings: ceilings.iter().map(ceiling).collect(),
+        level: Some("squeeze".into()),
+        reason: Some("production uses 3.2 CPUs".into()),
+        ..node_row(name, "ready")
     }
 }
 
@@ -157,6 +180,7 @@ fn node() -> NodeView {
             lent: 1480,
             line_now: 3000,
             line_firm: 3000,
+            headroom: 800,
         }),
         memory_bytes: Some(ResourceView {
             capacity: 16 * GIB,
@@ -165,6 +189,7 @@ fn node() -> NodeView {
             lent: 3 * GIB,
             line_now: 13 * GIB,
             line_firm: 13 * GIB,
+            headroom: GIB,
         }),
         measured_at: Some(at(93)),
         running: vec![
@@ -310,6 +335,43 @@ fn nodes() {
     ];
     golden("nodes", |out| out.nodes(&list));
     golden("nodes-none", |out| out.nodes(&[]));
+    let held = [
+        held("n1", "shadow", &[("fleet", "shadow", 1000, true)]),
+        held(
+            "n2",
+            "enforce",
+            &[("fleet", "enforce", 500, true), ("node", "enforce", 250, true)],
+        ),
+        held("n3", "enforce", &[("fleet", "off", 0, false)]),
+    ];
+    golden("nodes-held", |out| out.nodes(&held));
+    let week = CostView {
+        stalled_us: 1_234_567,
+        squeezed_us: 754_000_000,
+        evictions: 3,
+        reaping_us: 0,
+        lent_cpu_us: 148_000_000_000,
+        observed_us: 7 * 86_400_000_000,
+    };
+    let known = HeadroomView {
+        row: held[0].clone(),
+        cpu_millicpu: node().cpu_millicpu,
+        memory_bytes: node().memory_bytes,
+        week,
+    };
+    let unknown = HeadroomView {
+        row: node_row("n4", "never_seen"),
+        cpu_millicpu: None,
+        memory_bytes: None,
+        week: CostView::default(),
+    };
+    golden("headroom", |out| out.headroom(&[known.clone(), unknown.clone()]));
+    golden("headroom-none", |out| out.headroom(&[]));
+    let shown = NodeView {
+        row: held[1].clone(),
+        ..node()
+    };
+    golden("node-held", |out| out.node(&shown));
     golden("node", |out| out.node(&node()));
     let receipt = |worker: Option<&str>, action: &str, sentence: &str| ReceiptRow {
         node: "n1".into(),

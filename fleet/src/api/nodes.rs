@@ -1,9 +1,11 @@
 //! What people do with nodes.
 
+use loadline_model::PerMille;
+
 use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
-use crate::state::{Command, NodeDetail, NodeReceipt, NodeSummary, NodeVerb, Reply};
+use crate::state::{Command, LendMode, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeVerb, Reply};
 use crate::trust::Action;
 
 /// A page of receipts.
@@ -45,6 +47,38 @@ impl Edge {
             .fleet
             .read(move |state, _| state.receipts(one().as_deref(), last))
             .await??)
+    }
+
+    pub(super) async fn headroom(&self, call: &Call, node: String) -> Result<Vec<NodeHeadroom>, Failure> {
+        call.may(Action::SeeFleet)?;
+        let one = move || (!node.is_empty()).then_some(node);
+        Ok(self
+            .fleet
+            .read(move |state, now| state.headroom(one().as_deref(), now))
+            .await??)
+    }
+
+    /// The most a node may do from now on.
+    pub(super) async fn set_ceiling(
+        &self,
+        call: &Call,
+        node: String,
+        mode: Option<LendMode>,
+        line: Option<PerMille>,
+    ) -> Result<NodeSummary, Failure> {
+        let by = call.person()?;
+        let mode_word = mode.map_or_else(String::new, |mode| format!(" mode {}", mode.word()));
+        let line_word = line.map_or_else(String::new, |line| format!(" line {} ‰", line.0));
+        let change = Change {
+            action: Action::OperateNode,
+            word: "node.ceiling",
+            object: format!("node/{node}{mode_word}{line_word}"),
+        };
+        let command = Command::SetCeiling { by, node, mode, line };
+        match self.change(call, change, command).await? {
+            Reply::Node(node) => Ok(*node),
+            _ => Err(Failure::internal("a ceiling was answered with something else")),
+        }
     }
 
     pub(super) async fn operate_node(

@@ -202,11 +202,15 @@ impl Session {
         let (node, session) = (self.node, self.open.id);
         match up {
             Up::Alive {
-                sample, inventory, ..
+                sample,
+                word,
+                inventory,
+                ..
             } => Some(Command::Alive {
                 node,
                 session,
                 sample,
+                word,
                 inventory,
             }),
             Up::Events(events) if events.is_empty() => None,

@@ -16,7 +16,7 @@ use super::stream;
 use crate::api::call::{RequestId, request_id};
 use crate::api::failure::Failure;
 use crate::api::{Edge, VERSION};
-use crate::state::{Event, Inventory, Order};
+use crate::state::{Event, Inventory, Order, Word};
 use crate::wire::{self, ReadHello, WireError};
 
 pub(crate) use loadline_proto::node::v1::node_session_server::NodeSessionServer;
@@ -30,6 +30,7 @@ pub(crate) struct LogLines(pub(crate) Vec<types::LogLine>);
 pub(super) enum Up {
     Alive {
         sample: Option<NodeSample>,
+        word: Option<Box<Word>>,
         inventory: Option<Box<Inventory>>,
         warden_problem: Option<String>,
     },
@@ -73,6 +74,7 @@ fn read_up(message: node::NodeMessage) -> Result<Up, WireError> {
             inventory,
             warden_problem,
         })) => Up::Alive {
+            word: sample.as_ref().and_then(wire::read_word).map(Box::new),
             sample: sample.map(wire::read_sample).transpose()?,
             inventory: inventory.map(wire::read_inventory).transpose()?.map(Box::new),
             warden_problem: Some(warden_problem).filter(|problem| !problem.is_empty()),

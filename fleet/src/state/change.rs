@@ -12,10 +12,10 @@ use loadline_model::{AttemptId, Generation, JobId, LedgerId, NodeId, Sequence, W
 use super::command::TokenId;
 use super::held::Books;
 use super::link::Link;
-use super::node_types::Receipt;
+use super::node_types::{CostCounts, Receipt};
 use super::rows::{
-    AttemptRow, Avoid, BucketRow, JobRow, LogRow, NodeRow, OrderRow, Progress, Standing, TokenRow, UserRow,
-    WorkerRow, WorkerStage,
+    AttemptRow, Avoid, BucketRow, CeilingRow, CostRow, JobRow, LogRow, NodeRow, OrderRow, Progress, Standing,
+    TokenRow, UserRow, WorkerRow, WorkerStage,
 };
 use super::{Job, Node, State};
 
@@ -34,6 +34,12 @@ pub enum Change {
     Progress(NodeId, Option<Progress>),
     /// An order that is on its way.
     Order(NodeId, Generation, Option<OrderRow>),
+    /// What an operator lets a node do.
+    Ceiling(NodeId, Option<Arc<CeilingRow>>),
+    /// Up to where a node's own counts of cost are in its five-minute rows.
+    Counted(NodeId, Option<Arc<CostCounts>>),
+    /// What lending cost a node in a quarter of a day. Not durable: it follows from the five-minute rows.
+    Costs(NodeId, WallTime, Option<CostRow>),
     /// The newest event counted of one ledger.
     Ledger(NodeId, LedgerId, Option<Sequence>),
     /// A node that a job leaves alone.
@@ -61,7 +67,10 @@ impl Change {
     pub const fn is_durable(&self) -> bool {
         !matches!(
             self,
-            Self::Link(..) | Self::LastBucket(..) | Self::Avoid(_, _, Some(Avoid { until: Some(_), .. }))
+            Self::Link(..)
+                | Self::LastBucket(..)
+                | Self::Costs(..)
+                | Self::Avoid(_, _, Some(Avoid { until: Some(_), .. }))
         )
     }
 }
@@ -87,6 +96,18 @@ impl State {
             Change::Order(id, generation, row) => {
                 let orders = &mut self.nodes.get_mut(id)?.orders;
                 Change::Order(*id, *generation, replace(orders, *generation, *row))
+            }
+            Change::Ceiling(id, row) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::Ceiling(*id, std::mem::replace(&mut node.ceiling, row.clone()))
+            }
+            Change::Counted(id, row) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::Counted(*id, std::mem::replace(&mut node.counted, row.clone()))
+            }
+            Change::Costs(id, start, row) => {
+                let costs = &mut self.nodes.get_mut(id)?.costs;
+                Change::Costs(*id, *start, replace(costs, *start, *row))
             }
             Change::Ledger(node, ledger, row) => {
                 Change::Ledger(*node, *ledger, replace(&mut self.ledgers, (*node, *ledger), *row))

@@ -150,6 +150,11 @@ fn check_node(state: &State, node: &Node, found: &mut Vec<String>) {
         node.progress.applied <= node.progress.generation,
         "it applied more than was ordered",
     );
+    let said = node.ceiling.as_ref().map(|row| row.generation);
+    expect(
+        said.is_none_or(|said| said <= node.progress.generation),
+        "its ceiling was never ordered",
+    );
     let past = node
         .orders
         .keys()

@@ -3,9 +3,11 @@
 //! A [`Command`] enters, a [`Reply`] or a [`Refused`](super::Refused) comes back once whatever it changed is
 //! durable. Who may ask is decided before (`trust`); `by` is the authenticated name, for the record.
 
-use loadline_model::{Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, Sequence, Span, WallTime};
+use loadline_model::{
+    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, Sequence, Span, WallTime,
+};
 
-use super::node_types::{Event, Hello, Inventory};
+use super::node_types::{Event, Hello, Inventory, LendMode, Word};
 use super::view::{JobSummary, NodeSummary, TokenView, UserView};
 use crate::trust::Role;
 
@@ -69,6 +71,17 @@ pub enum Command {
         node: String,
         /// What to do.
         verb: NodeVerb,
+    },
+    /// Let a node do no more than this. What is not said stays as it is.
+    SetCeiling {
+        /// Who asks.
+        by: String,
+        /// The node's name.
+        node: String,
+        /// Another mode.
+        mode: Option<LendMode>,
+        /// Another part of its line.
+        line: Option<PerMille>,
     },
     /// Let one node join.
     CreateNodeToken {
@@ -156,6 +169,8 @@ pub enum Command {
         session: SessionId,
         /// What it measured.
         sample: Option<NodeSample>,
+        /// What its headroom loop says.
+        word: Option<Box<Word>>,
         /// What it is, when that changed.
         inventory: Option<Box<Inventory>>,
     },

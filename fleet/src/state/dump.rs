@@ -26,6 +26,9 @@ impl State {
             if node.progress != Progress::default() {
                 rows.push(Change::Progress(*id, Some(node.progress)));
             }
+            if let Some(ceiling) = &node.ceiling {
+                rows.push(Change::Ceiling(*id, Some(Arc::clone(ceiling))));
+            }
         }
         let ledgers = self.ledgers.iter();
         rows.extend(

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use loadline_model::{AttemptId, NodeSample, Sequence, Span, WallTime};
 
 use super::command::{Now, SessionId};
-use super::node_types::Reported;
+use super::node_types::{Cost, Reported, Word};
 
 /// One hour of samples, one each 5 s.
 const SAMPLES_MAX: usize = 720;
@@ -48,6 +48,10 @@ pub(crate) struct Pulse {
     pub(crate) heard_at: Option<WallTime>,
     /// Why its warden does not answer, while it does not.
     pub(crate) warden_problem: Option<String>,
+    /// What its headroom loop said last.
+    pub(crate) word: Option<Box<Word>>,
+    /// What earlier starts of its warden had counted since costs were last kept.
+    pub(crate) carried: Cost,
     /// The last hour, oldest first.
     pub(crate) samples: VecDeque<NodeSample>,
 }

@@ -114,7 +114,8 @@ impl State {
                 known.is_none().then(|| format!("its job has no worker {worker}"))
             }),
             Change::Order(id, _, Some(order)) => node(id).or_else(|| attempt(&order.attempt)),
-            Change::Progress(id, _) | Change::LastBucket(id, _) => node(id),
+            Change::Progress(id, _) | Change::LastBucket(id, _) | Change::Ceiling(id, _) => node(id),
+            Change::Counted(id, _) | Change::Costs(id, ..) => node(id),
             Change::Avoid(id, other, _) => job(id).or_else(|| node(other)),
             _ => None,
         }
@@ -167,12 +168,18 @@ impl Tx<'_> {
         };
         let mut progress = node.progress;
         let newest = node.orders.keys().next_back().copied().unwrap_or_default();
+        let said = node
+            .ceiling
+            .as_ref()
+            .map(|row| row.generation)
+            .unwrap_or_default();
         let of_attempts = self.state.attempts.values().filter(|row| row.node == id);
         let generation = of_attempts
             .map(|row| row.generation)
             .max()
             .unwrap_or_default()
-            .max(newest);
+            .max(newest)
+            .max(said);
         if progress.generation < generation {
             progress.generation = generation;
             self.put_progress(id, progress);

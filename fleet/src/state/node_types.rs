@@ -1,8 +1,8 @@
 //! What a node says of itself and of what happened on it, in the state machine's own words.
 
 use loadline_model::{
-    Amounts, AttemptId, AttemptPhase, CpuSet, Ended, Generation, Gpu, JobId, LedgerId, NodeId, Sequence,
-    Topology, WallTime,
+    Amounts, AttemptId, AttemptPhase, CpuSet, Ended, Generation, Gpu, JobId, LedgerId, NodeId, PerMille,
+    Sequence, Span, Topology, WallTime,
 };
 
 /// What the node's owner lets Loadline do.
@@ -60,6 +60,82 @@ pub struct Inventory {
     pub line_whole_cpus: u32,
     /// The teams it lends to; empty: all.
     pub allow_teams: Vec<String>,
+    /// What the owner wants, where `mode` may be lower; none: its warden knows no ceilings.
+    pub owner_mode: Option<LendMode>,
+    /// The ceilings in force there.
+    pub ceilings: Vec<HeldCeiling>,
+}
+
+/// A ceiling as a node holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldCeiling {
+    /// Set on the node itself; false: by the fleet.
+    pub here: bool,
+    /// No more than this.
+    pub mode: LendMode,
+    /// At most this part of its static line.
+    pub line: PerMille,
+    /// Who set it.
+    pub by: String,
+    /// When, by the node's clock.
+    pub at: WallTime,
+}
+
+/// What a node's headroom loop says, with what lending has cost since the node's warden started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Word {
+    /// How far it has gone; empty: it has not looked yet.
+    pub level: String,
+    /// Why, with what was measured.
+    pub reason: String,
+    /// What lending has cost.
+    pub counts: Option<CostCounts>,
+}
+
+/// Cost, counted since the start of a warden.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CostCounts {
+    /// Which start.
+    pub since: String,
+    /// How much.
+    pub cost: Cost,
+}
+
+/// What lending has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Production waited, and lent work may have been why.
+    pub stalled: Span,
+    /// Lent work was held at its floor.
+    pub squeezed: Span,
+    /// Lent work that had to go.
+    pub evictions: u64,
+    /// CPU that was given to those who were being ended.
+    pub reaping: Span,
+}
+
+impl Cost {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            stalled: self.stalled.plus(other.stalled),
+            squeezed: self.squeezed.plus(other.squeezed),
+            evictions: self.evictions.saturating_add(other.evictions),
+            reaping: self.reaping.plus(other.reaping),
+        }
+    }
+
+    /// What it has grown by.
+    #[must_use]
+    pub const fn minus(self, before: Self) -> Self {
+        Self {
+            stalled: self.stalled.minus(before.stalled),
+            squeezed: self.squeezed.minus(before.squeezed),
+            evictions: self.evictions.saturating_sub(before.evictions),
+            reaping: self.reaping.minus(before.reaping),
+        }
+    }
 }
 
 /// Where on its node an attempt runs; known from `running` on.

@@ -117,7 +117,7 @@ impl Tx<'_> {
         self.shown(id)
     }
 
-    fn shown(&self, id: NodeId) -> Result<Reply, Refused> {
+    pub(crate) fn shown(&self, id: NodeId) -> Result<Reply, Refused> {
         Ok(Reply::Node(Box::new(
             self.state.node_summary(self.node(id)?, self.now),
         )))

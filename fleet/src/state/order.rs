@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use loadline_model::{AttemptId, Generation, JobId, JobSpec, NodeId, Span, WallTime};
+use loadline_model::{AttemptId, Generation, JobId, JobSpec, NodeId, PerMille, Span, WallTime};
+
+use super::node_types::LendMode;
 
 /// One order. The session signs its encoding; the same order encodes the same each time it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +17,8 @@ pub struct Order {
     pub generation: Generation,
     /// When it was made.
     pub issued_at: WallTime,
-    /// About which attempt.
-    pub attempt: AttemptId,
+    /// About which attempt; none: about the node.
+    pub attempt: Option<AttemptId>,
     /// What to do.
     pub what: OrderKind,
 }
@@ -28,6 +30,26 @@ pub enum OrderKind {
     Start(Box<Start>),
     /// Stop it.
     Stop(Stop),
+    /// The most the node may do.
+    Ceiling(Ceiling),
+}
+
+/// The most an operator lets a node do, within what its owner allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ceiling {
+    /// No more than this.
+    pub mode: LendMode,
+    /// At most this part of its static line.
+    pub line: PerMille,
+    /// Who set it.
+    pub by: String,
+}
+
+impl Ceiling {
+    /// True if it holds nothing down.
+    pub fn is_lifted(&self) -> bool {
+        self.mode == LendMode::Enforce && self.line >= PerMille::ONE
+    }
 }
 
 /// What a node needs to know to start a worker.

@@ -60,6 +60,17 @@ pub enum Refused {
     /// Only a silent node can be given up.
     #[error("node {0} is connected")]
     NodeConnected(String),
+    /// The node has not told yet what its owner allows.
+    #[error("node {0} has not connected yet, so nobody knows what its owner allows")]
+    NodeNeverSeen(String),
+    /// Its programs know no ceilings.
+    #[error("node {0} runs a version of loadline-node that cannot be told what it may do")]
+    NodeTooOld(String),
+    /// Local policy is final.
+    #[error(
+        "the owner of node {0} allows no more than `{1}`: `lend.mode` in /etc/loadline/node.toml there says so"
+    )]
+    BeyondOwner(String, &'static str),
     /// A newer session of the same node took over.
     #[error("a newer session of this node has taken over")]
     SessionReplaced,
@@ -81,7 +92,12 @@ impl Refused {
             }
             Self::UserBanned(_) | Self::TokenInvalid | Self::NodeBanned(_) => Code::PermissionDenied,
             Self::TokenLife(_) => Code::InvalidArgument,
-            Self::LastAdmin(_) | Self::NodeConnected(_) | Self::SessionReplaced => Code::FailedPrecondition,
+            Self::LastAdmin(_)
+            | Self::NodeConnected(_)
+            | Self::NodeNeverSeen(_)
+            | Self::NodeTooOld(_)
+            | Self::BeyondOwner(..)
+            | Self::SessionReplaced => Code::FailedPrecondition,
             Self::StoreFull(_) => Code::ResourceExhausted,
             Self::Stopped => Code::Unavailable,
         }
@@ -102,6 +118,9 @@ impl Refused {
             Self::LastAdmin(_) => "LAST_ADMIN",
             Self::NodeBanned(_) => "NODE_BANNED",
             Self::NodeConnected(_) => "NODE_CONNECTED",
+            Self::NodeNeverSeen(_) => "NODE_NEVER_SEEN",
+            Self::NodeTooOld(_) => "NODE_TOO_OLD",
+            Self::BeyondOwner(..) => "BEYOND_OWNER",
             Self::SessionReplaced => "SESSION_REPLACED",
             Self::StoreFull(_) => "STORE_FULL",
             Self::Stopped => "STOPPED",
@@ -123,6 +142,11 @@ impl Refused {
             Self::LastAdmin(_) => "make another administrator first",
             Self::NodeBanned(_) => "join it under a new identity if it is to come back",
             Self::NodeConnected(_) => "use `fleet node drain` for a node that answers",
+            Self::NodeNeverSeen(_) => "join it first, or wait until it connects",
+            Self::NodeTooOld(_) => "upgrade loadline-node there; `fleet node drain` works with every version",
+            Self::BeyondOwner(..) => {
+                "ask the owner to change it there and run `systemctl reload loadline-warden`"
+            }
             Self::SessionReplaced => "close this stream",
             Self::StoreFull(_) => "make room on the disk of the store; nothing was changed",
             Self::Stopped => "try again in a moment",

@@ -7,8 +7,8 @@ use loadline_model::{
 };
 
 use super::command::{Sha256, TokenId};
-use super::node_types::{Inventory, Site};
-use super::order::{Stop, StopReason};
+use super::node_types::{Cost, Inventory, Site};
+use super::order::{Ceiling, Stop, StopReason};
 use crate::trust::Role;
 
 /// How a job ended as a whole, decided once.
@@ -225,6 +225,19 @@ pub enum OrderWhat {
     Stop(Stop),
 }
 
+/// What an operator lets a node do, with the order that says so. It stays as the order that lifted it once lifted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CeilingRow {
+    /// What.
+    pub ceiling: Ceiling,
+    /// The leader's term in which it was ordered.
+    pub epoch: u64,
+    /// When.
+    pub at: WallTime,
+    /// The order's place among those for the node; a node that forgot is told anew, under another one.
+    pub generation: Generation,
+}
+
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRow {
@@ -332,6 +345,31 @@ pub struct BucketRow {
     pub cpu: ResourceBucket,
     /// Memory, in bytes.
     pub memory: ResourceBucket,
+    /// What lending cost meanwhile.
+    pub cost: CostRow,
+}
+
+/// What lending cost in some time, and what came of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CostRow {
+    /// The cost.
+    pub cost: Cost,
+    /// CPU time that lent work used.
+    pub lent: Span,
+    /// How much of the time is known.
+    pub observed: Span,
+}
+
+impl CostRow {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            cost: self.cost.plus(other.cost),
+            lent: self.lent.plus(other.lent),
+            observed: self.observed.plus(other.observed),
+        }
+    }
 }
 
 /// A line of the append-only record of what happened.

@@ -11,7 +11,7 @@ use loadline_model::{NodeId, NodeSample, Span, WallTime};
 use super::change::Change;
 use super::command::Reply;
 use super::refused::Refused;
-use super::rows::{BucketRow, ResourceBucket, Stat};
+use super::rows::{BucketRow, CostRow, ResourceBucket, Stat};
 use super::tx::Tx;
 
 const BUCKET: Span = Span::from_secs(300);
@@ -36,7 +36,8 @@ impl Tx<'_> {
         });
         node.pulse.measure(sample);
         self.state.unplanned |= moved;
-        if let Some((start, bucket)) = bucket {
+        if let Some((start, mut bucket)) = bucket {
+            self.keep_cost(id, start, &mut bucket);
             self.put(Change::Bucket(id, start, Arc::new(bucket)));
         }
     }
@@ -96,6 +97,7 @@ fn aggregate(samples: &[NodeSample]) -> BucketRow {
             now_mean: stat(each(|sample| sample.memory.now.0)).mean,
             firm_mean: stat(each(|sample| sample.memory.firm.0)).mean,
         },
+        cost: CostRow::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use loadline_model::{
 use super::change::Change;
 use super::command::{Reply, SessionId};
 use super::link::{Link, Sweep};
-use super::node_types::{Event, Happening, Hello, Inventory, Receipt};
+use super::node_types::{Event, Happening, Hello, Inventory, Receipt, Word};
 use super::refused::Refused;
 use super::rows::{AttemptRow, NodeRow, OrderWhat, Progress, Standing};
 use super::tx::Tx;
@@ -56,6 +56,7 @@ impl Tx<'_> {
         }
         if new_ledger {
             self.stop_again(&hello);
+            self.say_ceiling_again(id);
         }
         self.withdraw_needless(id);
         self.begin_sweep(&hello, new_ledger);
@@ -298,6 +299,7 @@ impl Tx<'_> {
         &mut self,
         id: NodeId,
         sample: Option<NodeSample>,
+        word: Option<Box<Word>>,
         inventory: Option<Inventory>,
     ) -> Result<Reply, Refused> {
         let row = Arc::clone(&self.node(id)?.row);
@@ -309,6 +311,9 @@ impl Tx<'_> {
         }
         if let Some(sample) = sample {
             self.measured(id, sample);
+        }
+        if let Some(word) = word {
+            self.heard_word(id, *word);
         }
         Ok(Reply::Done)
     }

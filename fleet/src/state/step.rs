@@ -47,6 +47,10 @@ impl Tx<'_> {
             Command::Submit { by, job, spec } => self.submit(&by, job, *spec),
             Command::Cancel { by, job } => self.cancel(&by, job),
             Command::Operate { by, node, verb } => self.operate(&by, &node, verb),
+            Command::SetCeiling { by, node, mode, line } => {
+                let id = self.state.node_named(&node)?;
+                self.set_ceiling(&by, id, mode, line)
+            }
             Command::CreateNodeToken {
                 by,
                 token,
@@ -79,10 +83,11 @@ impl Tx<'_> {
                 node,
                 session,
                 sample,
+                word,
                 inventory,
             } => {
                 self.in_session(node, session)?;
-                self.alive(node, sample, inventory.map(|inventory| *inventory))
+                self.alive(node, sample, word, inventory.map(|inventory| *inventory))
             }
             Command::Warden {
                 node,

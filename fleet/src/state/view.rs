@@ -7,7 +7,9 @@ use loadline_model::{
 };
 
 use super::command::TokenId;
-use super::node_types::{Inventory, Receipt, Reported, Site};
+use super::node_types::{Inventory, Receipt, Reported, Site, Word};
+use super::order::Ceiling;
+use super::rows::CostRow;
 use crate::trust::Role;
 
 /// A job in a list.
@@ -164,6 +166,30 @@ pub struct NodeSummary {
     pub assigned: Amounts,
     /// The agent's version.
     pub version: String,
+    /// What its headroom loop said last.
+    pub word: Option<Word>,
+    /// What an operator lets it do.
+    pub ceiling: Option<CeilingView>,
+}
+
+/// What an operator lets a node do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CeilingView {
+    /// What.
+    pub ceiling: Ceiling,
+    /// Since when.
+    pub at: WallTime,
+    /// The node has it in its ledger.
+    pub applied: bool,
+}
+
+/// What a node keeps, lends and has cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeHeadroom {
+    /// As in lists.
+    pub summary: NodeSummary,
+    /// Over the last seven days.
+    pub week: CostRow,
 }
 
 /// Something that runs on a node.

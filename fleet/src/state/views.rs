@@ -13,8 +13,8 @@ use super::place::phrase;
 use super::refused::Refused;
 use super::rows::{AttemptRow, JobStage, OrderRow, OrderWhat, Standing};
 use super::view::{
-    AttemptView, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeReceipt,
-    NodeSummary, NodeWorker,
+    AttemptView, CeilingView, FleetStatus, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail,
+    NodeReceipt, NodeSummary, NodeWorker,
 };
 use super::{Generation, Job, Node, State};
 use crate::trust::{Directory, Person};
@@ -170,9 +170,12 @@ impl State {
             return Vec::new();
         };
         let later = node.orders.range(after.next()..);
-        later
+        let mut orders: Vec<Order> = later
             .filter_map(|(generation, row)| self.order_of(id, *generation, row))
-            .collect()
+            .chain(node.ceiling_order(after))
+            .collect();
+        orders.sort_by_key(|order| order.generation);
+        orders
     }
 
     fn order_of(&self, node: NodeId, generation: Generation, order: &OrderRow) -> Option<Order> {
@@ -204,7 +207,7 @@ impl State {
             epoch,
             generation,
             issued_at,
-            attempt,
+            attempt: Some(attempt),
             what,
         })
     }
@@ -234,6 +237,14 @@ impl State {
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
             assigned: node.books.held.total(),
             version: node.row.version.clone(),
+            word: node.pulse.word.as_deref().cloned(),
+            ceiling: node.ceiling.as_ref().and_then(|row| {
+                let applied = row.generation <= node.progress.applied;
+                let ceiling = row.ceiling.clone();
+                let at = row.at;
+                // One that lifted everything is worth a word until the node knows.
+                (!ceiling.is_lifted() || !applied).then_some(CeilingView { ceiling, at, applied })
+            }),
         }
     }
 

@@ -5,14 +5,14 @@
 
 use loadline_model::{
     Amounts, Bytes, Generation, Gpu, MilliCpu, NodeId, NodeSample, NumaNode, PerMille, Pressure,
-    ResourceSample, Sequence, Thread, Topology, WallTime,
+    ResourceSample, Sequence, Span, Thread, Topology, WallTime,
 };
 use loadline_proto::node::v1 as node;
 use loadline_proto::types::v1 as types;
 
 use super::phase::{read_receipt, read_reported};
 use super::{WireError, read_ledger_id, read_node_id};
-use crate::state::{Event, Happening, Hello, Inventory, LendMode};
+use crate::state::{Cost, CostCounts, Event, Happening, HeldCeiling, Hello, Inventory, LendMode, Word};
 
 /// A hello, and what in it was not understood.
 #[derive(Debug)]
@@ -92,7 +92,64 @@ pub fn read_inventory(inventory: types::Inventory) -> Result<Inventory, WireErro
         },
         line_whole_cpus,
         allow_teams: inventory.allow_teams,
+        owner_mode: match inventory.owner_mode.as_str() {
+            "" => None,
+            word => Some(read_mode("inventory.owner_mode", word)?),
+        },
+        ceilings: inventory
+            .ceilings
+            .into_iter()
+            .map(read_held)
+            .collect::<Result<_, _>>()?,
     })
+}
+
+fn read_mode(field: &'static str, word: &str) -> Result<LendMode, WireError> {
+    LendMode::from_word(word).ok_or_else(|| WireError::Value {
+        field,
+        value: word.to_owned(),
+    })
+}
+
+/// A part of a line.
+pub fn read_share(share: u32) -> Result<PerMille, WireError> {
+    u16::try_from(share)
+        .map(PerMille)
+        .ok()
+        .filter(|share| *share <= PerMille::ONE)
+        .ok_or_else(|| WireError::Value {
+            field: "line_per_mille",
+            value: share.to_string(),
+        })
+}
+
+fn read_held(held: types::CeilingState) -> Result<HeldCeiling, WireError> {
+    Ok(HeldCeiling {
+        here: held.here,
+        mode: read_mode("ceiling.mode", &held.mode)?,
+        line: read_share(held.line_per_mille)?,
+        by: held.by,
+        at: WallTime(held.at_us),
+    })
+}
+
+/// What the headroom loop says, in a sample; none from a node that does not tell.
+pub fn read_word(sample: &types::NodeSample) -> Option<Word> {
+    let counts = sample.cost.as_ref().map(|cost| CostCounts {
+        since: cost.since.clone(),
+        cost: Cost {
+            stalled: Span(cost.stalled_us),
+            squeezed: Span(cost.squeezed_us),
+            evictions: cost.evictions,
+            reaping: Span(cost.reaping_us),
+        },
+    });
+    let word = Word {
+        level: sample.level.clone(),
+        reason: sample.reason.clone(),
+        counts,
+    };
+    (word != Word::default()).then_some(word)
 }
 
 pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
@@ -108,6 +165,8 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
         line,
         line_whole_cpus,
         allow_teams,
+        owner_mode,
+        ceilings,
     } = inventory;
     types::Inventory {
         topology: topology.as_ref().map(write_topology),
@@ -123,6 +182,17 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
         line_gpus: line.gpus,
         line_whole_cpus: (*line_whole_cpus).into(),
         allow_teams: allow_teams.clone(),
+        owner_mode: owner_mode.map_or_else(String::new, |mode| mode.word().to_owned()),
+        ceilings: ceilings
+            .iter()
+            .map(|held| types::CeilingState {
+                here: held.here,
+                mode: held.mode.word().to_owned(),
+                line_per_mille: held.line.0.into(),
+                by: held.by.clone(),
+                at_us: held.at.0,
+            })
+            .collect(),
     }
 }
 
@@ -205,6 +275,7 @@ pub fn read_sample(sample: types::NodeSample) -> Result<NodeSample, WireError> {
             lent: unit(sample.lent),
             now: unit(sample.now),
             firm: unit(sample.firm),
+            headroom: unit(sample.headroom),
         }
     }
     Ok(NodeSample {
@@ -228,6 +299,7 @@ pub(super) fn write_sample(sample: &NodeSample) -> types::NodeSample {
             lent: number(sample.lent),
             now: number(sample.now),
             firm: number(sample.firm),
+            headroom: number(sample.headroom),
         }
     }
     types::NodeSample {
@@ -237,6 +309,7 @@ pub(super) fn write_sample(sample: &NodeSample) -> types::NodeSample {
         cpu_some_us: sample.pressure.cpu_some_us,
         memory_full_us: sample.pressure.memory_full_us,
         io_full_us: sample.pressure.io_full_us,
+        ..types::NodeSample::default()
     }
 }
 
@@ -308,6 +381,14 @@ mod tests {
             },
             line_whole_cpus: 1,
             allow_teams: vec!["t".into()],
+            owner_mode: Some(LendMode::Enforce),
+            ceilings: vec![HeldCeiling {
+                here: true,
+                mode: LendMode::Shadow,
+                line: PerMille(500),
+                by: "root".into(),
+                at: WallTime(3),
+            }],
         }
     }
 

@@ -29,14 +29,20 @@ pub fn write_order(fleet: FleetId, order: &Order) -> types::Order {
             .into(),
             grace_us: stop.grace.0,
         }),
+        OrderKind::Ceiling(ceiling) => types::order::What::Ceiling(types::CeilingOrder {
+            mode: ceiling.mode.word().to_owned(),
+            line_per_mille: ceiling.line.0.into(),
+            by: ceiling.by.clone(),
+        }),
     };
+    let attempt_id = order.attempt.map(|attempt| attempt.as_bytes().to_vec());
     types::Order {
         fleet_id: fleet.as_bytes().to_vec(),
         node_id: order.node.as_bytes().to_vec(),
         epoch: order.epoch,
         generation: order.generation.0,
         issued_at_us: order.issued_at.0,
-        attempt_id: order.attempt.as_bytes().to_vec(),
+        attempt_id: attempt_id.unwrap_or_default(),
         what: Some(what),
     }
 }
@@ -68,7 +74,7 @@ mod tests {
             epoch: 3,
             generation: Generation(7),
             issued_at: WallTime(5),
-            attempt: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
+            attempt: Some("0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap()),
             what: OrderKind::Stop(Stop {
                 why: StopReason::NodeLost,
                 grace: Span::from_secs(3),

@@ -5,9 +5,10 @@ use loadline_proto::fleet::v1 as fleet;
 use super::job::{write_spec, write_tier};
 use super::node::{write_inventory, write_sample};
 use super::phase::{write_ended, write_job_phase, write_phase, write_receipt, write_reported, write_site};
+use crate::state::rows::CostRow;
 use crate::state::{
-    AttemptView, Explanation, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeReceipt,
-    NodeSummary, TokenView, UserView,
+    AttemptView, Explanation, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeHeadroom,
+    NodeReceipt, NodeSummary, TokenView, UserView,
 };
 
 /// A job in a list.
@@ -107,12 +108,45 @@ pub fn write_node_summary(node: &NodeSummary) -> fleet::NodeSummary {
             shown.missed.extend(node.warden_problem.clone());
             shown
         }),
-        sample: node.sample.as_ref().map(write_sample),
+        sample: node.sample.as_ref().map(|sample| {
+            let (level, reason) = node
+                .word
+                .as_ref()
+                .map_or_else(Default::default, |word| (word.level.clone(), word.reason.clone()));
+            loadline_proto::types::v1::NodeSample {
+                level,
+                reason,
+                ..write_sample(sample)
+            }
+        }),
         workers: node.workers,
         orphans: node.orphans,
         assigned_millicpu: node.assigned.cpu.0,
         assigned_memory_bytes: node.assigned.memory.0,
         version: node.version.clone(),
+        ceiling: node.ceiling.as_ref().map(|set| fleet::Ceiling {
+            mode: set.ceiling.mode.word().to_owned(),
+            line_per_mille: set.ceiling.line.0.into(),
+            by: set.ceiling.by.clone(),
+            at_us: set.at.0,
+            applied: set.applied,
+        }),
+    }
+}
+
+/// What a node keeps, lends and has cost.
+pub fn write_headroom(node: &NodeHeadroom) -> fleet::NodeHeadroom {
+    let CostRow { cost, lent, observed } = node.week;
+    fleet::NodeHeadroom {
+        summary: Some(write_node_summary(&node.summary)),
+        week: Some(fleet::Cost {
+            stalled_us: cost.stalled.0,
+            squeezed_us: cost.squeezed.0,
+            evictions: cost.evictions,
+            reaping_us: cost.reaping.0,
+            lent_cpu_us: lent.0,
+            observed_us: observed.0,
+        }),
     }
 }
 

@@ -119,7 +119,7 @@ async fn liveness_brings_a_sample_and_what_is_not_understood_ends_nothing() {
     };
     let half = types::NodeSample {
         memory: None,
-        ..sample
+        ..sample.clone()
     };
     for sample in [half, sample] {
         let liveness = node::Liveness {
@@ -137,7 +137,7 @@ async fn liveness_brings_a_sample_and_what_is_not_understood_ends_nothing() {
             .unwrap()
             .into_inner()
             .nodes;
-        match nodes[0].sample.and_then(|sample| sample.cpu) {
+        match nodes[0].sample.as_ref().and_then(|sample| sample.cpu) {
             Some(cpu) if cpu.production == 700 => Ok(()),
             other => Err(format!("{other:?}")),
         }

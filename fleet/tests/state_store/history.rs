@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use crate::sim_node::{SimNode, Truth};
 use crate::world::{World, draft, job_id, spec};
-use loadline_fleet::state::{AttemptView, Command, JobRef, NodeVerb, Refused, Reply};
-use loadline_model::{AttemptId, EndReason, JobDraft, JobId, JobOutcome, JobPhase, OnNodeLost, Workers};
+use loadline_fleet::state::{AttemptView, Command, JobRef, LendMode, NodeVerb, Refused, Reply};
+use loadline_model::{
+    AttemptId, EndReason, JobDraft, JobId, JobOutcome, JobPhase, OnNodeLost, PerMille, Workers,
+};
 use proptest::prelude::*;
 
 const NODES: usize = 3;
@@ -40,6 +42,7 @@ enum Act {
     Restart,
     DiskFull,
     Operate(usize, NodeVerb),
+    Ceiling(usize, Option<LendMode>, Option<u16>),
 }
 
 fn reason() -> impl Strategy<Value = EndReason> {
@@ -73,6 +76,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (node, prop_oneof![
             Just(NodeVerb::Drain), Just(NodeVerb::Resume), Just(NodeVerb::Forget)])
             .prop_map(|(node, verb)| Act::Operate(node, verb)),
+        2 => (0..NODES, proptest::option::of(proptest::sample::select(LendMode::ALL.to_vec())),
+            proptest::option::of(prop_oneof![Just(0u16), 0u16..1000, Just(1000u16)]))
+            .prop_map(|(node, mode, line)| Act::Ceiling(node, mode, line)),
     ]
 }
 
@@ -144,6 +150,15 @@ impl Story {
                 nodes.iter_mut().for_each(|node| node.session = None);
             }
             Act::DiskFull => world.disk_full = true,
+            Act::Ceiling(index, mode, line) => {
+                let command = Command::SetCeiling {
+                    by: "ada".into(),
+                    node: nodes[index].name.clone(),
+                    mode,
+                    line: line.map(PerMille),
+                };
+                full_or(world.step(command));
+            }
             Act::Operate(index, verb) => {
                 let node = nodes[index].name.clone();
                 match world.step(Command::Operate {
@@ -296,6 +311,20 @@ impl Story {
         self.world.state.jobs(false).is_empty() && self.nodes.iter().all(idle)
     }
 
+    /// Each node may do what was said last, whatever it forgot; and nothing was counted twice.
+    fn check_control(&self) {
+        let shown = self.world.state.headroom(None, self.world.now).unwrap();
+        assert_eq!(shown.len(), NODES);
+        for (node, shown) in self.nodes.iter().zip(&shown) {
+            assert_eq!(node.name, shown.summary.name);
+            let said = shown.summary.ceiling.as_ref();
+            assert!(said.is_none_or(|said| said.applied));
+            assert_eq!(node.ceiling.as_ref(), said.map(|said| &said.ceiling));
+            let counted = shown.week.cost.evictions;
+            assert!(counted <= node.evicted(), "{counted} of {}", node.evicted());
+        }
+    }
+
     fn check_outcomes(&self) {
         for number in self.jobs.values() {
             let detail = self
@@ -343,6 +372,7 @@ proptest! {
         }
         story.heal();
         story.check_outcomes();
+        story.check_control();
         let rows = story.world.state.rows();
         story.world.restart();
         prop_assert_eq!(story.world.state.rows(), rows);

@@ -38,7 +38,7 @@ fn a_job_goes_from_submission_to_its_exit_code() {
     assert_eq!((start.job_number, start.worker, start.attempt_number), (1, 0, 1));
     assert_eq!((start.user.as_str(), start.unix_account.as_str()), ("ada", "ada"));
 
-    let attempt = order.attempt;
+    let attempt = order.attempt.unwrap();
     node.run(&mut world, attempt);
     assert!(
         world.orders(node.id).is_empty(),
@@ -220,7 +220,7 @@ fn cancelling_stops_what_runs_with_its_grace_and_drops_what_waits() {
         panic!("{order:?}")
     };
     assert_eq!(
-        (order.attempt, stop.why, stop.grace),
+        (order.attempt.unwrap(), stop.why, stop.grace),
         (attempt, StopReason::Cancelled, Span::from_secs(5))
     );
     world.step(cancel.clone()).unwrap();
@@ -281,7 +281,11 @@ fn one_failed_worker_ends_the_others() {
         node.run(&mut world, *attempt);
     }
     node.end(&mut world, attempts[1], EndReason::OutOfMemory);
-    let stops: Vec<_> = world.orders(node.id).iter().map(|order| order.attempt).collect();
+    let stops: Vec<_> = world
+        .orders(node.id)
+        .iter()
+        .filter_map(|order| order.attempt)
+        .collect();
     assert_eq!(stops, [attempts[0], attempts[2]]);
     node.end(&mut world, attempts[0], EndReason::Cancelled);
     node.end(&mut world, attempts[2], EndReason::Exited { code: 0 });

@@ -24,8 +24,8 @@ fn operate(world: &mut World, node: &str, verb: NodeVerb) -> Result<Reply, Refus
 fn stops(world: &World, node: &Script) -> Vec<(AttemptId, StopReason)> {
     let orders = world.orders(node.id);
     let stop = |order: &loadline_fleet::state::Order| match order.what {
-        OrderKind::Stop(stop) => Some((order.attempt, stop.why)),
-        OrderKind::Start(_) => None,
+        OrderKind::Stop(stop) => Some((order.attempt?, stop.why)),
+        OrderKind::Start(_) | OrderKind::Ceiling(_) => None,
     };
     orders.iter().filter_map(stop).collect()
 }
@@ -141,7 +141,10 @@ fn a_replaced_attempt_that_never_started_is_taken_back() {
     // The order never reached the node: it says so, and gets neither the start nor the stop.
     node.hello(&mut world, 0, Vec::new());
     let orders = world.orders(node.id);
-    assert!(orders.iter().all(|order| order.attempt != old), "{orders:?}");
+    assert!(
+        orders.iter().all(|order| order.attempt != Some(old)),
+        "{orders:?}"
+    );
     let [order] = orders.as_slice() else {
         panic!("{orders:?}")
     };
@@ -223,6 +226,7 @@ fn a_banned_node_is_out_and_its_name_is_free() {
         node: node.id,
         session: node.session,
         sample: None,
+        word: None,
         inventory: None,
     };
     assert_eq!(world.step(alive), Err(Refused::SessionReplaced));

@@ -139,7 +139,7 @@ fn a_newer_schema_is_refused() {
         Sqlite::open(&path),
         Err(StoreError::Newer {
             found: 99,
-            known: 1,
+            known: 2,
             ..
         })
     ));
@@ -241,7 +241,7 @@ async fn bad_rows_are_moved_aside_by_name_and_the_rest_loads() {
     let running = JobPhase::Running;
     assert_eq!(shown, [(5, running), (4, running), (3, failed), (1, running)]);
     let status = fleet.read(|state, now| state.status(now)).await.unwrap();
-    assert_eq!(status.store, "SQLite, schema 1, 5 rows set aside");
+    assert_eq!(status.store, "SQLite, schema 2, 5 rows set aside");
     assert_eq!(
         submit(&fleet, 9, 0).await,
         Ok(Reply::Submitted {
@@ -337,6 +337,7 @@ async fn a_full_disk_acknowledges_nothing_and_service_recovers() {
         node,
         session: link.session,
         sample: None,
+        word: None,
         inventory: None,
     };
     assert_eq!(
@@ -568,7 +569,7 @@ async fn watchers_see_every_change_and_a_newer_session_takes_over() {
     let Some(Outgoing::Orders(orders)) = link.outgoing.recv().await else {
         panic!("no order")
     };
-    let attempt = orders[0].attempt;
+    let attempt = orders[0].attempt.unwrap();
     let session = link.session;
     fleet
         .submit(Command::Applied {

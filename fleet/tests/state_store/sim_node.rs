@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use loadline_fleet::state::{
-    Command, Event, Happening, Hello, Order, OrderKind, Refused, Reply, Reported, SessionId,
+    Ceiling, Command, Cost, CostCounts, Event, Happening, Hello, Order, OrderKind, Refused, Reply, Reported,
+    SessionId, Word,
 };
 use loadline_model::{AttemptId, AttemptPhase, EndReason, Generation, LedgerId, NodeId, Sequence};
 
@@ -36,6 +37,12 @@ pub(crate) struct SimNode {
     sequence: u64,
     spool: Vec<Event>,
     pub(crate) runs: BTreeMap<AttemptId, Run>,
+    /// What it may do, as its ledger has it.
+    pub(crate) ceiling: Option<Ceiling>,
+    /// Its warden has started so often …
+    starts: u64,
+    /// … and has evicted so many since, and before that.
+    evictions: (u64, u64),
 }
 
 impl SimNode {
@@ -53,7 +60,34 @@ impl SimNode {
             sequence: 0,
             spool: Vec::new(),
             runs: BTreeMap::new(),
+            ceiling: None,
+            starts: 0,
+            evictions: (0, 0),
         }
+    }
+
+    /// All evictions there ever were.
+    pub(crate) const fn evicted(&self) -> u64 {
+        self.evictions.0 + self.evictions.1
+    }
+
+    /// One more each time it is asked.
+    fn word(&mut self) -> Word {
+        self.evictions.0 += 1;
+        let cost = Cost {
+            evictions: self.evictions.0,
+            ..Cost::default()
+        };
+        let since = format!("{} {}", self.name, self.starts);
+        Word {
+            counts: Some(CostCounts { since, cost }),
+            ..Word::default()
+        }
+    }
+
+    fn warden_starts(&mut self) {
+        self.starts += 1;
+        self.evictions = (0, self.evicted());
     }
 
     pub(crate) fn running(&self) -> Vec<AttemptId> {
@@ -87,6 +121,7 @@ impl SimNode {
         for attempt in self.running() {
             self.finish(world, attempt, EndReason::NodeRebooted);
         }
+        self.warden_starts();
         self.session = None;
     }
 
@@ -96,6 +131,8 @@ impl SimNode {
         self.ledger = ledger(self.ledgers);
         (self.applied, self.sequence) = (0, 0);
         self.spool.clear();
+        self.ceiling = None;
+        self.warden_starts();
         self.session = None;
         for run in self.runs.values_mut() {
             run.known = false;
@@ -171,6 +208,7 @@ impl SimNode {
             node: self.id,
             session,
             sample,
+            word: Some(Box::new(self.word())),
             inventory: None,
         };
         let result = world.step(alive);
@@ -215,24 +253,33 @@ impl SimNode {
             return;
         }
         self.applied = order.generation.0;
+        let attempt = match (&order.what, order.attempt) {
+            (OrderKind::Ceiling(ceiling), None) => {
+                self.ceiling = Some(ceiling.clone()).filter(|ceiling| !ceiling.is_lifted());
+                return;
+            }
+            (_, Some(attempt)) => attempt,
+            (_, None) => panic!("about nothing: {order:?}"),
+        };
         match &order.what {
+            OrderKind::Ceiling(_) => panic!("about an attempt: {order:?}"),
             OrderKind::Start(_) => {
                 let run = Run {
                     truth: Truth::Runs,
                     known: true,
                 };
-                let before = self.runs.insert(order.attempt, run);
-                assert!(before.is_none(), "{} was started twice", order.attempt);
-                self.happen(world, report(order.attempt, AttemptPhase::Starting));
-                self.happen(world, report(order.attempt, AttemptPhase::Running));
+                let before = self.runs.insert(attempt, run);
+                assert!(before.is_none(), "{attempt} was started twice");
+                self.happen(world, report(attempt, AttemptPhase::Starting));
+                self.happen(world, report(attempt, AttemptPhase::Running));
             }
             OrderKind::Stop(_) => {
                 let runs = self
                     .runs
-                    .get(&order.attempt)
+                    .get(&attempt)
                     .is_some_and(|run| run.truth == Truth::Runs);
                 if runs {
-                    self.finish(world, order.attempt, EndReason::Cancelled);
+                    self.finish(world, attempt, EndReason::Cancelled);
                 }
             }
         }

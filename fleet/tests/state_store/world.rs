@@ -100,6 +100,8 @@ pub(crate) fn inventory(cpus: u32) -> Inventory {
         },
         line_whole_cpus: cpus,
         allow_teams: Vec::new(),
+        owner_mode: Some(LendMode::Enforce),
+        ceilings: Vec::new(),
     }
 }
 
@@ -366,6 +368,7 @@ impl Script {
                 node,
                 session,
                 sample,
+                word: None,
                 inventory: None,
             })
             .unwrap();

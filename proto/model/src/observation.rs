@@ -19,6 +19,8 @@ pub struct ResourceSample<Q> {
     pub now: Q,
     /// The firm line: how much may be lent to the standard tier.
     pub firm: Q,
+    /// Kept idle on top of what production uses.
+    pub headroom: Q,
 }
 
 /// Both lines of a node, as amounts per resource.

@@ -22,6 +22,12 @@ pub enum ReceiptAction {
     WouldSqueeze,
     /// It would have been let go again.
     WouldRelease,
+    /// It would have been ended for production, on a node that only watches.
+    WouldEvict,
+    /// The node's mode is another one now.
+    ModeChanged,
+    /// An operator lets the node lend another part of its line.
+    LineChanged,
     /// Its time was over.
     TimeLimit,
     /// A limit that something had changed was put back.
@@ -44,6 +50,9 @@ impl ReceiptAction {
             Self::Released => "released",
             Self::WouldSqueeze => "would_squeeze",
             Self::WouldRelease => "would_release",
+            Self::WouldEvict => "would_evict",
+            Self::ModeChanged => "mode_changed",
+            Self::LineChanged => "line_changed",
             Self::TimeLimit => "time_limit",
             Self::LimitRepaired => "limit_repaired",
             Self::OrphanAdopted => "orphan_adopted",

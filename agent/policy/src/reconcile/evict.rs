@@ -1,5 +1,5 @@
 //! Who must leave the node: those for whom local policy has no room any more, and, one at a time, those whose room
-//! production needs at this moment.
+//! production needs at this moment. Where the node only watches, who would have to.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,15 +12,50 @@ use super::{LedgerAttempt, View};
 use crate::admission::{Lending, lending};
 use crate::allocation::{Grant, Holding};
 use crate::attempt::{Life, StopWhy};
+use crate::node_policy::Mode;
 
-/// Who must go, and why.
-pub(super) fn chosen(view: &View<'_>) -> BTreeMap<AttemptId, String> {
+/// Who must go, and who would have to if this node did not only watch; and why.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) go: BTreeMap<AttemptId, String>,
+    pub(super) would: BTreeMap<AttemptId, String>,
+}
+
+/// What becomes of someone who had to go for production's need.
+const NEXT: &str = "; it is tried again elsewhere if its job allows";
+
+/// The reason alone, of someone who stays.
+fn bare(why: &str) -> String {
+    let why = why.strip_prefix("evicted: ").unwrap_or(why);
+    why.strip_suffix(NEXT).unwrap_or(why).into()
+}
+
+/// Decides it. An operator who closes the node is no judgement of ours: that holds in any mode.
+pub(super) fn chosen(view: &View<'_>) -> Chosen {
+    let all = all(view);
+    if view.policy.lend.mode == Mode::Shadow && !view.machine.line.is_closed() {
+        let go = BTreeMap::new();
+        let would = all
+            .into_iter()
+            .map(|(attempt, why)| (attempt, bare(&why)))
+            .collect();
+        return Chosen { go, would };
+    }
+    let (go, would) = (all, BTreeMap::new());
+    Chosen { go, would }
+}
+
+/// True for a worker that an operator wants off the node at once: burst was lent for as long as nobody minds.
+pub(super) fn is_braked(view: &View<'_>, entry: &LedgerAttempt) -> bool {
+    view.machine.line.is_closed() && tier(entry) == Tier::Burst
+}
+
+fn all(view: &View<'_>) -> BTreeMap<AttemptId, String> {
     let mut evicted = withdrawn(view);
     if let (true, Some(need)) = (evicted.is_empty(), view.evict)
         && let Some(victim) = least_lost(view)
     {
-        let next = "it is tried again elsewhere if its job allows";
-        evicted.insert(victim, format!("evicted: {need}; {next}"));
+        evicted.insert(victim, format!("evicted: {need}{NEXT}"));
     }
     evicted
 }
@@ -69,8 +104,13 @@ fn withdrawn(view: &View<'_>) -> BTreeMap<AttemptId, String> {
             .map(|(attempt, _)| (*attempt, format!("evicted: {why}")))
             .collect();
     }
-    let mut evicted = BTreeMap::new();
     let line = view.machine.line;
+    if let (true, Some(ceiling)) = (line.is_closed(), &line.ceiling) {
+        let by = &ceiling.by;
+        let why = format!("evicted: {by} has closed this node to lent work: its line is at 0 %");
+        return running.map(|(attempt, _)| (*attempt, why.clone())).collect();
+    }
+    let mut evicted = BTreeMap::new();
     let mut staying = Vec::new();
     for (attempt, entry) in running {
         let Some(holding) = &entry.holding else { continue };
@@ -89,6 +129,13 @@ fn withdrawn(view: &View<'_>) -> BTreeMap<AttemptId, String> {
     // Burst last and newest last: they go first, until the rest fits.
     staying.sort_by_key(|(tier, attempt, _)| (*tier, *attempt));
     let most = line.most();
+    let since = line.ceiling.as_ref().map_or_else(String::new, |ceiling| {
+        format!(
+            ", since {} holds its line at {} %",
+            ceiling.by,
+            ceiling.share.0 / 10
+        )
+    });
     let sum = |staying: &[(Tier, AttemptId, &Holding)]| {
         staying
             .iter()
@@ -100,12 +147,12 @@ fn withdrawn(view: &View<'_>) -> BTreeMap<AttemptId, String> {
         let (cpu, memory) = sum(&staying);
         let why = if cpu > most.cpu {
             format!(
-                "evicted: workers hold {cpu} CPUs and this node now lends {} at most",
+                "evicted: workers hold {cpu} CPUs and this node now lends {} at most{since}",
                 most.cpu
             )
         } else if memory > most.memory {
             format!(
-                "evicted: workers hold {memory} of memory and this node now lends {} at most",
+                "evicted: workers hold {memory} of memory and this node now lends {} at most{since}",
                 most.memory
             )
         } else {

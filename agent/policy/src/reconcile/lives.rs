@@ -22,14 +22,16 @@ pub(super) struct Lives {
     pub(super) after: BTreeMap<AttemptId, LedgerAttempt>,
     pub(super) actions: Vec<Planned>,
     pub(super) contradictions: Vec<(AttemptId, &'static str)>,
+    pub(super) would_evict: Vec<(AttemptId, String)>,
 }
 
 pub(super) fn advance(view: &View<'_>) -> Lives {
-    let evicted = evict::chosen(view);
+    let evict::Chosen { go: evicted, would } = evict::chosen(view);
     let mut lives = Lives {
         after: BTreeMap::new(),
         actions: Vec::new(),
         contradictions: Vec::new(),
+        would_evict: would.into_iter().collect(),
     };
     for (attempt, entry) in view.attempts {
         let event = news(view, *attempt, entry, evicted.get(attempt));
@@ -72,7 +74,7 @@ fn live_on(
             entry.life.clone()
         }
         Outcome::Unchanged => {
-            lives.actions.extend(see_it_stopped(view, attempt, &entry.life));
+            lives.actions.extend(see_it_stopped(view, attempt, entry));
             entry.life.clone()
         }
     }
@@ -112,7 +114,12 @@ fn news(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt, evicted: Opt
     {
         return Event::StopOrdered {
             why: StopWhy::Evicted,
-            grace: Span(u64::MAX),
+            // At the floor of a closed line it could do nothing with a grace but be in the way.
+            grace: if evict::is_braked(view, entry) {
+                Span::ZERO
+            } else {
+                Span(u64::MAX)
+            },
             detail: why.clone(),
         };
     }
@@ -134,13 +141,15 @@ fn told_end(unit: &ObservedUnit) -> Option<crate::attempt::UnitEnd> {
 }
 
 /// A worker that was asked to end is asked again until systemd is at it, and killed when its grace is over.
-fn see_it_stopped(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<Planned> {
+fn see_it_stopped(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt) -> Option<Planned> {
+    let life = &entry.life;
     let Life::Stopping { kill_at, .. } = life else {
         return None;
     };
+    let over = view.now.boot >= *kill_at || evict::is_braked(view, entry);
     match view.units.get(&attempt)?.active {
         UnitActive::Over => None,
-        _ if view.now.boot >= *kill_at => Some(Planned::new(Stage::Stop, attempt, Action::Kill)),
+        _ if over => Some(Planned::new(Stage::Stop, attempt, Action::Kill)),
         UnitActive::Stopping => None,
         UnitActive::Starting | UnitActive::Running => {
             Some(Planned::new(Stage::Stop, attempt, Action::Stop(life.clone())))

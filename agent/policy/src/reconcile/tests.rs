@@ -1,5 +1,6 @@
 //! Stories of one node, and any history with failures at any action.
 
+mod control;
 mod world;
 
 use alloc::string::{String, ToString};
@@ -549,6 +550,7 @@ enum Happening {
     LedgerLost,
     Reserve(u32),
     Mode(Mode),
+    Line(u16),
     MemoryChanged(u128),
     Squeeze(Squeezed),
 }
@@ -568,6 +570,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::LedgerLost),
         1 => (0u32..9).prop_map(Happening::Reserve),
         1 => prop_oneof![1 => Just(Mode::Off), 1 => Just(Mode::Shadow), 4 => Just(Mode::Enforce)].prop_map(Happening::Mode),
+        1 => prop_oneof![1 => Just(0u16), 2 => 0u16..1000, 3 => Just(1000u16)].prop_map(Happening::Line),
         1 => number.prop_map(Happening::MemoryChanged),
         1 => prop_oneof![2 => Just(Squeezed::No), 1 => Just(Squeezed::Burst), 1 => Just(Squeezed::All)]
             .prop_map(Happening::Squeeze),
@@ -606,6 +609,7 @@ fn happen(world: &mut World, happening: Happening) {
             world.policy.reserve.cpus = crate::node_policy::ReserveCpus::Count(count);
         }
         Happening::Mode(mode) => world.policy.lend.mode = mode,
+        Happening::Line(share) => world.set_line(share),
         Happening::MemoryChanged(number) => {
             if let Some(unit) = world.units.get_mut(&attempt(number)) {
                 unit.limits.memory_max = Some(Limit::Max);

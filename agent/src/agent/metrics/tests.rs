@@ -114,6 +114,7 @@ fn counters_slices_and_headroom_have_base_units() {
             lent: MilliCpu(250),
             now: MilliCpu(2250),
             firm: MilliCpu(2000),
+            headroom: MilliCpu(800),
         },
         memory: ResourceSample {
             capacity: Bytes(100),

@@ -62,13 +62,15 @@ pub(crate) struct Hello(node::Hello);
 
 /// What this agent can do that an older one cannot.
 const CAPABILITIES: [&str; 1] = ["log_cursor"];
+/// Orders that say what the node may do; its warden must know them.
+const CEILING: &str = "ceiling";
 
 impl Hello {
     /// `first`: the oldest event that can still be told; `None`: not known just now.
     pub(crate) fn new(file: &FleetFile, status: &WardenStatus, first: Option<Sequence>) -> Self {
         Self(node::Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
+            capabilities: capabilities(status),
             node_id: file.node_id.as_bytes().to_vec(),
             name: file.node.clone(),
             boot_id: status.boot_id.clone(),
@@ -80,6 +82,14 @@ impl Hello {
             attempts: status.attempts.clone(),
         })
     }
+}
+
+/// A warden that says what its owner wants knows orders that lower it. It may be older than this agent.
+fn capabilities(status: &WardenStatus) -> Vec<String> {
+    let inventory = status.inventory.as_ref();
+    let knows = inventory.is_some_and(|inventory| !inventory.owner_mode.is_empty());
+    let all = CAPABILITIES.into_iter().chain(knows.then_some(CEILING));
+    all.map(str::to_owned).collect()
 }
 
 /// What the fleet answers it.
@@ -256,7 +266,7 @@ impl Reporter {
     pub(crate) fn liveness(&mut self, status: Option<&WardenStatus>, problem: Option<&str>) -> Up {
         let sample = status
             .filter(|_| problem.is_none())
-            .and_then(|status| status.raw_sample)
+            .and_then(|status| status.raw_sample.clone())
             .filter(|sample| self.sampled_at != Some(sample.at_us));
         if let Some(sample) = &sample {
             self.sampled_at = Some(sample.at_us);

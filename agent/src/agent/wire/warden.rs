@@ -315,6 +315,7 @@ fn read_sample(sample: &types::NodeSample) -> Option<NodeSample> {
             lent,
             now,
             firm,
+            headroom,
         } = raw;
         ResourceSample {
             capacity: unit(capacity),
@@ -323,6 +324,7 @@ fn read_sample(sample: &types::NodeSample) -> Option<NodeSample> {
             lent: unit(lent),
             now: unit(now),
             firm: unit(firm),
+            headroom: unit(headroom),
         }
     }
     Some(NodeSample {

@@ -1,6 +1,8 @@
 //! What is not signed by the pinned key for this node is refused, whatever it says.
 
 use ed25519_dalek::{Signer, SigningKey};
+use loadline_model::PerMille;
+use loadline_policy::node_policy::Mode;
 use loadline_proto::types::v1 as proto;
 use prost::Message;
 
@@ -53,6 +55,45 @@ fn sign(order: &proto::Order, key: &SigningKey) -> SignedOrder {
 fn a_genuine_order_passes() {
     let genuine = verify(&trust(), sign(&order(), &key(7))).unwrap();
     assert!(matches!(genuine.order().what, Ordered::Stop { .. }));
+}
+
+#[test]
+fn orders_about_the_node_name_no_attempt() {
+    let about = |attempt_id: Vec<u8>, what| proto::Order {
+        attempt_id,
+        what,
+        ..order()
+    };
+    let ceiling = |mode: &str, line_per_mille| {
+        Some(proto::order::What::Ceiling(proto::CeilingOrder {
+            mode: mode.into(),
+            line_per_mille,
+            by: "ada".into(),
+        }))
+    };
+    let read = |order: &proto::Order| {
+        let genuine = verify(&trust(), sign(order, &key(7))).unwrap();
+        assert_eq!(genuine.order().attempt, None);
+        genuine.order().what.clone()
+    };
+    assert_eq!(
+        read(&about(Vec::new(), ceiling("shadow", 250))),
+        Ordered::Ceiling {
+            mode: Mode::Shadow,
+            line: PerMille(250),
+            by: "ada".into()
+        }
+    );
+    for strange in [ceiling("maybe", 5), ceiling("off", 1001), None] {
+        let what = read(&about(Vec::new(), strange));
+        assert!(matches!(what, Ordered::Unclear(_)), "{what:?}");
+    }
+    // What is about an attempt has to name it.
+    let nameless = about(Vec::new(), order().what);
+    assert!(matches!(
+        verify(&trust(), sign(&nameless, &key(7))),
+        Err(NotGenuine::Decode(_))
+    ));
 }
 
 #[test]

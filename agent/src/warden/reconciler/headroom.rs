@@ -76,7 +76,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             .borrow()
             .filter(|decision| decision.level == Level::Evict);
         let recently = self.evicted_at.is_some_and(|last| now.minus(last) < EVICT_EVERY);
-        if let (Some(decision), false) = (top, recently || self.node.policy.lend.mode == Mode::Shadow) {
+        self.forget_what_would_be();
+        if let (Some(decision), false) = (top, recently) {
             self.evicted_at = Some(now);
             self.evict = Some(decision.reason.to_string());
         }

@@ -1,8 +1,9 @@
 //! Orders into attempts. Replays change nothing; what cannot be understood is refused by name, durably.
 
-use loadline_model::{AttemptId, Ended, Peaks};
+use loadline_model::{AttemptId, Ended, Peaks, Receipt, ReceiptAction, ReceiptSubject};
 use loadline_policy::admission::Account;
 use loadline_policy::attempt::{Event, Life, Moment, StopWhy, WorkOrder};
+use loadline_policy::ceiling::{Ceiling, Setter};
 use loadline_policy::reconcile::LedgerAttempt;
 use tracing::{info, warn};
 
@@ -49,8 +50,13 @@ pub(super) fn take(state: &mut State, orders: Vec<Incoming>, boot: &str, now: Mo
         }
         taken += 1;
         state.advance(order.generation);
-        let attempt = order.attempt;
+        let Some(attempt) = order.attempt else {
+            about_the_node(state, order.what, now);
+            continue;
+        };
         match order.what {
+            // A newer fleet may name the attempt that made it speak.
+            what @ Ordered::Ceiling { .. } => about_the_node(state, what, now),
             Ordered::Start(work) if state.knows(attempt) => {
                 info!(%attempt, job = %work.job, "an order that is known already");
                 reclaim(state, work, signed, now);
@@ -68,6 +74,28 @@ pub(super) fn take(state: &mut State, orders: Vec<Incoming>, boot: &str, now: Mo
         }
     }
     taken
+}
+
+/// Orders that name no attempt.
+fn about_the_node(state: &mut State, what: Ordered, now: Moment) {
+    match what {
+        Ordered::Ceiling { mode, line, by } => {
+            let at = now.wall;
+            state.set_ceiling(Setter::Fleet, Ceiling { mode, line, by, at });
+        }
+        Ordered::Unclear(sentence) => {
+            warn!(sentence, "an order about this node is not understood");
+            let receipt = Receipt {
+                at: now.wall,
+                action: ReceiptAction::Refused,
+                subject: ReceiptSubject::Node("order".into()),
+                sentence: format!("an order about this node was refused: {sentence}"),
+            };
+            state.receipt(receipt, now);
+        }
+        // The wire gives these with an attempt only.
+        Ordered::Start(_) | Ordered::Stop { .. } => {}
+    }
 }
 
 /// An orphan whose order comes again, after the ledger was lost: from now on it is what was ordered.

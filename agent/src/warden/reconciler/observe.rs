@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::ends::most;
 use super::intake::{self, Lookup};
 use super::state::{Extra, State};
-use super::{Command, Node, Outside, Reconciler, Wakers, lock};
+use super::{Command, News, Node, Outside, Reconciler, Wakers, lock};
 use crate::host::clock::Clock;
 use crate::host::systemd::{Signal, Systemd, SystemdError, UnitState};
 use crate::host::users::Accounts;
@@ -44,11 +44,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         found: SetAside,
     ) -> Result<(Self, Wakers), LedgerError> {
         let now = outside.clock.wall();
-        let (stored, aside, generation) = {
+        let (stored, aside, generation, (ceilings, torn)) = {
             let mut ledger = lock(&outside.ledger);
             let readable = |order: &[u8]| wire::stored_order(order).map(drop).map_err(|e| chain(&e));
             let (stored, aside) = ledger.attempts(now, readable)?;
-            (stored, aside, ledger.generation())
+            (stored, aside, ledger.generation(), ledger.ceilings(now)?)
         };
         let wakers = Wakers {
             signals: outside.signals,
@@ -67,7 +67,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             alive: outside.alive,
             state: State::new(outside.boot.clone(), generation),
             boot: outside.boot,
+            ruled: outside.ruled,
+            owner: node.clone(),
             node,
+            would: Default::default(),
             units: Default::default(),
             live: Default::default(),
             records: Default::default(),
@@ -91,9 +94,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             ticks: 0,
             sequence,
         };
-        for sentence in found.sentences.into_iter().chain(aside.sentences) {
+        let sentences = found.sentences.into_iter().chain(aside.sentences);
+        for sentence in sentences.chain(torn.sentences) {
             this.set_aside(sentence);
         }
+        this.state.ceilings = ceilings;
+        this.begin_under_ceilings();
         for attempt in stored {
             this.restore(attempt).await;
         }
@@ -146,7 +152,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.read_records();
         self.slices_hit_limit();
         self.verify_all();
-        self.round(Vec::new(), Vec::new()).await;
+        self.round(News::default()).await;
         info!(workers = self.state.attempts.len(), blind = self.blind, "settled");
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use loadline_model::{AttemptId, AttemptPhase, Generation, Receipt, Span};
 use loadline_policy::attempt::{BootId, Event, Life, Moment, Outcome, step};
+use loadline_policy::ceiling::{Ceiling, Ceilings, Setter};
 use loadline_policy::reconcile::LedgerAttempt;
 use tracing::warn;
 
@@ -38,6 +39,7 @@ struct Pending {
     forgotten: Vec<AttemptId>,
     events: Vec<NodeEvent>,
     generation: Option<Generation>,
+    ceilings: bool,
 }
 
 /// All attempts this node knows.
@@ -51,6 +53,8 @@ pub(super) struct State {
     pub(super) ended: BTreeSet<AttemptId>,
     /// Orders up to here are known.
     pub(super) generation: Generation,
+    /// What operators let this node do.
+    pub(super) ceilings: Ceilings,
     pending: Pending,
 }
 
@@ -62,6 +66,7 @@ impl State {
             extras: BTreeMap::new(),
             ended: BTreeSet::new(),
             generation,
+            ceilings: Ceilings::default(),
             pending: Pending::default(),
         }
     }
@@ -160,6 +165,12 @@ impl State {
         self.pending.generation = Some(generation);
     }
 
+    /// An operator has spoken.
+    pub(super) fn set_ceiling(&mut self, setter: Setter, ceiling: Ceiling) {
+        self.ceilings.set(setter, ceiling);
+        self.pending.ceilings = true;
+    }
+
     /// An attempt that ended long ago need not be known any more.
     pub(super) fn forget(&mut self, attempt: AttemptId) {
         self.ended.remove(&attempt);
@@ -203,6 +214,7 @@ impl State {
             forgotten: self.pending.forgotten.clone(),
             events: self.pending.events.clone(),
             generation: self.pending.generation,
+            ceilings: self.pending.ceilings.then(|| self.ceilings.clone()),
         }
     }
 

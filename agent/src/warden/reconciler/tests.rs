@@ -1,5 +1,6 @@
 //! The reconciler against a systemd in memory: its ordinary life, and each fault by name.
 
+mod ceiling;
 mod faults;
 mod headroom;
 mod lives;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use loadline_model::{LedgerId, Sequence};
+use loadline_policy::cost::Cost;
 use loadline_policy::headroom::Decision;
 use loadline_proto::types::v1::{ErrorInfo, Event};
 use loadline_proto::warden::v1 as proto;
@@ -26,11 +27,13 @@ use crate::ledger::{LedgerError, wire as events};
 use crate::sentence::chain;
 use crate::warden::facts::Facts;
 use crate::warden::orders::{Genuine, verify};
-use crate::warden::reconciler::{Command, Incoming, Lookup, SharedLedger, Snapshot, lock, look_up};
+use crate::warden::reconciler::{
+    CeilingError, Command, Incoming, Lookup, SharedLedger, Snapshot, lock, look_up,
+};
 use crate::warden::sample::Sampler;
 use crate::warden::trust::Trust;
-use crate::warden::wire::status::{SocketCounters, reply};
-use crate::warden::wire::{Ordered, SignedOrder};
+use crate::warden::wire::status::{SocketCounters, Word, reply};
+use crate::warden::wire::{self, Ordered, SignedOrder};
 
 /// Events on their way to a slow reader.
 const EVENTS_QUEUED: usize = 64;
@@ -57,6 +60,10 @@ pub struct WardenService<A, C> {
     pub sampler: Sampler<C>,
     /// What the headroom loop says.
     pub headroom: watch::Receiver<Option<Decision>>,
+    /// What lending has cost.
+    pub cost: watch::Receiver<Cost>,
+    /// Names this start of the warden.
+    pub started: String,
     /// Wall time, for events that had to be replaced.
     pub clock: C,
     /// Reloads that kept the old policy.
@@ -134,7 +141,7 @@ impl<A: Accounts, C: Clock> WardenService<A, C> {
     async fn incoming(&self, order: Genuine) -> Incoming {
         let account = match &order.order().what {
             Ordered::Start(work) => look_up(&*self.accounts, &work.user).await,
-            Ordered::Stop { .. } | Ordered::Unclear(_) => Lookup::Missing,
+            Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Unclear(_) => Lookup::Missing,
         };
         Incoming { order, account }
     }
@@ -161,12 +168,16 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
             orders_refused: self.not_genuine.load(Ordering::Relaxed),
             config_reload_failures: self.reload_failures.load(Ordering::Relaxed),
         };
-        let decision = *self.headroom.borrow();
+        let word = Word {
+            decision: *self.headroom.borrow(),
+            cost: *self.cost.borrow(),
+            started: self.started.clone(),
+        };
         Ok(Response::new(reply(
             &snapshot,
             &self.facts,
             sample.as_ref(),
-            decision.as_ref(),
+            &word,
             counters,
         )))
     }
@@ -226,25 +237,49 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
         &self,
         request: Request<proto::DrainRequest>,
     ) -> Result<Response<proto::DrainReply>, Status> {
-        let peer = request
-            .extensions()
-            .get::<UdsConnectInfo>()
-            .and_then(|info| info.peer_cred);
-        if peer.is_none_or(|peer| peer.uid() != 0) {
-            let sentence = "only root may take a node's workers away at once".to_owned();
-            return Err(status(
-                Code::PermissionDenied,
-                "NOT_ROOT",
-                sentence,
-                "run it as root",
-            ));
-        }
+        only_root(&request, "take a node's workers away at once")?;
         let (reply, answer) = oneshot::channel();
         self.ask(Command::Drain { reply }, answer).await?;
         let snapshot = self.snapshot().await?;
         let attempts = snapshot.attempts.iter().map(events::attempt).collect();
         Ok(Response::new(proto::DrainReply { attempts }))
     }
+
+    async fn set_ceiling(
+        &self,
+        request: Request<proto::SetCeilingRequest>,
+    ) -> Result<Response<proto::SetCeilingReply>, Status> {
+        only_root(&request, "say what this node may do")?;
+        let wish = wire::wish(request.into_inner())
+            .map_err(|sentence| status(Code::InvalidArgument, "INVALID_ARGUMENT", sentence, "correct it"))?;
+        let (reply, answer) = oneshot::channel();
+        match self.ask(Command::Ceiling { wish, reply }, answer).await? {
+            Ok(()) => Ok(Response::new(proto::SetCeilingReply {})),
+            Err(CeilingError::Ledger(problem)) => Err(not_durable(&problem)),
+            Err(CeilingError::Beyond(beyond)) => {
+                let next = "change `lend.mode` there and run `systemctl reload loadline-warden`";
+                Err(status(
+                    Code::FailedPrecondition,
+                    "BEYOND_OWNER",
+                    beyond.to_string(),
+                    next,
+                ))
+            }
+        }
+    }
+}
+
+fn only_root<T>(request: &Request<T>, what: &str) -> Result<(), Status> {
+    let peer = request
+        .extensions()
+        .get::<UdsConnectInfo>()
+        .and_then(|info| info.peer_cred);
+    if peer.is_some_and(|peer| peer.uid() == 0) {
+        return Ok(());
+    }
+    let sentence = format!("only root may {what}");
+    let next = "run it as root";
+    Err(status(Code::PermissionDenied, "NOT_ROOT", sentence, next))
 }
 
 /// One reader of events: all that are there, then each as it happens.

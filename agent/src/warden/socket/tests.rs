@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use loadline_model::{AttemptId, Span};
+use loadline_policy::node_policy::Mode;
 use loadline_proto::types::v1::{AttemptPhase, ErrorInfo, event::What};
 use loadline_proto::warden::v1::warden_client::WardenClient;
 use loadline_proto::warden::v1::warden_server::WardenServer;
 use loadline_proto::warden::v1::{
-    AcknowledgeRequest, ApplyRequest, DrainRequest, EventsRequest, StatusRequest,
+    AcknowledgeRequest, ApplyRequest, DrainRequest, EventsRequest, SetCeilingRequest, StatusRequest,
 };
 use nix::unistd::Uid;
 use prost::Message;
@@ -24,8 +25,10 @@ use super::{Access, WardenService, incoming, open};
 use crate::host::clock::SystemClock;
 use crate::host::root::HostRoot;
 use crate::warden::facts::Facts;
-use crate::warden::reconciler::tests::rig::{Rig, people};
+use crate::warden::reconciler::tests::rig::{Rig, node, people};
+use crate::warden::reconciler::{Command, lock};
 use crate::warden::sample::Sampler;
+use crate::warden::wire::client::LocalWarden;
 use crate::warden::wire::forge::{Forge, Wanted};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn serve(rig: &Rig, path: &Path, uids: Vec<u32>) {
     let (commands, sequence) = rig.ends();
     let service = WardenService {
+        cost: tokio::sync::watch::channel(Default::default()).1,
+        started: "this start".into(),
         commands,
         sequence,
         ledger: rig.ledger.clone(),
@@ -211,6 +216,99 @@ async fn only_root_drains() {
     } else {
         assert_eq!(reason(&drained.unwrap_err()), "NOT_ROOT");
         assert_eq!(rig.systemd.running().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn root_says_what_this_node_may_do_within_what_its_owner_allows() {
+    let (rig, mut client, _dir) = bench().await;
+    let ask = |mode: Option<&str>, line_per_mille| SetCeilingRequest {
+        mode: mode.map(str::to_owned),
+        line_per_mille,
+        by: "ada".into(),
+    };
+    if !Uid::current().is_root() {
+        let refused = client.set_ceiling(ask(None, Some(0))).await.unwrap_err();
+        assert_eq!(reason(&refused), "NOT_ROOT");
+        return;
+    }
+    client.set_ceiling(ask(Some("shadow"), None)).await.unwrap();
+    client.set_ceiling(ask(None, Some(250))).await.unwrap();
+    // Answered, so it is durable, and in the status at once.
+    let (kept, _) = lock(&rig.ledger).ceilings(loadline_model::WallTime(9)).unwrap();
+    let here = kept.here.unwrap();
+    assert_eq!(
+        (here.mode.word(), here.line.0, here.by.as_str()),
+        ("shadow", 250, "ada")
+    );
+    let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+    let inventory = status.inventory.unwrap();
+    assert_eq!(
+        (inventory.mode.as_str(), inventory.owner_mode.as_str()),
+        ("shadow", "enforce")
+    );
+    assert_eq!(inventory.line_millicpu, 550, "a quarter of 2.2 CPUs");
+    let [set] = &inventory.ceilings[..] else {
+        panic!("{:?}", inventory.ceilings)
+    };
+    assert_eq!((set.here, set.line_per_mille), (true, 250));
+    for (mode, line, why) in [
+        (
+            Some("maybe"),
+            None,
+            "there is no mode `maybe`: there are off, shadow and enforce",
+        ),
+        (None, Some(1001), "a line is between 0 and 100 %"),
+    ] {
+        let refused = client.set_ceiling(ask(mode, line)).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, why));
+    }
+    let mut shadow = node();
+    shadow.policy.lend.mode = Mode::Shadow;
+    rig.command(Command::Replace(Box::new(shadow))).await;
+    let refused = client.set_ceiling(ask(Some("enforce"), None)).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "BEYOND_OWNER")
+    );
+    assert!(
+        refused
+            .message()
+            .contains("`lend.mode` in /etc/loadline/node.toml"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_local_commands_show_what_holds_and_who_set_it() {
+    let mut rig = Rig::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("warden.sock");
+    serve(&rig, &path, vec![Uid::current().as_raw()]);
+    let worker = rig.running(&Wanted::default()).await;
+    let order = rig.forge.ceiling("enforce", 500, "ada");
+    rig.try_apply(vec![order]).await.unwrap();
+    let mut warden = LocalWarden::connect(&path).await.unwrap();
+    let status = warden.local_status().await.unwrap();
+    assert_eq!(
+        (status.mode.as_str(), status.owner_mode.as_str()),
+        ("enforce", "enforce")
+    );
+    assert_eq!(status.line_cpu, loadline_model::MilliCpu(1100));
+    assert_eq!(status.workers, [(worker.unit_name(), "running".to_owned())]);
+    assert_eq!(
+        status.ceilings[0].sentence(),
+        "50 % of the line, set by ada (fleet)"
+    );
+    if Uid::current().is_root() {
+        let off = Some(Mode::Off);
+        warden.set_ceiling(off, None, "bea".into()).await.unwrap();
+        let status = warden.local_status().await.unwrap();
+        assert_eq!((status.mode.as_str(), status.ceilings.len()), ("off", 2));
+        assert_eq!(
+            status.ceilings[1].sentence(),
+            "no more than `off`, 100 % of the line, set by bea (on this node)"
+        );
     }
 }
 

@@ -3,11 +3,81 @@
 use std::io;
 use std::path::Path;
 
-use loadline_model::AttemptId;
+use loadline_model::{AttemptId, Bytes, MilliCpu, PerMille};
+use loadline_policy::node_policy::Mode;
+use loadline_proto::types::v1::{AttemptState, ErrorInfo};
 use loadline_proto::warden::v1::warden_client::WardenClient;
-use loadline_proto::warden::v1::{DrainRequest, StatusRequest};
+use loadline_proto::warden::v1::{DrainRequest, SetCeilingRequest, StatusRequest};
+use prost::Message;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
+
+/// One operator's word, as this node holds it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LocalCeiling {
+    /// Set on this node; false: by the fleet.
+    pub here: bool,
+    /// No more than this.
+    pub mode: String,
+    /// At most this part of the line.
+    pub line_per_mille: u32,
+    /// Who set it.
+    pub by: String,
+}
+
+impl LocalCeiling {
+    /// One sentence.
+    pub fn sentence(&self) -> String {
+        let place = if self.here { "on this node" } else { "fleet" };
+        let mode = match self.mode.as_str() {
+            "enforce" => String::new(),
+            mode => format!("no more than `{mode}`, "),
+        };
+        format!(
+            "{mode}{} % of the line, set by {} ({place})",
+            self.line_per_mille / 10,
+            self.by
+        )
+    }
+}
+
+/// How this node is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LocalStatus {
+    /// In force.
+    pub mode: String,
+    /// What node.toml says.
+    pub owner_mode: String,
+    /// What operators say.
+    pub ceilings: Vec<LocalCeiling>,
+    /// The static line in force.
+    pub line_cpu: MilliCpu,
+    /// The static line in force.
+    pub line_memory: Bytes,
+    /// How far the headroom loop has gone; empty: it has not looked yet.
+    pub level: String,
+    /// Why.
+    pub reason: String,
+    /// Who runs: unit and phase.
+    pub workers: Vec<(String, String)>,
+}
+
+impl LocalStatus {
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!(self)
+    }
+}
+
+/// What was refused, and the next step.
+fn refusal(status: &tonic::Status) -> (String, String) {
+    let info = ErrorInfo::decode(status.details()).unwrap_or_default();
+    let next = match info.next_step.as_str() {
+        "" => "see `journalctl -u loadline-warden`".to_owned(),
+        next => next.to_owned(),
+    };
+    (status.message().to_owned(), next)
+}
 
 /// A running warden.
 #[derive(Debug)]
@@ -33,6 +103,61 @@ impl LocalWarden {
     /// When it refuses or is gone.
     pub async fn drain(&mut self) -> Result<(), tonic::Status> {
         self.0.drain(DrainRequest {}).await.map(drop)
+    }
+
+    /// Lets this node do no more than this.
+    ///
+    /// # Errors
+    /// When it refuses or is gone: why, and the next step.
+    pub async fn set_ceiling(
+        &mut self,
+        mode: Option<Mode>,
+        line: Option<PerMille>,
+        by: String,
+    ) -> Result<(), (String, String)> {
+        let request = SetCeilingRequest {
+            mode: mode.map(|mode| mode.word().to_owned()),
+            line_per_mille: line.map(|line| line.0.into()),
+            by,
+        };
+        let done = self.0.set_ceiling(request).await;
+        done.map(drop).map_err(|status| refusal(&status))
+    }
+
+    /// How this node is.
+    ///
+    /// # Errors
+    /// When it does not answer: why, and the next step.
+    pub async fn local_status(&mut self) -> Result<LocalStatus, (String, String)> {
+        let status = self.0.status(StatusRequest {}).await;
+        let status = status.map_err(|status| refusal(&status))?.into_inner();
+        let inventory = status.inventory.unwrap_or_default();
+        let headroom = status.headroom.unwrap_or_default();
+        let worker = |state: &AttemptState| {
+            let name = AttemptId::from_slice(&state.attempt_id);
+            let name = name.map_or_else(|_| "?".into(), |id| id.unit_name());
+            let phase = state.phase().as_str_name().trim_start_matches("ATTEMPT_PHASE_");
+            (name, phase.to_lowercase())
+        };
+        Ok(LocalStatus {
+            mode: inventory.mode,
+            owner_mode: inventory.owner_mode,
+            ceilings: inventory
+                .ceilings
+                .into_iter()
+                .map(|set| LocalCeiling {
+                    here: set.here,
+                    mode: set.mode,
+                    line_per_mille: set.line_per_mille,
+                    by: set.by,
+                })
+                .collect(),
+            line_cpu: MilliCpu(inventory.line_millicpu),
+            line_memory: Bytes(inventory.line_memory_bytes),
+            level: headroom.level,
+            reason: headroom.reason,
+            workers: status.attempts.iter().map(worker).collect(),
+        })
     }
 
     /// The units of workers that have not ended.

@@ -152,7 +152,27 @@ impl Forge {
         )
     }
 
+    /// An order that sets the most the node may do.
+    pub fn ceiling(&mut self, mode: &str, line_per_mille: u32, by: &str) -> SignedOrder {
+        let (mode, by) = (mode.into(), by.into());
+        let ceiling = proto::CeilingOrder {
+            mode,
+            line_per_mille,
+            by,
+        };
+        self.sign_bytes(Vec::new(), Some(proto::order::What::Ceiling(ceiling)))
+    }
+
+    /// An order about the node of a kind that only a newer version knows.
+    pub fn unknown(&mut self) -> SignedOrder {
+        self.sign_bytes(Vec::new(), None)
+    }
+
     fn sign(&mut self, attempt: AttemptId, what: proto::order::What) -> SignedOrder {
+        self.sign_bytes(attempt.as_bytes().to_vec(), Some(what))
+    }
+
+    fn sign_bytes(&mut self, attempt_id: Vec<u8>, what: Option<proto::order::What>) -> SignedOrder {
         self.generation += 1;
         let order = proto::Order {
             fleet_id: self.fleet.as_bytes().to_vec(),
@@ -160,8 +180,8 @@ impl Forge {
             epoch: 1,
             generation: self.generation,
             issued_at_us: 0,
-            attempt_id: attempt.as_bytes().to_vec(),
-            what: Some(what),
+            attempt_id,
+            what,
         };
         let order = order.encode_to_vec();
         SignedOrder {

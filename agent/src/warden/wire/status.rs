@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use loadline_model::{Gpu, NodeSample, ResourceSample, Topology};
+use loadline_model::{Gpu, NodeSample, ReceiptAction, ResourceSample, Topology};
+use loadline_policy::ceiling::Setter;
+use loadline_policy::cost::Cost;
 use loadline_policy::headroom::Decision;
 use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
@@ -24,12 +26,23 @@ pub struct SocketCounters {
     pub config_reload_failures: u64,
 }
 
+/// What the headroom loop says.
+#[derive(Debug, Clone, Default)]
+pub struct Word {
+    /// Of its last look; none before the first.
+    pub decision: Option<Decision>,
+    /// What lending has cost since the warden started.
+    pub cost: Cost,
+    /// Names the warden's start.
+    pub started: String,
+}
+
 /// The whole answer.
 pub fn reply(
     snapshot: &Snapshot,
     facts: &Facts,
     sample: Option<&NodeSample>,
-    decision: Option<&Decision>,
+    word: &Word,
     socket: SocketCounters,
 ) -> StatusReply {
     StatusReply {
@@ -39,12 +52,33 @@ pub fn reply(
         applied_generation: snapshot.generation.0,
         last_sequence: snapshot.last_sequence.0,
         inventory: Some(inventory(&snapshot.node, facts)),
-        sample: sample.map(node_sample),
+        sample: sample.map(|sample| types::NodeSample {
+            cost: Some(cost(snapshot, word)),
+            level: word
+                .decision
+                .map_or_else(String::new, |decision| decision.level.word().into()),
+            reason: word
+                .decision
+                .map_or_else(String::new, |decision| decision.reason.to_string()),
+            ..node_sample(sample)
+        }),
         attempts: snapshot.attempts.iter().map(events::attempt).collect(),
         limits: limits(snapshot),
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
-        headroom: decision.map(headroom),
+        headroom: word.decision.as_ref().map(headroom),
+    }
+}
+
+fn cost(snapshot: &Snapshot, word: &Word) -> types::CostSample {
+    let evicted = ReceiptAction::Evicted.word();
+    let evictions = snapshot.counters.protection_actions.get(evicted);
+    types::CostSample {
+        stalled_us: word.cost.stalled.0,
+        squeezed_us: word.cost.squeezed.0,
+        evictions: evictions.copied().unwrap_or(0),
+        reaping_us: snapshot.counters.reaping.0,
+        since: word.started.clone(),
     }
 }
 
@@ -75,6 +109,18 @@ fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
         line_gpus: node.line.gpus,
         line_whole_cpus: u64::from(node.line.whole_cpus()),
         allow_teams: lend.allow_teams.iter().cloned().collect(),
+        owner_mode: node.owner_mode.word().into(),
+        ceilings: node
+            .ceilings
+            .all()
+            .map(|(setter, set)| types::CeilingState {
+                here: setter == Setter::Here,
+                mode: set.mode.word().into(),
+                line_per_mille: set.line.0.into(),
+                by: set.by.clone(),
+                at_us: set.at.0,
+            })
+            .collect(),
     }
 }
 
@@ -114,6 +160,7 @@ fn node_sample(sample: &NodeSample) -> types::NodeSample {
         cpu_some_us: sample.pressure.cpu_some_us,
         memory_full_us: sample.pressure.memory_full_us,
         io_full_us: sample.pressure.io_full_us,
+        ..types::NodeSample::default()
     }
 }
 
@@ -125,6 +172,7 @@ fn resource<Q: Copy>(sample: &ResourceSample<Q>, number: impl Fn(Q) -> u64) -> t
         lent: number(sample.lent),
         now: number(sample.now),
         firm: number(sample.firm),
+        headroom: number(sample.headroom),
     }
 }
 

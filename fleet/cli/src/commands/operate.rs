@@ -10,7 +10,32 @@ use crate::view::UserRow;
 
 pub(super) async fn node(session: &mut Session, command: NodeCommand) -> Result<Exit, Problem> {
     let mut client = session.connect().await?;
+    let lent;
     let (row, what) = match command {
+        NodeCommand::Shadow { node } => (
+            client.set_mode(&node, "shadow").await?,
+            "only watches from now on: it starts nothing, and what runs goes on",
+        ),
+        NodeCommand::Enforce { node } => (
+            client.set_mode(&node, "enforce").await?,
+            "lends again, as far as its owner allows",
+        ),
+        NodeCommand::Off { node } => (
+            client.set_mode(&node, "off").await?,
+            "lends nothing from now on: what runs is evicted",
+        ),
+        NodeCommand::Line { node, percent } => {
+            let row = client.set_line(&node, percent).await?;
+            let what = match percent {
+                0 => "is closed to lent work: burst ends at once, standard within its grace",
+                100 => "lends its whole line again",
+                part => {
+                    lent = format!("lends {part} % of its line from now on");
+                    lent.as_str()
+                }
+            };
+            (row, what)
+        }
         NodeCommand::Show { node } => {
             let node = client.node(&node).await?;
             session.out.node(&node)?;

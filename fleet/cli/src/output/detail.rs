@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use loadline_model::{Bytes, MilliCpu, Span, WallTime};
 
+use super::headroom;
 use super::note::{end_words, peaks};
 use super::table::{columns, typed};
 use crate::text::{ago, count, cpus, printable, rfc3339, short};
@@ -207,6 +208,7 @@ fn resource(resource: &ResourceView, show: impl Fn(u64) -> String) -> String {
         lent,
         line_now,
         line_firm,
+        headroom: _,
     } = *resource;
     format!(
         "{} in all: {} reserved, {} used by production, {} by workers; lends {} (firm), {} (now)",
@@ -231,7 +233,12 @@ pub(super) fn node(node: &NodeView, now: WallTime) -> String {
         |seen| format!("seen {}", ago(seen.0, now)),
     );
     sheet.line("state", format!("{}, {seen}", row.state.replace('_', " ")));
-    sheet.line("mode", row.mode.as_deref().unwrap_or_default());
+    sheet.line("mode", headroom::mode(row));
+    for ceiling in &row.ceilings {
+        let since = ago(ceiling.at.0, now);
+        sheet.line("ceiling", format!("{}, {since}", headroom::sentence(ceiling)));
+    }
+    sheet.line("level", headroom::level(row));
     let system: Vec<&str> = [&node.os, &node.kernel]
         .into_iter()
         .filter_map(|text| text.as_deref())

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{Note, Output};
 use crate::view::{
-    Check, Explained, FleetStatus, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView, ReceiptRow,
-    Submitted, TokenRow, UserRow,
+    Check, Explained, FleetStatus, HeadroomView, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
+    ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 /// Prints JSON.
@@ -84,6 +84,10 @@ impl<W: Write> Output for Json<W> {
     }
 
     fn nodes(&mut self, nodes: &[NodeRow]) -> io::Result<()> {
+        self.document(nodes)
+    }
+
+    fn headroom(&mut self, nodes: &[HeadroomView]) -> io::Result<()> {
         self.document(nodes)
     }
 

@@ -6,11 +6,11 @@ use comfy_table::{Cell, TableStyle};
 use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
-use super::{Output, detail};
+use super::{Output, detail, headroom};
 use crate::text::{ago, clipped, count, cpus, printable, rfc3339, shell, short};
 use crate::view::{
-    Check, Explained, FleetStatus, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
-    ReceiptRow, Submitted, TokenRow, UserRow,
+    Check, Explained, FleetStatus, HeadroomView, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow,
+    NodeView, ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 /// Prints tables.
@@ -150,6 +150,7 @@ impl<O: Write, E: Write> Output for Table<O, E> {
                 node.node.clone(),
                 node.pool.clone(),
                 node.state.replace('_', " "),
+                headroom::mode(node),
                 format!("{}{orphans}", node.workers),
                 of(cpu(node.assigned_millicpu), node.line_millicpu.map(cpu)),
                 of(
@@ -165,6 +166,7 @@ impl<O: Write, E: Write> Output for Table<O, E> {
             "NODE",
             "POOL",
             "STATE",
+            "MODE",
             "WORKERS",
             "CPUS LENT",
             "MEMORY LENT",
@@ -173,6 +175,14 @@ impl<O: Write, E: Write> Output for Table<O, E> {
         ];
         let none = "The fleet has no node yet. `fleet token node NAME` lets one join.";
         self.list(header, nodes.iter().map(row).collect(), none)
+    }
+
+    fn headroom(&mut self, nodes: &[HeadroomView]) -> io::Result<()> {
+        if nodes.is_empty() {
+            return self.nodes(&[]);
+        }
+        let text = headroom::table(nodes);
+        self.told(&text)
     }
 
     fn node(&mut self, node: &NodeView) -> io::Result<()> {

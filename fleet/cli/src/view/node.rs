@@ -19,6 +19,56 @@ pub struct ResourceView {
     pub line_now: u64,
     /// What may be lent to the standard tier.
     pub line_firm: u64,
+    /// Kept idle on top of what production uses.
+    pub headroom: u64,
+}
+
+/// The most an operator lets a node do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CeilingView {
+    /// `fleet`, or `node` for one that root set there.
+    pub set: &'static str,
+    /// `off`, `shadow` or `enforce`.
+    pub mode: String,
+    /// At most this part of its line, in thousandths.
+    pub line_per_mille: u32,
+    /// Who set it.
+    pub by: String,
+    /// When.
+    pub at: Moment,
+    /// False: the node has not got it yet.
+    pub applied: bool,
+}
+
+/// What lending has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CostView {
+    /// Production waited, and lent work may have been why.
+    pub stalled_us: u64,
+    /// Lent work was held at its floor.
+    pub squeezed_us: u64,
+    /// Workers that had to go.
+    pub evictions: u64,
+    /// CPU time given to those who were being ended.
+    pub reaping_us: u64,
+    /// CPU time that lent work used.
+    pub lent_cpu_us: u64,
+    /// How much of the seven days is known.
+    pub observed_us: u64,
+}
+
+/// What a node keeps for production, lends of the rest, and what that has cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeadroomView {
+    /// As in lists.
+    #[serde(flatten)]
+    pub row: NodeRow,
+    /// CPU in thousandths, as last measured.
+    pub cpu_millicpu: Option<ResourceView>,
+    /// Memory in bytes, as last measured.
+    pub memory_bytes: Option<ResourceView>,
+    /// Over the last seven days.
+    pub week: CostView,
 }
 
 /// A node in a list.
@@ -46,8 +96,16 @@ pub struct NodeRow {
     pub assigned_memory_bytes: u64,
     /// Memory it lends.
     pub line_memory_bytes: Option<u64>,
-    /// `off`, `shadow` or `enforce`.
+    /// `off`, `shadow` or `enforce`: what is in force.
     pub mode: Option<String>,
+    /// The same as its owner wants it.
+    pub owner_mode: Option<String>,
+    /// What operators have set.
+    pub ceilings: Vec<CeilingView>,
+    /// How far the headroom loop has gone: `open`, `hold`, `shrink`, `squeeze` or `evict`.
+    pub level: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
     /// The version of its programs.
     pub version: String,
 }

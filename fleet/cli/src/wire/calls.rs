@@ -7,8 +7,9 @@ use tonic::transport::Channel;
 
 use super::client::{Client, channel, node_ref, node_row};
 use super::failure::CallError;
+use super::node::headroom;
 use crate::tls;
-use crate::view::{FleetStatus, Me, Moment, NewToken, NodeRow, TokenRow, UserRow};
+use crate::view::{FleetStatus, HeadroomView, Me, Moment, NewToken, NodeRow, TokenRow, UserRow};
 
 const fn moment(micros: i64) -> Moment {
     Moment(WallTime(micros))
@@ -45,6 +46,42 @@ impl Client {
     /// When the call fails.
     pub async fn ban_node(&mut self, name: &str) -> Result<NodeRow, CallError> {
         node_row(self.nodes.ban(node_ref(name)).await?.into_inner())
+    }
+
+    /// Lets a node do no more than a mode.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn set_mode(&mut self, name: &str, mode: &str) -> Result<NodeRow, CallError> {
+        let request = pb::SetCeilingRequest {
+            name: name.into(),
+            mode: Some(mode.into()),
+            line_per_mille: None,
+        };
+        node_row(self.nodes.set_ceiling(request).await?.into_inner())
+    }
+
+    /// Lets a node lend at most a part of its line, in per cent.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn set_line(&mut self, name: &str, percent: u16) -> Result<NodeRow, CallError> {
+        let request = pb::SetCeilingRequest {
+            name: name.into(),
+            mode: None,
+            line_per_mille: Some(u32::from(percent) * 10),
+        };
+        node_row(self.nodes.set_ceiling(request).await?.into_inner())
+    }
+
+    /// What nodes keep, lend and have cost.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn headroom(&mut self, node: Option<String>) -> Result<Vec<HeadroomView>, CallError> {
+        let node = node.unwrap_or_default();
+        let reply = self.nodes.headroom(pb::HeadroomRequest { node }).await?;
+        reply.into_inner().nodes.into_iter().map(headroom).collect()
     }
 
     /// Who one is.

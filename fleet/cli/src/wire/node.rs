@@ -6,7 +6,10 @@ use loadline_proto::types::v1 as types;
 
 use super::failure::CallError;
 use super::job::{phase_word, receipt};
-use crate::view::{Moment, NodeRow, NodeView, NodeWorkerView, ReceiptRow, ResourceView, TopologyView};
+use crate::view::{
+    CeilingView, CostView, HeadroomView, Moment, NodeRow, NodeView, NodeWorkerView, ReceiptRow, ResourceView,
+    TopologyView,
+};
 
 pub(super) fn row(node: &pb::NodeSummary) -> NodeRow {
     let state = match node.state() {
@@ -35,8 +38,64 @@ pub(super) fn row(node: &pb::NodeSummary) -> NodeRow {
         mode: inventory
             .map(|inventory| inventory.mode.clone())
             .filter(|mode| !mode.is_empty()),
+        owner_mode: inventory
+            .map(|inventory| inventory.owner_mode.clone())
+            .filter(|mode| !mode.is_empty()),
+        ceilings: ceilings(node),
+        level: said(node, |sample| &sample.level),
+        reason: said(node, |sample| &sample.reason),
         version: node.version.clone(),
     }
+}
+
+fn said(node: &pb::NodeSummary, pick: fn(&types::NodeSample) -> &String) -> Option<String> {
+    let said = node.sample.as_ref().map(pick);
+    said.filter(|text| !text.is_empty()).cloned()
+}
+
+/// What the fleet has said, then what the node holds beside it.
+fn ceilings(node: &pb::NodeSummary) -> Vec<CeilingView> {
+    let said = node.ceiling.iter().map(|set| CeilingView {
+        set: "fleet",
+        mode: set.mode.clone(),
+        line_per_mille: set.line_per_mille,
+        by: set.by.clone(),
+        at: Moment(WallTime(set.at_us)),
+        applied: set.applied,
+    });
+    let held = node.inventory.iter().flat_map(|inventory| &inventory.ceilings);
+    // What the fleet said stands above; what it does not know any more is shown as the node has it.
+    let held = held.filter(|held| held.here || node.ceiling.is_none());
+    let held = held.map(|held| CeilingView {
+        set: if held.here { "node" } else { "fleet" },
+        mode: held.mode.clone(),
+        line_per_mille: held.line_per_mille,
+        by: held.by.clone(),
+        at: Moment(WallTime(held.at_us)),
+        applied: true,
+    });
+    said.chain(held).collect()
+}
+
+pub(super) fn headroom(told: pb::NodeHeadroom) -> Result<HeadroomView, CallError> {
+    let summary = told
+        .summary
+        .ok_or_else(|| CallError::strange("a node is missing"))?;
+    let week = told.week.unwrap_or_default();
+    let sample = summary.sample.as_ref();
+    Ok(HeadroomView {
+        row: row(&summary),
+        cpu_millicpu: sample.and_then(|sample| sample.cpu).map(resource),
+        memory_bytes: sample.and_then(|sample| sample.memory).map(resource),
+        week: CostView {
+            stalled_us: week.stalled_us,
+            squeezed_us: week.squeezed_us,
+            evictions: week.evictions,
+            reaping_us: week.reaping_us,
+            lent_cpu_us: week.lent_cpu_us,
+            observed_us: week.observed_us,
+        },
+    })
 }
 
 pub(super) fn receipt_row(told: pb::NodeReceipt) -> Result<ReceiptRow, CallError> {
@@ -100,6 +159,7 @@ const fn resource(sample: types::ResourceSample) -> ResourceView {
         lent: sample.lent,
         line_now: sample.now,
         line_firm: sample.firm,
+        headroom: sample.headroom,
     }
 }
 

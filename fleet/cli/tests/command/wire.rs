@@ -403,6 +403,28 @@ impl Nodes for Fake {
         self.steered("forget", request)
     }
 
+    async fn set_ceiling(&self, request: Request<pb::SetCeilingRequest>) -> Answer<pb::NodeReply> {
+        let pb::SetCeilingRequest {
+            name,
+            mode,
+            line_per_mille,
+        } = request.into_inner();
+        self.asked(format!("ceiling {name} {mode:?} {line_per_mille:?}"))?;
+        let summary = self.script(|script| script.nodes.first().cloned());
+        Ok(Response::new(pb::NodeReply { summary }))
+    }
+
+    async fn headroom(&self, request: Request<pb::HeadroomRequest>) -> Answer<pb::HeadroomReply> {
+        self.asked(format!("headroom {:?}", request.get_ref().node))?;
+        let nodes = self.script(|script| script.nodes.clone());
+        let of = |summary: pb::NodeSummary| pb::NodeHeadroom {
+            summary: Some(summary),
+            week: None,
+        };
+        let nodes = nodes.into_iter().map(of).collect();
+        Ok(Response::new(pb::HeadroomReply { nodes }))
+    }
+
     async fn ban(&self, request: Request<pb::NodeRef>) -> Answer<pb::NodeReply> {
         self.steered("ban", request)
     }

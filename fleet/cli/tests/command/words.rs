@@ -62,6 +62,8 @@ async fn usage_is_told_without_asking_the_fleet() {
         ("login hello", "this is not a login token"),
         ("login LLN1.abc", "this token lets a node join"),
         ("nodes --colour", "unexpected argument '--colour'"),
+        ("node line n1 101", "101 is not in 0..=100"),
+        ("node line n1 half", "invalid digit"),
         ("run echo hi", "unexpected argument 'hi'"),
         ("gibberish", "unrecognized subcommand 'gibberish'"),
     ] {
@@ -104,6 +106,13 @@ async fn operators_ask_for_what_they_typed() {
         ("node resume n1", "resume n1"),
         ("node forget n1", "forget n1"),
         ("node ban n1", "ban n1"),
+        ("node shadow n1", "ceiling n1 Some(\"shadow\") None"),
+        ("node enforce n1", "ceiling n1 Some(\"enforce\") None"),
+        ("node off n1", "ceiling n1 Some(\"off\") None"),
+        ("node line n1 0", "ceiling n1 None Some(0)"),
+        ("node line n1 100", "ceiling n1 None Some(1000)"),
+        ("headroom", "headroom \"\""),
+        ("headroom n1", "headroom \"n1\""),
         (
             "token node n2 --pool gpu --life 5m",
             "node token n2 gpu 300000000",
@@ -135,6 +144,16 @@ async fn operators_ask_for_what_they_typed() {
     assert_eq!(
         ran.out,
         "n1 is being drained: it gets nothing new, what runs goes on (now draining, 2 workers there)\n"
+    );
+    let ran = world.fleet("node line n1 40").await;
+    assert_eq!(
+        ran.out,
+        "n1 lends 40 % of its line from now on (now draining, 2 workers there)\n"
+    );
+    let ran = world.fleet("node line n1 0").await;
+    assert!(
+        ran.out.contains("is closed to lent work: burst ends at once"),
+        "{ran:?}"
     );
     let ran = world.fleet("token node n2").await;
     assert_eq!(

@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::answer;
 use crate::api::Edge;
-use crate::state::NodeVerb;
+use crate::api::failure::Failure;
+use crate::state::{LendMode, NodeVerb};
 use crate::wire;
 
 #[derive(Debug, Clone)]
@@ -32,6 +33,13 @@ impl NodesService {
         })
         .await
     }
+}
+
+fn read_mode(word: &str) -> Result<LendMode, Failure> {
+    LendMode::from_word(word).ok_or_else(|| {
+        let sentence = format!("there is no mode `{word}`");
+        Failure::invalid(sentence, "use off, shadow or enforce")
+    })
 }
 
 #[tonic::async_trait]
@@ -85,6 +93,41 @@ impl Nodes for NodesService {
 
     async fn forget(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
         self.operate(request, NodeVerb::Forget).await
+    }
+
+    async fn set_ceiling(
+        &self,
+        request: Request<fleet::SetCeilingRequest>,
+    ) -> Result<Response<fleet::NodeReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let fleet::SetCeilingRequest {
+                name,
+                mode,
+                line_per_mille,
+            } = request.into_inner();
+            let mode = mode.map(|word| read_mode(&word)).transpose()?;
+            let line = line_per_mille.map(wire::read_share).transpose()?;
+            let node = self.0.set_ceiling(&call, name, mode, line).await?;
+            Ok(fleet::NodeReply {
+                summary: Some(wire::write_node_summary(&node)),
+            })
+        })
+        .await
+    }
+
+    async fn headroom(
+        &self,
+        request: Request<fleet::HeadroomRequest>,
+    ) -> Result<Response<fleet::HeadroomReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let nodes = self.0.headroom(&call, request.into_inner().node).await?;
+            Ok(fleet::HeadroomReply {
+                nodes: nodes.iter().map(wire::write_headroom).collect(),
+            })
+        })
+        .await
     }
 
     async fn ban(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {

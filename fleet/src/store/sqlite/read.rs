@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, AttemptPhase, Generation, JobId, LedgerId, NodeId, ParseIdError, Sequence, Span, WallTime,
+    AttemptId, AttemptPhase, Generation, JobId, LedgerId, NodeId, ParseIdError, PerMille, Sequence, Span,
+    WallTime,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
 use super::row;
 use crate::state::rows::{
-    AttemptRow, AttemptStage, Avoid, JobRow, JobStage, NodeRow, OrderRow, OrderWhat, Progress, TokenFor,
-    TokenRow, TokenStage, UserRow, Verdict, WorkerRow, WorkerStage,
+    AttemptRow, AttemptStage, Avoid, CeilingRow, CostRow, JobRow, JobStage, NodeRow, OrderRow, OrderWhat,
+    Progress, TokenFor, TokenRow, TokenStage, UserRow, Verdict, WorkerRow, WorkerStage,
 };
-use crate::state::{Change, Loaded, SetAside, Stop, TokenId};
+use crate::state::{
+    Ceiling, Change, Cost, CostCounts, LendMode, Loaded, QUARTER, SetAside, Stop, TokenId, quarter,
+};
 use crate::trust::Role;
 use crate::wire::blob::{self, BlobError};
 
@@ -32,6 +35,8 @@ enum RowError {
     Missing(&'static str),
     #[error("`role` cannot be `{0}`")]
     Role(String),
+    #[error("`mode` cannot be `{0}`")]
+    Mode(String),
     #[error("a secret is 32 bytes")]
     Secret,
 }
@@ -39,11 +44,13 @@ enum RowError {
 type Decode = fn(&Row<'_>) -> Result<Change, RowError>;
 
 /// Tables in the order in which rows refer to each other, with the columns that name a row.
-const TABLES: [(&str, &[&str], Decode); 11] = [
+const TABLES: [(&str, &[&str], Decode); 13] = [
     ("person", &["name"], person),
     ("token", &["id"], token),
     ("node", &["id"], node),
     ("progress", &["node"], progress),
+    ("ceiling", &["node"], ceiling),
+    ("counted", &["node"], counted),
     ("ledger", &["node", "ledger"], ledger),
     ("job", &["id"], job),
     ("attempt", &["id"], attempt),
@@ -83,6 +90,7 @@ pub(super) fn load(connection: &mut Connection, note: String) -> rusqlite::Resul
         }
     }
     last_buckets(&transaction, &mut loaded)?;
+    costs(&transaction, &mut loaded)?;
     transaction.execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'", [])?;
     let meta = |key: &str| {
         transaction.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| {
@@ -122,6 +130,34 @@ fn last_buckets(connection: &Connection, loaded: &mut Loaded) -> rusqlite::Resul
                 .rows
                 .push(Change::LastBucket(node, Some(WallTime(row.get(1)?))));
         }
+    }
+    Ok(())
+}
+
+/// What lending cost, by quarters of days.
+fn costs(connection: &Connection, loaded: &mut Loaded) -> rusqlite::Result<()> {
+    let sql = "SELECT node, min(start) AS start, sum(stalled) AS stalled, sum(squeezed) AS squeezed,
+               sum(evictions) AS evictions, sum(reaping) AS reaping, sum(lent) AS lent, sum(observed) AS observed
+               FROM cost GROUP BY node, start / ?";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([row::int(QUARTER.0)])?;
+    while let Some(row) = rows.next()? {
+        let bytes: Vec<u8> = row.get("node")?;
+        // Of nobody, or not to be understood: forgotten after eight days like the others.
+        let (Ok(node), Ok(cost)) = (NodeId::from_slice(&bytes), cost(row)) else {
+            continue;
+        };
+        let amounts = (number(row, "lent"), number(row, "observed"));
+        let (Ok(lent), Ok(observed)) = amounts else {
+            continue;
+        };
+        let row_of = CostRow {
+            cost,
+            lent: Span(lent),
+            observed: Span(observed),
+        };
+        let start = quarter(WallTime(row.get("start")?));
+        loaded.rows.push(Change::Costs(node, start, Some(row_of)));
     }
     Ok(())
 }
@@ -244,6 +280,44 @@ fn progress(row: &Row<'_>) -> Result<Change, RowError> {
         last_seen: maybe_time(row, "last_seen")?,
     };
     Ok(Change::Progress(id!(row, "node", NodeId), Some(progress)))
+}
+
+fn cost(row: &Row<'_>) -> Result<Cost, RowError> {
+    Ok(Cost {
+        stalled: Span(number(row, "stalled")?),
+        squeezed: Span(number(row, "squeezed")?),
+        evictions: number(row, "evictions")?,
+        reaping: Span(number(row, "reaping")?),
+    })
+}
+
+fn counted(row: &Row<'_>) -> Result<Change, RowError> {
+    let counts = CostCounts {
+        since: row.get("since")?,
+        cost: cost(row)?,
+    };
+    Ok(Change::Counted(id!(row, "node", NodeId), Some(Arc::new(counts))))
+}
+
+fn ceiling(row: &Row<'_>) -> Result<Change, RowError> {
+    let mode: String = row.get("mode")?;
+    let line: i64 = row.get("line_per_mille")?;
+    let share = u16::try_from(line).map(PerMille).ok();
+    let column = "line_per_mille";
+    let ceiling = Ceiling {
+        mode: LendMode::from_word(&mode).ok_or(RowError::Mode(mode))?,
+        line: share
+            .filter(|share| *share <= PerMille::ONE)
+            .ok_or(RowError::Number { column, number: line })?,
+        by: row.get("set_by")?,
+    };
+    let row_of = CeilingRow {
+        ceiling,
+        epoch: number(row, "epoch")?,
+        at: time(row, "at")?,
+        generation: Generation(number(row, "generation")?),
+    };
+    Ok(Change::Ceiling(id!(row, "node", NodeId), Some(Arc::new(row_of))))
 }
 
 fn ledger(row: &Row<'_>) -> Result<Change, RowError> {

@@ -109,6 +109,8 @@ pub(super) fn place(change: &Change) -> Option<Place> {
         Change::Attempt(id, _) => ("attempt", vec![("id", blob(id.as_bytes()))]),
         Change::Node(id, _) => ("node", vec![("id", blob(id.as_bytes()))]),
         Change::Progress(id, _) => ("progress", vec![("node", blob(id.as_bytes()))]),
+        Change::Ceiling(id, _) => ("ceiling", vec![("node", blob(id.as_bytes()))]),
+        Change::Counted(id, _) => ("counted", vec![("node", blob(id.as_bytes()))]),
         Change::Order(node, generation, _) => (
             "node_order",
             vec![
@@ -138,7 +140,7 @@ pub(super) fn place(change: &Change) -> Option<Place> {
         Change::User(name, _) => ("person", vec![("name", Value::Text(name.clone()))]),
         Change::Token(id, _) => ("token", vec![("id", Value::Text(id.0.clone()))]),
         Change::Bucket(..) | Change::ForgetBuckets(_) | Change::Log(_) => return None,
-        Change::Link(..) | Change::LastBucket(..) => return None,
+        Change::Link(..) | Change::LastBucket(..) | Change::Costs(..) => return None,
     })
 }
 

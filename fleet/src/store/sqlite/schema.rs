@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Each takes the schema from its index to the next number. Released ones never change.
-const MIGRATIONS: [&str; 1] = [ONE];
+const MIGRATIONS: [&str; 2] = [ONE, TWO];
 
 /// The schema that this version writes.
 pub(super) const NEWEST: i64 = {
-    assert!(MIGRATIONS.len() == 1, "count the migrations");
-    1
+    assert!(MIGRATIONS.len() == 2, "count the migrations");
+    2
 };
 
 /// Ids are 16 bytes, times microseconds UTC. Stages and kinds are the numbers of `row.rs`. Specifications,
@@ -86,6 +86,23 @@ CREATE TABLE event (
 CREATE TABLE aside (
   seq INTEGER PRIMARY KEY, table_name TEXT NOT NULL, key TEXT NOT NULL, why TEXT NOT NULL,
   row TEXT NOT NULL) STRICT;
+";
+
+/// What operators let nodes do, and what lending has cost. Rows of `cost` belong to those of `sample` with the same
+/// beginning.
+const TWO: &str = "
+CREATE TABLE ceiling (
+  node BLOB PRIMARY KEY, mode TEXT NOT NULL, line_per_mille INTEGER NOT NULL, set_by TEXT NOT NULL,
+  epoch INTEGER NOT NULL, at INTEGER NOT NULL, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counted (
+  node BLOB PRIMARY KEY, since TEXT NOT NULL, stalled INTEGER NOT NULL, squeezed INTEGER NOT NULL,
+  evictions INTEGER NOT NULL, reaping INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cost (
+  start INTEGER NOT NULL, node BLOB NOT NULL, stalled INTEGER NOT NULL, squeezed INTEGER NOT NULL,
+  evictions INTEGER NOT NULL, reaping INTEGER NOT NULL, lent INTEGER NOT NULL, observed INTEGER NOT NULL,
+  PRIMARY KEY (start, node)) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the schema up to date.

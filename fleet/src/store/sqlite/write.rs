@@ -4,11 +4,11 @@ use loadline_model::{AttemptId, JobId, NodeId, WallTime};
 use rusqlite::{Connection, Result, params};
 
 use super::row;
-use crate::state::Change;
 use crate::state::rows::{
-    AttemptRow, AttemptStage, BucketRow, JobRow, JobStage, LogRow, NodeRow, OrderRow, OrderWhat, Progress,
-    ResourceBucket, TokenRow, TokenStage, UserRow, WorkerRow, WorkerStage,
+    AttemptRow, AttemptStage, BucketRow, CeilingRow, CostRow, JobRow, JobStage, LogRow, NodeRow, OrderRow,
+    OrderWhat, Progress, ResourceBucket, TokenRow, TokenStage, UserRow, WorkerRow, WorkerStage,
 };
+use crate::state::{Change, Cost, CostCounts};
 use crate::wire::blob;
 
 /// Keeps one change.
@@ -23,6 +23,8 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
         Change::Node(_, Some(row)) => node(connection, row),
         Change::Progress(id, Some(row)) => progress(connection, *id, row),
         Change::Order(id, generation, Some(row)) => order(connection, *id, row::int(generation.0), row),
+        Change::Ceiling(id, Some(row)) => ceiling(connection, *id, row),
+        Change::Counted(id, Some(row)) => counted(connection, *id, row),
         Change::Ledger(id, ledger, Some(sequence)) => {
             let sql = "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?)";
             let values = params![id.as_bytes(), ledger.as_bytes(), row::int(sequence.0)];
@@ -44,11 +46,14 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
         Change::User(_, Some(row)) => person(connection, row),
         Change::Token(_, Some(row)) => token(connection, row),
         Change::Bucket(id, start, row) => bucket(connection, *id, *start, row),
-        Change::ForgetBuckets(before) => run(
-            connection,
-            "DELETE FROM sample WHERE start < ?",
-            params![before.0],
-        ),
+        Change::ForgetBuckets(before) => {
+            run(connection, "DELETE FROM cost WHERE start < ?", params![before.0])?;
+            run(
+                connection,
+                "DELETE FROM sample WHERE start < ?",
+                params![before.0],
+            )
+        }
         Change::Log(row) => log(connection, row),
         Change::Job(_, None)
         | Change::Worker(_, _, None)
@@ -56,12 +61,14 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
         | Change::Node(_, None)
         | Change::Progress(_, None)
         | Change::Order(_, _, None)
+        | Change::Ceiling(_, None)
+        | Change::Counted(_, None)
         | Change::Ledger(_, _, None)
         | Change::Avoid(_, _, None)
         | Change::Receipt(_, _, _, None)
         | Change::User(_, None)
         | Change::Token(_, None) => row::delete(connection, change),
-        Change::Link(..) | Change::LastBucket(..) => Ok(()),
+        Change::Link(..) | Change::LastBucket(..) | Change::Costs(..) => Ok(()),
     }
 }
 
@@ -257,6 +264,68 @@ fn order(connection: &Connection, id: NodeId, generation: i64, order: &OrderRow)
     run(connection, sql, values)
 }
 
+fn ceiling(connection: &Connection, id: NodeId, row: &CeilingRow) -> Result<()> {
+    let CeilingRow {
+        ceiling,
+        epoch,
+        at,
+        generation,
+    } = row;
+    let sql = "INSERT OR REPLACE INTO ceiling VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let values = params![
+        id.as_bytes(),
+        ceiling.mode.word(),
+        ceiling.line.0,
+        ceiling.by,
+        row::int(*epoch),
+        at.0,
+        row::int(generation.0)
+    ];
+    run(connection, sql, values)
+}
+
+fn counted(connection: &Connection, id: NodeId, row: &CostCounts) -> Result<()> {
+    let CostCounts { since, cost } = row;
+    let Cost {
+        stalled,
+        squeezed,
+        evictions,
+        reaping,
+    } = cost;
+    let sql = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?)";
+    let values = params![
+        id.as_bytes(),
+        since,
+        row::int(stalled.0),
+        row::int(squeezed.0),
+        row::int(*evictions),
+        row::int(reaping.0)
+    ];
+    run(connection, sql, values)
+}
+
+fn costs(connection: &Connection, id: NodeId, start: WallTime, row: &CostRow) -> Result<()> {
+    let CostRow { cost, lent, observed } = row;
+    let Cost {
+        stalled,
+        squeezed,
+        evictions,
+        reaping,
+    } = cost;
+    let sql = "INSERT OR REPLACE INTO cost VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let values = params![
+        start.0,
+        id.as_bytes(),
+        row::int(stalled.0),
+        row::int(squeezed.0),
+        row::int(*evictions),
+        row::int(reaping.0),
+        row::int(lent.0),
+        row::int(observed.0)
+    ];
+    run(connection, sql, values)
+}
+
 fn person(connection: &Connection, person: &UserRow) -> Result<()> {
     let UserRow {
         name,
@@ -307,7 +376,13 @@ fn token(connection: &Connection, token: &TokenRow) -> Result<()> {
 }
 
 fn bucket(connection: &Connection, id: NodeId, start: WallTime, bucket: &BucketRow) -> Result<()> {
-    let BucketRow { samples, cpu, memory } = bucket;
+    let BucketRow {
+        samples,
+        cpu,
+        memory,
+        cost,
+    } = bucket;
+    costs(connection, id, start, cost)?;
     for (number, resource) in [(row::CPU, cpu), (row::MEMORY, memory)] {
         let ResourceBucket {
             capacity,

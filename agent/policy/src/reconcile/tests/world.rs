@@ -14,6 +14,7 @@ use super::super::*;
 use crate::admission::Account;
 use crate::allocation::{CpuLayout, Grant, Machine, WorkerCpus};
 use crate::attempt::{Event, MainEnd, Outcome, StopWhy, UnitEnd, step};
+use crate::ceiling::Ceilings;
 use crate::check;
 use crate::line::{Line, ProductionUse};
 use crate::node_policy::{LocalTime, LocalTimes, NodePolicy, ReserveCpus, Weekday};
@@ -35,6 +36,10 @@ pub(super) struct SimUnit {
 pub(super) struct World {
     pub(super) topology: Topology,
     pub(super) policy: NodePolicy,
+    /// What operators have set.
+    pub(super) ceilings: Ceilings,
+    /// By the node's wall clock.
+    pub(super) local: LocalTime,
     pub(super) pinning: Pinning,
     pub(super) setpoints: Setpoints,
     /// Why someone has to go; for one pass.
@@ -63,6 +68,11 @@ impl World {
         Self {
             topology: sample::machine(2, 4, 1, 8),
             policy,
+            ceilings: Ceilings::default(),
+            local: LocalTime {
+                day: Weekday::Mon,
+                minute: 0,
+            },
             pinning: Pinning::Cpuset,
             setpoints: Setpoints::default(),
             evict: None,
@@ -203,7 +213,8 @@ impl World {
     }
 
     pub(super) fn line(&self) -> Line {
-        Line::new(&self.topology, 0, &self.policy, &ProductionUse::default())
+        let line = Line::new(&self.topology, 0, &self.policy, &ProductionUse::default());
+        self.ceilings.line(line)
     }
 
     fn effective(&self, slice: Slice, own: Option<&CpuSet>) -> Option<CpuSet> {
@@ -259,10 +270,6 @@ impl World {
     pub(super) fn plan(&mut self) -> Plan {
         let (units, line, boot) = (self.observe(), self.line(), self.boot_id());
         self.absences.observe(&self.ledger, &units, self.now);
-        let node = LocalTime {
-            day: Weekday::Mon,
-            minute: 0,
-        };
         let ended = self.ended.keys().copied().collect();
         let view = View {
             policy: &self.policy,
@@ -275,7 +282,7 @@ impl World {
             squeezed_for: "production uses 7 CPUs",
             evict: self.evict.take(),
             local: &LocalTimes {
-                node,
+                node: self.local,
                 zones: BTreeMap::new(),
             },
             boot: &boot,

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loadline_model::{
-    AttemptId, Bytes, FleetId, Generation, NodeId, NumaNode, Sequence, Span, Thread, Topology, WallTime,
+    AttemptId, Bytes, FleetId, Generation, MilliCpu, NodeId, NumaNode, Sequence, Span, Thread, Topology,
+    WallTime,
 };
 use loadline_policy::attempt::BootId;
 use loadline_policy::headroom::Decision;
-use loadline_policy::node_policy::{LocalTime, LocalTimes, NodePolicy, Weekday};
+use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
 use loadline_policy::settings::Pinning;
 use loadline_proto::types::v1 as proto;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,6 +75,10 @@ pub(crate) struct Rig {
     warden: Option<Warden>,
     /// The headroom loop's word.
     pub(crate) wanted: watch::Sender<Option<Decision>>,
+    /// What the headroom loop was told of the node: mode and line.
+    pub(crate) ruled: Arc<Mutex<Vec<(Mode, MilliCpu)>>>,
+    /// What the clock on the wall shows.
+    pub(crate) local: Arc<Mutex<LocalTime>>,
     next: u8,
 }
 
@@ -127,6 +132,11 @@ impl Rig {
             clock: BenchClock(Instant::now()),
             warden: None,
             wanted: watch::channel(None).0,
+            ruled: Arc::default(),
+            local: Arc::new(Mutex::new(LocalTime {
+                day: Weekday::Mon,
+                minute: 0,
+            })),
             next: 0,
             _dir: dir,
             root,
@@ -140,18 +150,15 @@ impl Rig {
         let (records, records_receiver) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
         let (sequence, sequences) = watch::channel(lock(&self.ledger).last_sequence());
-        let local = LocalTimes {
-            node: LocalTime {
-                day: Weekday::Mon,
-                minute: 0,
-            },
-            zones: BTreeMap::new(),
-        };
+        let local = self.local.clone();
         let outside = Outside {
             systemd: Arc::new(self.systemd.clone()),
             signals,
             clock: self.clock,
-            local: Box::new(move |_| local.clone()),
+            local: Box::new(move |_| LocalTimes {
+                node: *local.lock().unwrap(),
+                zones: BTreeMap::new(),
+            }),
             accounts: Arc::new(people()),
             cgroups: CgroupFs::new(self.root.join("cgroup")),
             folder: self.folder.clone(),
@@ -163,6 +170,14 @@ impl Rig {
             },
             boot: BootId(self.boot.clone()),
             alive: Box::new(|| {}),
+            ruled: Box::new({
+                let told = self.ruled.clone();
+                move |node| {
+                    told.lock()
+                        .unwrap()
+                        .push((node.policy.lend.mode, node.line.most().cpu))
+                }
+            }),
             settled: None,
         };
         let run = Reconciler::run(outside, node, receiver, sequence, Default::default(), async {

@@ -1,0 +1,97 @@
+//! `loadline-warden line`, `mode` and `status`: root on the node says what it may do and sees what it does, with no
+//! fleet at all. Only through the running warden: what it holds in its ledger is what holds.
+
+use loadline_model::PerMille;
+use loadline_policy::node_policy::Mode;
+
+use super::run::Paths;
+use super::wire::client::{LocalStatus, LocalWarden};
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ControlError {
+    /// Nobody listens on the socket.
+    #[error(
+        "no warden answers on {}: start it with `systemctl start loadline-warden`; without it the static line still holds, and `systemctl stop loadline-burst.slice` ends what is lent as burst",
+        .0.display()
+    )]
+    NoWarden(std::path::PathBuf),
+    /// It said no.
+    #[error("the warden did not do it: {sentence}; next: {next}")]
+    Refused {
+        /// Why.
+        sentence: String,
+        /// What to do about it.
+        next: String,
+    },
+}
+
+async fn connect(paths: &Paths) -> Result<LocalWarden, ControlError> {
+    let warden = LocalWarden::connect(&paths.socket).await;
+    warden.ok_or_else(|| ControlError::NoWarden(paths.socket.clone()))
+}
+
+/// Lets this node do no more than this.
+///
+/// # Errors
+/// When no warden runs or it refuses.
+pub(super) async fn set(
+    paths: &Paths,
+    mode: Option<Mode>,
+    line: Option<PerMille>,
+) -> Result<LocalStatus, ControlError> {
+    let mut warden = connect(paths).await?;
+    let by = std::env::var("SUDO_USER").unwrap_or_else(|_| "root".into());
+    let refused = |(sentence, next)| ControlError::Refused { sentence, next };
+    warden.set_ceiling(mode, line, by).await.map_err(refused)?;
+    warden.local_status().await.map_err(refused)
+}
+
+/// How this node is.
+///
+/// # Errors
+/// When no warden runs or it does not answer.
+pub(super) async fn status(paths: &Paths) -> Result<LocalStatus, ControlError> {
+    let refused = |(sentence, next)| ControlError::Refused { sentence, next };
+    connect(paths).await?.local_status().await.map_err(refused)
+}
+
+impl LocalStatus {
+    /// For people.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        let mut line = |key: &str, value: String| {
+            if !value.is_empty() {
+                text.push_str(&format!("{key:<9}{value}\n"));
+            }
+        };
+        let owner = if self.owner_mode == self.mode {
+            String::new()
+        } else {
+            format!(" (node.toml: {})", self.owner_mode)
+        };
+        line("mode", format!("{}{owner}", self.mode));
+        line(
+            "line",
+            format!(
+                "{} CPUs and {} of memory for lent work",
+                self.line_cpu, self.line_memory
+            ),
+        );
+        for ceiling in &self.ceilings {
+            line("ceiling", ceiling.sentence());
+        }
+        line(
+            "level",
+            match (self.level.as_str(), self.reason.as_str()) {
+                ("", _) => "not known yet".into(),
+                (level, reason) => format!("{level}: {reason}"),
+            },
+        );
+        line("workers", self.workers.len().to_string());
+        for (unit, phase) in &self.workers {
+            line("", format!("{unit}  {phase}"));
+        }
+        text
+    }
+}

@@ -49,7 +49,10 @@ pub fn run(command: &[String], group: &str) -> Result<f64> {
     let before = used()?.context("the cgroup went before the command")?;
     clock::pause(QUIET);
     let now = used()?.context("the cgroup went before the command")?;
-    ensure!(now > before + QUIET_USE_US, "{group} is idle: there is nothing to brake");
+    ensure!(
+        now > before + QUIET_USE_US,
+        "{group} is idle: there is nothing to brake"
+    );
     let start = clock::now();
     let mut child = Command::new(program)
         .args(words)

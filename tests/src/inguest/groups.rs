@@ -80,6 +80,9 @@ mod tests {
         assert_eq!(quota("16000 10000\n"), Some(1600));
         assert_eq!(quota("max 100000\n"), Some(u64::MAX));
         assert_eq!(quota("1000 0"), None);
-        assert_eq!(file_of("/a.slice", "cpu.max"), PathBuf::from("/sys/fs/cgroup/a.slice/cpu.max"));
+        assert_eq!(
+            file_of("/a.slice", "cpu.max"),
+            PathBuf::from("/sys/fs/cgroup/a.slice/cpu.max")
+        );
     }
 }

@@ -243,7 +243,10 @@ mod tests {
     }
 
     /// A service on a port of its own, with one thread a connection.
-    fn plan(protocol: Protocol, serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static) -> Plan {
+    fn plan(
+        protocol: Protocol,
+        serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+    ) -> Plan {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -269,8 +272,7 @@ mod tests {
     /// Says something first, if it has to, then the same to everything.
     fn says(mut stream: TcpStream, first: &[u8], always: &[u8]) -> io::Result<()> {
         let mut request = [0u8; 1024];
-        if !first.is_empty() {
-            stream.read(&mut request)?;
+        if !first.is_empty() && stream.read(&mut request)? != 0 {
             stream.write_all(first)?;
         }
         while stream.read(&mut request)? != 0 {
@@ -290,7 +292,9 @@ mod tests {
 
     #[test]
     fn redis_and_postgres_are_asked_in_their_own_words() {
-        let redis = plan(Protocol::Redis { keys: 10 }, |stream| says(stream, b"", b"+OK\r\n"));
+        let redis = plan(Protocol::Redis { keys: 10 }, |stream| {
+            says(stream, b"", b"+OK\r\n")
+        });
         let ready: &[u8] = b"Z\0\0\0\x05I";
         let postgres = Protocol::Postgres {
             user: "load".into(),
@@ -306,9 +310,14 @@ mod tests {
 
     #[test]
     fn what_a_service_refuses_counts_as_failed() {
-        let redis = plan(Protocol::Redis { keys: 10 }, |stream| says(stream, b"", b"-no\r\n"));
+        let redis = plan(Protocol::Redis { keys: 10 }, |stream| {
+            says(stream, b"", b"-no\r\n")
+        });
         let report = open_loop(&redis, Arrivals::poisson(200, 1)).unwrap();
-        assert!(report.requests > 30 && report.errors == report.requests, "{report:?}");
+        assert!(
+            report.requests > 30 && report.errors == report.requests,
+            "{report:?}"
+        );
     }
 
     #[test]
@@ -329,7 +338,13 @@ mod tests {
         plan.connections = 1;
         let report = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
         assert_eq!(report.errors, 0);
-        assert!(report.latencies.quantile_us(0.9) > 200_000, "queueing is latency: {report:?}");
-        assert!(report.lateness.quantile_us(0.5) < 100_000, "and no lateness of the generator");
+        assert!(
+            report.latencies.quantile_us(0.9) > 200_000,
+            "queueing is latency: {report:?}"
+        );
+        assert!(
+            report.lateness.quantile_us(0.5) < 100_000,
+            "and no lateness of the generator"
+        );
     }
 }

@@ -49,7 +49,10 @@ mod tests {
     fn requests_are_arrays_of_counted_words() {
         assert_eq!(request(7, false), b"*2\r\n$3\r\nGET\r\n$5\r\nkey:7\r\n");
         let set = String::from_utf8(request(7, true)).unwrap();
-        assert!(set.starts_with("*3\r\n$3\r\nSET\r\n$5\r\nkey:7\r\n$32\r\n"), "{set}");
+        assert!(
+            set.starts_with("*3\r\n$3\r\nSET\r\n$5\r\nkey:7\r\n$32\r\n"),
+            "{set}"
+        );
     }
 
     #[test]

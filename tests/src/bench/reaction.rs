@@ -58,12 +58,12 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let mut bench = Bench::start("reaction")?;
     let jobs = [lend(guest, "standard", 2)?, lend(guest, "burst", 1)?];
     let quiet = onsets(guest, form(), "")?;
-    add(&mut bench, "", &quiet)?;
+    add(&mut bench, &QUIET, &quiet)?;
     // A reload takes an emulated guest seconds; one follows the other for as long as the probe runs.
     let reload = "systemd-run -q --unit=reloads sh -c 'while :; do systemctl daemon-reload; done'";
     let reloaded = onsets(guest, form(), reload)?;
     guest.ok_within("systemctl stop reloads", LIMIT)?;
-    add(&mut bench, "reload_", &reloaded)?;
+    add(&mut bench, &RELOADS, &reloaded)?;
     brake(&mut bench, guest)?;
     for job in jobs {
         guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
@@ -137,20 +137,44 @@ fn percentile(samples: &[f64], per_cent: usize) -> Option<f64> {
     sorted.get(rank - 1).copied()
 }
 
-fn add(bench: &mut Bench, kind: &str, seen: &Onsets) -> Result<()> {
+/// Ids of what one kind of onsets gives.
+#[derive(Debug)]
+struct Ids {
+    p99: &'static str,
+    median: &'static str,
+    onsets: &'static str,
+    unanswered: &'static str,
+    late_looks: &'static str,
+}
+
+const QUIET: Ids = Ids {
+    p99: "reaction.p99_ms",
+    median: "reaction.median_ms",
+    onsets: "reaction.onsets",
+    unanswered: "reaction.unanswered",
+    late_looks: "reaction.late_looks",
+};
+const RELOADS: Ids = Ids {
+    p99: "reaction.reload_p99_ms",
+    median: "reaction.reload_median_ms",
+    onsets: "reaction.reload_onsets",
+    unanswered: "reaction.reload_unanswered",
+    late_looks: "reaction.reload_late_looks",
+};
+
+fn add(bench: &mut Bench, ids: &Ids, seen: &Onsets) -> Result<()> {
     let of = |per_cent| percentile(&seen.reaction_ms, per_cent).map_or_else(Vec::new, |value| vec![value]);
-    let id = |what: &str| format!("reaction.{kind}{what}");
     let goal = |figure: Figure| figure.goal(Goal::Value(GOAL_MS));
-    let low = |what: &str, samples: &[f64]| Figure::new(&id(what), "ms", Better::Lower, samples);
-    bench.add(low("p99_ms", &of(99)).map(goal))?;
-    bench.add(low("median_ms", &seen.reaction_ms))?;
-    let count = |what: &str, better, count: f64| Figure::new(&id(what), "", better, &[count]);
-    bench.add(count("onsets", Better::Higher, seen.reaction_ms.len() as f64))?;
+    let low = |id: &str, samples: &[f64]| Figure::new(id, "ms", Better::Lower, samples);
+    bench.add(low(ids.p99, &of(99)).map(goal))?;
+    bench.add(low(ids.median, &seen.reaction_ms))?;
+    let count = |id: &str, better, count: f64| Figure::new(id, "", better, &[count]);
+    bench.add(count(ids.onsets, Better::Higher, seen.reaction_ms.len() as f64))?;
     bench.add(
-        count("unanswered", Better::Lower, seen.unanswered.into())
+        count(ids.unanswered, Better::Lower, seen.unanswered.into())
             .map(|figure| figure.goal(Goal::Value(0.0))),
     )?;
-    bench.add(count("late_looks", Better::Lower, seen.late_looks.into()))
+    bench.add(count(ids.late_looks, Better::Lower, seen.late_looks.into()))
 }
 
 /// From `fleet node line NODE 0` to a burst tier that uses no CPU; and back.
@@ -197,10 +221,10 @@ mod tests {
             ..Onsets::default()
         };
         let mut bench = Bench::start("reaction").unwrap();
-        add(&mut bench, "", &seen).unwrap();
+        add(&mut bench, &QUIET, &seen).unwrap();
         let figures = bench.finish().unwrap().figures;
         assert_eq!(figures[0].id, "reaction.p99_ms");
         assert_eq!(figures[0].met(), Some(false));
-        assert!(add(&mut Bench::start("x").unwrap(), "", &Onsets::default()).is_err());
+        assert!(add(&mut Bench::start("x").unwrap(), &QUIET, &Onsets::default()).is_err());
     }
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand, ValueEnum};
-use loadline_tests::load::{Arrivals, Plan, Protocol, closed_loop, open_loop};
+use clap::{Parser, Subcommand};
+use loadline_tests::load::{Arrivals, Plan, Speaks, closed_loop, open_loop};
 
 /// Loads a service and prints a report as JSON.
 #[derive(Parser)]
@@ -33,13 +33,6 @@ struct Args {
     kind: Kind,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Speaks {
-    Http,
-    Redis,
-    Postgres,
-}
-
 #[derive(Subcommand)]
 enum Kind {
     /// Requests at fixed random instants, whatever the answers do.
@@ -63,40 +56,16 @@ enum Kind {
 }
 
 impl Args {
-    fn target(&self) -> SocketAddr {
-        let port = match self.protocol {
-            Speaks::Http => 80,
-            Speaks::Redis => 6379,
-            Speaks::Postgres => 5432,
-        };
-        self.target.unwrap_or_else(|| ([127, 0, 0, 1], port).into())
-    }
-
     fn plan(&self) -> Plan {
-        // Those of PostgreSQL are a process each: a pool, as its users have one.
-        let (most, ready) = match self.protocol {
-            Speaks::Http => (256, 4),
-            Speaks::Redis => (64, 16),
-            Speaks::Postgres => (16, 16),
-        };
-        let connections = match self.kind {
-            Kind::Open { .. } => most,
-            Kind::Closed { connections } => connections,
-        };
+        let (most, ready) = self.protocol.connections();
         Plan {
-            target: self.target(),
-            protocol: match self.protocol {
-                Speaks::Http => Protocol::Http {
-                    path: self.path.clone(),
-                },
-                Speaks::Redis => Protocol::Redis { keys: self.keys },
-                Speaks::Postgres => Protocol::Postgres {
-                    user: self.user.clone(),
-                    rows: self.keys,
-                },
-            },
+            target: self.target.unwrap_or_else(|| self.protocol.port_here()),
+            protocol: self.protocol.asked(&self.path, self.keys, &self.user),
             length: Duration::from_secs(self.seconds),
-            connections,
+            connections: match self.kind {
+                Kind::Open { .. } => most,
+                Kind::Closed { connections } => connections,
+            },
             ready,
             drain: Duration::from_secs(10),
         }

@@ -100,7 +100,7 @@ fn cell_figures(bench: &mut Bench, runs: &CellRuns) -> Result<()> {
     for &config in &runs.cell.configs {
         let id = |what: &str| format!("{}.{}.{what}", runs.cell.id(), config.name());
         let mut add = |what: &str, unit, better, samples: &[f64]| {
-            // What was discarded has no figure; the table and the summary count it.
+            // Without anything free nothing can be lent.
             if samples.is_empty() {
                 return Ok(());
             }
@@ -109,8 +109,8 @@ fn cell_figures(bench: &mut Bench, runs: &CellRuns) -> Result<()> {
         for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p999")] {
             if config == Config::Alone {
                 let us: Vec<f64> = runs
-                    .good(config)
-                    .map(|(_, slice)| slice.load.latencies.quantile_us(share) as f64)
+                    .of(config)
+                    .map(|run| run.slice.load.latencies.quantile_us(share) as f64)
                     .collect();
                 add(&format!("{name}_us"), "us", Better::Lower, &us)?;
             } else {
@@ -168,11 +168,12 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
         eprintln!("bench: killed without a receipt: {name}");
     }
     let failed: u64 = seen.cells.iter().map(|runs| runs.failed_requests(config)).sum();
-    let discarded: usize = seen
+    let late: usize = seen
         .cells
         .iter()
-        .flat_map(|runs| runs.cell.configs.iter().map(|config| runs.discarded(*config)))
+        .flat_map(|runs| runs.cell.configs.iter().map(|config| runs.late_runs(*config)))
         .sum();
+    let late_cells = seen.cells.iter().filter(|runs| runs.is_late(config)).count();
     let none = |id: &str, count: f64| {
         Figure::new(id, "", Better::Lower, &[count]).map(|figure| figure.goal(Goal::Value(0.0)))
     };
@@ -182,11 +183,13 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
     bench.add(none("protection.kills_without_receipt", without))?;
     bench.add(none("protection.failed_requests", failed as f64))?;
     bench.add(none("protection.broken_cells", seen.broken.into()))?;
+    // Their figures stand, for want of better ones, and are not to be judged by.
+    bench.add(none("protection.late_cells", late_cells as f64))?;
     let plain = |id: &str, count: f64| Figure::new(id, "", Better::Lower, &[count]);
     let unprotected = seen.toll.of(Config::Unprotected).production;
     bench.add(plain("protection.lent_oom_kills", kills.antagonist as f64))?;
     bench.add(plain("protection.unprotected_oom_kills", unprotected as f64))?;
-    bench.add(plain("protection.discarded_runs", discarded as f64))
+    bench.add(plain("protection.late_runs", late as f64))
 }
 
 /// Of all rounds together; none if they are too few requests to say.

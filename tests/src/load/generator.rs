@@ -52,6 +52,7 @@ pub enum LoadError {
 struct Loop<'a> {
     plan: &'a Plan,
     host: String,
+    always: Option<Vec<u8>>,
     sent: u64,
     connections: Vec<Connection>,
     waiting: VecDeque<u64>,
@@ -127,6 +128,7 @@ impl<'a> Loop<'a> {
         let (waiting, report) = (VecDeque::new(), LoadReport::default());
         Ok(Self {
             plan,
+            always: plan.protocol.always(&plan.target.to_string()),
             host: plan.target.to_string(),
             sent: 0,
             connections,
@@ -157,9 +159,13 @@ impl<'a> Loop<'a> {
                 None => return,
             };
             self.waiting.pop_front();
-            let request = self.plan.protocol.request(&self.host, self.sent);
+            let own = match &self.always {
+                Some(_) => Vec::new(),
+                None => self.plan.protocol.request(&self.host, self.sent),
+            };
             self.sent += 1;
-            if self.connections[index].send(&request, meant).is_err() {
+            let request = self.always.as_ref().unwrap_or(&own);
+            if self.connections[index].send(request, meant).is_err() {
                 self.fail(index);
             }
         }

@@ -58,6 +58,11 @@ impl Protocol {
         }
     }
 
+    /// The words of every request, where all are the same.
+    pub(super) fn always(&self, host: &str) -> Option<Vec<u8>> {
+        matches!(self, Self::Http { .. }).then(|| self.request(host, 0))
+    }
+
     /// What has to be said before the first request. The stream still blocks.
     pub(super) fn greet(&self, stream: &mut TcpStream) -> io::Result<()> {
         match self {

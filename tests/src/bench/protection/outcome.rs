@@ -8,19 +8,15 @@ use super::matrix::{Cell, Config};
 /// The part of a machine that is kept idle on top of production's use: node.toml's default, in per cent.
 pub(super) const HEADROOM_PERCENT: u64 = 20;
 
-/// One slice, and whether it may be judged.
+/// One slice.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) round: usize,
     pub(super) config: Config,
-    pub(super) outcome: Outcome,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Outcome {
-    Good(Box<Slice>),
-    /// The generator itself was late, twice.
-    Discarded,
+    pub(super) slice: Slice,
+    /// The generator itself was late, also when it was tried again: the protocol discards such a run. It is kept for
+    /// the case that there is nothing better, as on a machine that is never quiet, and then that is said.
+    pub(super) late: bool,
 }
 
 /// A cell and all its runs.
@@ -31,24 +27,43 @@ pub(super) struct CellRuns {
 }
 
 impl CellRuns {
-    pub(super) fn good(&self, config: Config) -> impl Iterator<Item = (usize, &Slice)> {
-        self.runs.iter().filter_map(move |run| match &run.outcome {
-            Outcome::Good(slice) if run.config == config => Some((run.round, &**slice)),
-            _ => None,
-        })
+    /// Those of a configuration that speak for it: the good ones, and the late ones only if no other has a partner
+    /// alone in its round.
+    pub(super) fn of(&self, config: Config) -> impl Iterator<Item = &Run> {
+        let late_too = !self.has_good_round(config);
+        let mine = self.runs.iter().filter(move |run| run.config == config);
+        mine.filter(move |run| late_too || !run.late)
     }
 
-    pub(super) fn discarded(&self, config: Config) -> usize {
-        let of = |run: &&Run| run.config == config && matches!(run.outcome, Outcome::Discarded);
-        self.runs.iter().filter(of).count()
+    /// True if some round has both the configuration and alone with a generator on time.
+    fn has_good_round(&self, config: Config) -> bool {
+        let mut mine = self.runs.iter().filter(|run| run.config == config && !run.late);
+        mine.any(|run| self.alone(run.round).is_some_and(|alone| !alone.late))
     }
 
-    /// That share of the latencies against that of the same round alone, for every round that has both.
+    fn alone(&self, round: usize) -> Option<&Run> {
+        let mut alone = self.runs.iter().filter(|run| run.config == Config::Alone);
+        alone.find(|run| run.round == round)
+    }
+
+    /// True if its figures come from runs that the protocol discards.
+    pub(super) fn is_late(&self, config: Config) -> bool {
+        !self.has_good_round(config)
+    }
+
+    /// Runs that the protocol discards.
+    pub(super) fn late_runs(&self, config: Config) -> usize {
+        let late = self.runs.iter().filter(|run| run.config == config && run.late);
+        late.count()
+    }
+
+    /// That share of the latencies against that of the same round alone.
     pub(super) fn ratios(&self, config: Config, share: f64) -> Vec<f64> {
-        self.good(config)
-            .filter_map(|(round, slice)| {
-                let (_, alone) = self.good(Config::Alone).find(|(other, _)| *other == round)?;
-                Some(quantile(&slice.load, share) / quantile(&alone.load, share))
+        let late_too = self.is_late(config);
+        self.of(config)
+            .filter_map(|run| {
+                let alone = self.alone(run.round).filter(|alone| late_too || !alone.late)?;
+                Some(quantile(&run.slice.load, share) / quantile(&alone.slice.load, share))
             })
             .collect()
     }
@@ -56,25 +71,25 @@ impl CellRuns {
     /// All rounds together.
     pub(super) fn pooled(&self, config: Config) -> LoadReport {
         let mut all = LoadReport::default();
-        self.good(config).for_each(|(_, slice)| all.add(&slice.load));
+        self.of(config).for_each(|run| all.add(&run.slice.load));
         all
     }
 
     /// What was lent of what was free, one a round.
     pub(super) fn batch_shares(&self, config: Config) -> Vec<f64> {
-        self.good(config)
-            .filter_map(|(_, slice)| batch_share(slice))
+        self.of(config)
+            .filter_map(|run| batch_share(&run.slice))
             .collect()
     }
 
     /// What the antagonist got done, a second.
     pub(super) fn work_per_s(&self, config: Config) -> Vec<f64> {
         let rate = |slice: &Slice| slice.work as f64 * 1e6 / slice.load.elapsed_us.max(1) as f64;
-        self.good(config).map(|(_, slice)| rate(slice)).collect()
+        self.of(config).map(|run| rate(&run.slice)).collect()
     }
 
     pub(super) fn failed_requests(&self, config: Config) -> u64 {
-        self.good(config).map(|(_, slice)| slice.load.errors).sum()
+        self.of(config).map(|run| run.slice.load.errors).sum()
     }
 }
 
@@ -126,7 +141,8 @@ pub(super) mod tests {
         Run {
             round,
             config,
-            outcome: Outcome::Good(Box::new(slice)),
+            slice,
+            late: false,
         }
     }
 
@@ -153,22 +169,39 @@ pub(super) mod tests {
         }
     }
 
+    pub(in crate::bench::protection) fn late(run: Run) -> Run {
+        Run { late: true, ..run }
+    }
+
     #[test]
-    fn a_round_is_held_against_the_same_round_alone_and_a_discarded_one_against_nothing() {
-        let mut lost = run(2, Config::Loadline, 1);
-        lost.outcome = Outcome::Discarded;
+    fn a_round_is_held_against_the_same_round_alone_and_a_late_run_counts_for_nothing() {
         let runs = cell(vec![
             run(0, Config::Alone, 100),
             run(0, Config::Loadline, 110),
             run(1, Config::Loadline, 300),
             run(1, Config::Alone, 200),
             run(2, Config::Alone, 400),
-            lost,
+            late(run(2, Config::Loadline, 1)),
+            late(run(3, Config::Alone, 1)),
+            run(3, Config::Loadline, 100),
         ]);
         assert_eq!(runs.ratios(Config::Loadline, 0.99), [1.1, 1.5]);
-        assert_eq!(runs.discarded(Config::Loadline), 1);
+        assert_eq!(runs.late_runs(Config::Loadline), 1);
+        assert!(!runs.is_late(Config::Loadline));
         assert_eq!(runs.pooled(Config::Alone).requests, 30);
         assert!(runs.ratios(Config::Slurm, 0.99).is_empty());
+    }
+
+    #[test]
+    fn where_every_round_was_late_the_late_ones_speak_and_it_is_said() {
+        let runs = cell(vec![
+            late(run(0, Config::Alone, 100)),
+            run(0, Config::Loadline, 110),
+            run(1, Config::Alone, 100),
+            late(run(1, Config::Loadline, 150)),
+        ]);
+        assert!(runs.is_late(Config::Loadline));
+        assert_eq!(runs.ratios(Config::Loadline, 0.99), [1.1, 1.5]);
     }
 
     #[test]

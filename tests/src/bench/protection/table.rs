@@ -31,7 +31,7 @@ pub(super) fn of(cells: &[CellRuns]) -> String {
     }
     format!(
         "p99 alone in ms, else p99 ÷ alone (p50 ÷ alone), median of the rounds; lent: CPU time of the antagonist ÷ what \
-         was free\n{table}"
+         was free;\nLATE: the generator itself was late in every round, so that the host was too busy to judge by\n{table}"
     )
 }
 
@@ -42,8 +42,8 @@ fn text(runs: &CellRuns, config: Config) -> String {
     let mut text = match config {
         Config::Alone => {
             let p99: Vec<f64> = runs
-                .good(config)
-                .map(|(_, slice)| slice.load.latencies.quantile_us(0.99) as f64 / 1e3)
+                .of(config)
+                .map(|run| run.slice.load.latencies.quantile_us(0.99) as f64 / 1e3)
                 .collect();
             median(&p99, " ms")
         }
@@ -59,13 +59,14 @@ fn text(runs: &CellRuns, config: Config) -> String {
             )
         }
     };
-    for (count, what) in [
-        (runs.failed_requests(config), "failed"),
-        (runs.discarded(config) as u64, "discarded"),
-    ] {
-        if count > 0 {
-            text.push_str(&format!("\n{count} {what}"));
-        }
+    let failed = runs.failed_requests(config);
+    if failed > 0 {
+        text.push_str(&format!("\n{failed} failed"));
+    }
+    if runs.is_late(config) {
+        text.push_str("\ngenerator LATE");
+    } else if runs.late_runs(config) > 0 {
+        text.push_str(&format!("\n{} discarded", runs.late_runs(config)));
     }
     text
 }
@@ -76,31 +77,28 @@ fn median(samples: &[f64], unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::{cell, run};
-    use super::super::outcome::{Outcome, Run};
+    use super::super::outcome::tests::{cell, late, run};
     use super::*;
 
     #[test]
     fn a_row_says_what_was_measured_what_was_not_and_what_was_thrown_away() {
-        let lost = Run {
-            outcome: Outcome::Discarded,
-            ..run(1, Config::Loadline, 1)
-        };
         let runs = cell(vec![
             run(0, Config::Alone, 1000),
             run(0, Config::Loadline, 1200),
-            lost,
+            late(run(1, Config::Loadline, 1)),
+            late(run(0, Config::Unprotected, 2000)),
         ]);
         let text = of(&[runs]);
-        for part in [
+        let parts = [
             "nginx",
             "30",
             "cpu",
             "1.00 ms",
-            "1.20 (1.20) lent 0.41",
+            "1.20 (1.20)",
             "1 discarded",
-            "– (–)",
-        ] {
+            "generator LATE",
+        ];
+        for part in parts {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -4,6 +4,7 @@
 //! with ours ([`abba`]) and goals are best given as a multiple of the peer ([`Goal::TimesPeer`]).
 
 mod figure;
+mod form;
 mod launch;
 mod protection;
 mod reaction;

@@ -15,9 +15,10 @@ mod table;
 use anyhow::{Context, Result, bail};
 
 use self::kills::Toll;
-use self::matrix::{Cell, Config, Form, Production};
+use self::matrix::{Cell, Config, Production};
 use self::outcome::CellRuns;
 use self::rig::Rig;
+use super::form::Form;
 use super::{Bench, BenchReport, Better, Figure, Goal, Summary};
 use crate::clock;
 use crate::deploy::Packages;
@@ -32,7 +33,7 @@ const GOAL_BATCH_SHARE: f64 = 0.8;
 const P999_REQUESTS: u64 = 50_000;
 
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
-    let form = Form::named(std::env::var("LOADLINE_BENCH").ok().as_deref())?;
+    let form = Form::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
     let start = clock::now();
     eprintln!("bench: booting and installing; {} cells", form.cells().len());

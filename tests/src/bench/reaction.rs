@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::form::Form;
 use super::{Bench, BenchReport, Better, Figure, Goal, beside_this_program};
 use crate::deploy::{self, FLEET_GUEST, Packages, as_person};
 use crate::inguest::onset::Onsets;
@@ -27,29 +28,16 @@ const BRAKES: usize = 5;
 const QUOTA_LEAST: u64 = 400;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How much is measured.
-#[derive(Debug, Clone, Copy)]
-struct Form {
-    onsets: u32,
-    limit: Duration,
-}
-
-/// As `LOADLINE_BENCH` says.
-fn form() -> Form {
-    if std::env::var("LOADLINE_BENCH").is_ok_and(|name| name == "release") {
-        Form {
-            onsets: 200,
-            limit: Duration::from_secs(1500),
-        }
-    } else {
-        Form {
-            onsets: 40,
-            limit: Duration::from_secs(150),
-        }
+/// How many onsets of each kind, and how long they may take.
+const fn amount(form: Form) -> (u32, Duration) {
+    match form {
+        Form::Short => (40, Duration::from_secs(150)),
+        Form::Release => (200, Duration::from_secs(1500)),
     }
 }
 
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
+    let form = Form::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
     let specs = [GuestSpec::new(FLEET_GUEST, Image::Debian13, CPUS)];
     let fleet = Fleet::boot(cache, "bench-reaction", &specs)?;
@@ -57,11 +45,11 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     prepare(&fleet, guest, &packages)?;
     let mut bench = Bench::start("reaction")?;
     let jobs = [lend(guest, "standard", 2)?, lend(guest, "burst", 1)?];
-    let quiet = onsets(guest, form(), "")?;
+    let quiet = onsets(guest, form, "")?;
     add(&mut bench, &QUIET, &quiet)?;
     // A reload takes an emulated guest seconds; one follows the other for as long as the probe runs.
     let reload = "systemd-run -q --unit=reloads sh -c 'while :; do systemctl daemon-reload; done'";
-    let reloaded = onsets(guest, form(), reload)?;
+    let reloaded = onsets(guest, form, reload)?;
     guest.ok_within("systemctl stop reloads", LIMIT)?;
     add(&mut bench, &RELOADS, &reloaded)?;
     brake(&mut bench, guest)?;
@@ -116,13 +104,13 @@ fn onsets(guest: &Guest, form: Form, beside: &str) -> Result<Onsets> {
     if !beside.is_empty() {
         guest.ok(beside)?;
     }
+    let (onsets, limit) = amount(form);
     let command = format!(
-        "chrt --reset-on-fork --fifo 10 benchprobe onset --onsets {} --threads {CPUS} --quota-least {QUOTA_LEAST} \
-         --limit-s {}",
-        form.onsets,
-        form.limit.as_secs()
+        "chrt --reset-on-fork --fifo 10 benchprobe onset --onsets {onsets} --threads {CPUS} \
+         --quota-least {QUOTA_LEAST} --limit-s {}",
+        limit.as_secs()
     );
-    let printed = guest.ok_within(&command, form.limit + LIMIT)?;
+    let printed = guest.ok_within(&command, limit + LIMIT)?;
     let seen: Onsets =
         serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.300}"))?;
     eprintln!("bench: {seen:?}");

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::hold;
 use super::kills::{Kills, Toll};
-use super::matrix::{Cell, Config, Form};
+use super::matrix::{Cell, Config};
 use super::outcome::{CellRuns, Run};
 use super::rig::Rig;
 use crate::bench::abba;
+use crate::bench::form::Form;
 use crate::inguest::beside::Slice;
 
 /// A run whose generator was late is made once more, with other gaps; after so many that were late again, the host is

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-
+use crate::bench::form::Form;
 use crate::inguest::antagonist::Antagonist;
 
 /// A service that stands for production.
@@ -147,27 +146,9 @@ impl Cell {
     }
 }
 
-/// How much of the matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// For every day.
-    Short,
-    /// Before a release.
-    Release,
-}
-
 impl Form {
-    /// As `LOADLINE_BENCH` names it.
-    pub(super) fn named(name: Option<&str>) -> Result<Self> {
-        match name {
-            None | Some("" | "short") => Ok(Self::Short),
-            Some("release") => Ok(Self::Release),
-            Some(other) => bail!("LOADLINE_BENCH is {other:?}; it may be short (default) or release"),
-        }
-    }
-
     /// How often each configuration of a cell is measured.
-    pub(super) const fn rounds(self) -> usize {
+    pub(in crate::bench) const fn rounds(self) -> usize {
         match self {
             Self::Short => 2,
             Self::Release => 3,
@@ -175,7 +156,7 @@ impl Form {
     }
 
     /// How long each time.
-    pub(super) const fn slice(self) -> Duration {
+    pub(in crate::bench) const fn slice(self) -> Duration {
         match self {
             Self::Short => Duration::from_secs(10),
             Self::Release => Duration::from_secs(16),
@@ -283,7 +264,5 @@ mod tests {
         assert_eq!(Load::Percent(30).words(1000), "open --rate 300");
         assert_eq!(Load::Step(30, 70).words(1000), "open --rate 300 --then 700");
         assert_eq!(Load::Percent(10).words(3), "open --rate 1");
-        assert_eq!(Form::named(Some("release")).unwrap(), Form::Release);
-        assert!(Form::named(Some("long")).is_err());
     }
 }

@@ -122,7 +122,7 @@ fn free_us(before: &Reading, now: &Reading, cpus: usize) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::bench::protection::matrix::Form;
+    use crate::bench::form::Form;
 
     /// A run whose every request took so long, with a generator on time.
     pub(in crate::bench::protection) fn run(round: usize, config: Config, us: u64) -> Run {

@@ -48,6 +48,12 @@ enum Probe {
         /// What lent work must have, in thousandths of a CPU
         #[arg(long)]
         quota_least: u64,
+        /// A command that gives lent work its line back
+        #[arg(long)]
+        renew: Option<String>,
+        /// While systemd reloads its units back to back
+        #[arg(long)]
+        reload: bool,
         #[arg(long)]
         limit_s: u64,
     },
@@ -79,11 +85,15 @@ fn measure(probe: Probe) -> Result<()> {
             onsets,
             threads,
             quota_least,
+            renew,
+            reload,
             limit_s,
-        } => print(&onset::run(onset::Order {
+        } => print(&onset::run(&onset::Order {
             onsets,
             threads,
             quota_least,
+            renew,
+            reload,
             limit: Duration::from_secs(limit_s),
         })?),
         Probe::Brake { group, command } => print(&brake::run(&command, &group)?),

@@ -5,11 +5,15 @@
 //! its threads do not inherit (`chrt --reset-on-fork --fifo 10`): the looks must come in time, and the threads must be
 //! like any of production's.
 
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::groups::{Kept, quota};
@@ -19,8 +23,15 @@ use crate::clock;
 const LOOK: Duration = Duration::from_millis(1);
 /// After this long nothing was done: the onset counts as so long, and is never left out.
 const MOST: Duration = Duration::from_secs(2);
-/// Lent work must have been left alone for this long before an onset: or its own earlier lowering would be counted.
+/// Lent work must have been left alone for this long before an onset: or a lowering that was on its way would be
+/// counted as the answer.
 const CALM: Duration = Duration::from_secs(2);
+/// Likewise while systemd reloads, which presses on lent work itself.
+const RELOAD_CALM: Duration = Duration::from_millis(300);
+/// So long may it take to come to rest under reloads; then this onset is skipped, and that is counted.
+const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+/// What lent work must have under reloads: with the floor nothing can be lowered.
+const RELOAD_QUOTA_LEAST: u64 = 150;
 const SLICES: [&str; 3] = [
     "loadline.slice",
     "loadline.slice/loadline-standard.slice",
@@ -36,12 +47,14 @@ pub struct Onsets {
     pub unanswered: u32,
     /// What lent work had at each onset, in thousandths of a CPU.
     pub quota: Vec<u64>,
+    /// Onsets that were not made, since lent work did not come to rest under reloads.
+    pub skipped: u32,
     /// Looks that came more than ten milliseconds after the one before: how far the figures can be trusted.
     pub late_looks: u32,
 }
 
 /// How an onset is made and how many.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Order {
     /// Onsets wanted.
     pub onsets: u32,
@@ -49,8 +62,37 @@ pub struct Order {
     pub threads: usize,
     /// Lent work must have at least so much, in thousandths of a CPU: with nothing left to take, nothing can be lowered.
     pub quota_least: u64,
+    /// What gives lent work its line back without waiting for a hold to pass: a command of the shell.
+    pub renew: Option<String>,
+    /// systemd reloads its units back to back around each onset.
+    pub reload: bool,
     /// No further onset is begun after this.
     pub limit: Duration,
+}
+
+/// A command of the shell that is repeated until this value goes.
+struct Repeated(Child);
+
+impl Repeated {
+    fn start(command: &str) -> Result<Self> {
+        let text = format!("while :; do {command}; done");
+        let child = Command::new("sh")
+            .args(["-c", &text])
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        // It was started above and is not waited for before: its process group is still its own.
+        if let Ok(pid) = i32::try_from(self.0.id()) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = self.0.wait();
+    }
 }
 
 /// The limits of lent work, as the kernel has them.
@@ -95,14 +137,29 @@ fn millis(length: Duration) -> f64 {
 /// Makes the onsets.
 ///
 /// # Errors
-/// When lent work has no limits to look at, or does not come to rest between two onsets.
-pub fn run(order: Order) -> Result<Onsets> {
+/// When lent work has no limits to look at, or cannot be given its line back.
+pub fn run(order: &Order) -> Result<Onsets> {
     let limits = Limits::open()?;
     let (start, mut seen) = (clock::now(), Onsets::default());
     for _ in 0..order.onsets {
-        let Some(before) = rest(&limits, order, start)? else {
+        renew(&limits, order)?;
+        let over = order.limit.saturating_sub(start.elapsed());
+        let Some(mut before) = rest(&limits, order.quota_least, CALM, over)? else {
             break;
         };
+        let _reloads = order
+            .reload
+            .then(|| Repeated::start("systemctl daemon-reload"))
+            .transpose()?;
+        if order.reload {
+            match rest(&limits, RELOAD_QUOTA_LEAST, RELOAD_CALM, RELOAD_LIMIT)? {
+                Some(now) => before = now,
+                None => {
+                    seen.skipped += 1;
+                    continue;
+                }
+            }
+        }
         let quota = *before.first().context("no limit")?;
         let answered = onset(&limits, &before, order.threads, &mut seen.late_looks)?;
         seen.quota.push(quota);
@@ -112,20 +169,32 @@ pub fn run(order: Order) -> Result<Onsets> {
     Ok(seen)
 }
 
-/// Waits until lent work has something to lose and nothing was taken for a while; none when the time is over.
-fn rest(limits: &Limits, order: Order, start: Instant) -> Result<Option<Vec<u64>>> {
-    let (mut last, mut since) = (limits.read()?, clock::now());
+/// Gives lent work its line back, if it lost it and there is a way.
+fn renew(limits: &Limits, order: &Order) -> Result<()> {
+    let has = limits.read()?.first().copied().unwrap_or(0);
+    if let Some(command) = order.renew.as_ref().filter(|_| has < order.quota_least) {
+        let status = Command::new("sh").args(["-c", command]).status();
+        let status = status.with_context(|| format!("run {command:?}"))?;
+        ensure!(status.success(), "{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Waits until lent work has so much, and nothing was taken for a while; none when the time is over.
+fn rest(limits: &Limits, least: u64, calm: Duration, limit: Duration) -> Result<Option<Vec<u64>>> {
+    let (begun, mut last) = (clock::now(), limits.read()?);
+    let mut since = begun;
     loop {
-        clock::pause(LOOK * 20);
+        clock::pause(LOOK * 10);
         let now = limits.read()?;
         if lowered(&last, &now) {
             since = clock::now();
         }
         last = now;
-        if last.first().is_some_and(|quota| *quota >= order.quota_least) && since.elapsed() >= CALM {
+        if last.first().is_some_and(|quota| *quota >= least) && since.elapsed() >= calm {
             return Ok(Some(last));
         }
-        if start.elapsed() >= order.limit {
+        if begun.elapsed() >= limit {
             return Ok(None);
         }
     }

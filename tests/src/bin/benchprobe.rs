@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -40,23 +39,7 @@ enum Probe {
         generator: Vec<String>,
     },
     /// Saturate the CPUs again and again, and see when lent work's limits follow
-    Onset {
-        #[arg(long, default_value_t = 30)]
-        onsets: u32,
-        #[arg(long)]
-        threads: usize,
-        /// What lent work must have, in thousandths of a CPU
-        #[arg(long)]
-        quota_least: u64,
-        /// A command that gives lent work its line back
-        #[arg(long)]
-        renew: Option<String>,
-        /// While systemd reloads its units back to back
-        #[arg(long)]
-        reload: bool,
-        #[arg(long)]
-        limit_s: u64,
-    },
+    Onset(onset::Order),
     /// Run a command, and see when a cgroup is idle
     Brake {
         #[arg(long)]
@@ -81,21 +64,7 @@ fn measure(probe: Probe) -> Result<()> {
             folder,
             generator,
         } => print(&beside::run(&generator, lent.as_deref(), &own, &folder)?),
-        Probe::Onset {
-            onsets,
-            threads,
-            quota_least,
-            renew,
-            reload,
-            limit_s,
-        } => print(&onset::run(&onset::Order {
-            onsets,
-            threads,
-            quota_least,
-            renew,
-            reload,
-            limit: Duration::from_secs(limit_s),
-        })?),
+        Probe::Onset(order) => print(&onset::run(&order)?),
         Probe::Brake { group, command } => print(&brake::run(&command, &group)?),
     }
 }

@@ -54,20 +54,26 @@ pub struct Onsets {
 }
 
 /// How an onset is made and how many.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Order {
-    /// Onsets wanted.
+    /// Onsets wanted
+    #[arg(long)]
     pub onsets: u32,
-    /// Threads that spin.
+    /// Threads that spin
+    #[arg(long)]
     pub threads: usize,
-    /// Lent work must have at least so much, in thousandths of a CPU: with nothing left to take, nothing can be lowered.
+    /// What lent work must have, in thousandths of a CPU: with nothing left to take, nothing can be lowered
+    #[arg(long)]
     pub quota_least: u64,
-    /// What gives lent work its line back without waiting for a hold to pass: a command of the shell.
+    /// What gives lent work its line back without waiting for a hold to pass: a command of the shell
+    #[arg(long)]
     pub renew: Option<String>,
-    /// systemd reloads its units back to back around each onset.
+    /// systemd reloads its units back to back around each onset
+    #[arg(long)]
     pub reload: bool,
-    /// No further onset is begun after this.
-    pub limit: Duration,
+    /// No further onset is begun after so many seconds
+    #[arg(long)]
+    pub limit_s: u64,
 }
 
 /// A command of the shell that is repeated until this value goes.
@@ -143,7 +149,7 @@ pub fn run(order: &Order) -> Result<Onsets> {
     let (start, mut seen) = (clock::now(), Onsets::default());
     for _ in 0..order.onsets {
         renew(&limits, order)?;
-        let over = order.limit.saturating_sub(start.elapsed());
+        let over = Duration::from_secs(order.limit_s).saturating_sub(start.elapsed());
         let Some(mut before) = rest(&limits, order.quota_least, CALM, over)? else {
             break;
         };

@@ -26,14 +26,16 @@ const ONSETS_LEAST: f64 = 30.0;
 /// All of burst's CPU is gone (design §7, `fleet node line NODE 0`).
 const GOAL_BRAKE_MS: f64 = 2000.0;
 const BRAKES: usize = 5;
-/// What lent work has before each onset, at least: most of its line, which is 1600.
-const QUOTA_LEAST: u64 = 1200;
+/// What lent work has before each onset, of the 1600 of its line: enough to be the cause of a stall; and what it must
+/// have again before the next onsets once it had less.
+const QUOTA_LEAST: u64 = 250;
+const QUOTA_RECOVERED: u64 = 700;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// How many onsets of each kind, and how long they may take.
 const fn amount(form: Form) -> (u32, Duration) {
     match form {
-        Form::Short => (40, Duration::from_secs(150)),
+        Form::Short => (40, Duration::from_secs(210)),
         Form::Release => (200, Duration::from_secs(1500)),
     }
 }
@@ -102,10 +104,9 @@ fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
 
 fn onsets(guest: &Guest, form: Form, more: &str) -> Result<Onsets> {
     let (onsets, limit) = amount(form);
-    // A warden that has just started lends up to the line: a hold of half a minute after each onset is not waited for.
     let command = format!(
         "chrt --reset-on-fork --fifo 10 benchprobe onset --onsets {onsets} --threads {CPUS} \
-         --quota-least {QUOTA_LEAST} --renew 'systemctl restart loadline-warden' --limit-s {} {more}",
+         --quota-least {QUOTA_LEAST} --quota-recovered {QUOTA_RECOVERED} --limit-s {} {more}",
         limit.as_secs()
     );
     let printed = guest.ok_within(&command, limit + LIMIT)?;

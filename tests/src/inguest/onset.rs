@@ -65,9 +65,10 @@ pub struct Order {
     /// What lent work must have, in thousandths of a CPU: with nothing left to take, nothing can be lowered
     #[arg(long)]
     pub quota_least: u64,
-    /// What gives lent work its line back without waiting for a hold to pass: a command of the shell
+    /// What it must have again after it had less than that: after a hold it grows slowly, and several onsets in a row
+    /// find more to lower than one each time it begins to grow
     #[arg(long)]
-    pub renew: Option<String>,
+    pub quota_recovered: u64,
     /// systemd reloads its units back to back around each onset
     #[arg(long)]
     pub reload: bool,
@@ -143,14 +144,19 @@ fn millis(length: Duration) -> f64 {
 /// Makes the onsets.
 ///
 /// # Errors
-/// When lent work has no limits to look at, or cannot be given its line back.
+/// When lent work has no limits to look at, or a thread cannot be started.
 pub fn run(order: &Order) -> Result<Onsets> {
     let limits = Limits::open()?;
     let (start, mut seen) = (clock::now(), Onsets::default());
     for _ in 0..order.onsets {
-        renew(&limits, order)?;
         let over = Duration::from_secs(order.limit_s).saturating_sub(start.elapsed());
-        let Some(mut before) = rest(&limits, order.quota_least, CALM, over)? else {
+        let left = limits.read()?.first().copied().unwrap_or(0);
+        let wanted = if left < order.quota_least {
+            order.quota_recovered
+        } else {
+            order.quota_least
+        };
+        let Some(mut before) = rest(&limits, wanted, CALM, over)? else {
             break;
         };
         let _reloads = order
@@ -173,17 +179,6 @@ pub fn run(order: &Order) -> Result<Onsets> {
         seen.reaction_ms.push(millis(answered.unwrap_or(MOST)));
     }
     Ok(seen)
-}
-
-/// Gives lent work its line back, if it lost it and there is a way.
-fn renew(limits: &Limits, order: &Order) -> Result<()> {
-    let has = limits.read()?.first().copied().unwrap_or(0);
-    if let Some(command) = order.renew.as_ref().filter(|_| has < order.quota_least) {
-        let status = Command::new("sh").args(["-c", command]).status();
-        let status = status.with_context(|| format!("run {command:?}"))?;
-        ensure!(status.success(), "{command:?} ended with {status}");
-    }
-    Ok(())
 }
 
 /// Waits until lent work has so much, and nothing was taken for a while; none when the time is over.

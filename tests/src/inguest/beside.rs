@@ -89,7 +89,7 @@ impl Meter {
 pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Path) -> Result<Slice> {
     let (program, words) = generator.split_first().context("no generator named")?;
     let mut all = Meter::new("");
-    let mut lent = lent.map(Meter::new);
+    let mut lent_meter = lent.map(Meter::new);
     let mut own: Vec<Meter> = own.iter().map(|group| Meter::new(group)).collect();
     let tally = antagonist::tally(folder);
     let (start, before) = (clock::now(), antagonist::work_done(&tally)?);
@@ -97,7 +97,7 @@ pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Pa
         Ok(Reading {
             at_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
             all_us: all.read()?,
-            lent_us: lent.as_mut().map_or(Ok(0), Meter::read)?,
+            lent_us: lent_meter.as_mut().map_or(Ok(0), Meter::read)?,
             own_us: own.iter_mut().map(Meter::read).sum::<Result<u64>>()?,
         })
     };
@@ -126,6 +126,11 @@ pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Pa
         Ok(text) => text.context("read the generator's report")?,
         Err(_) => anyhow::bail!("the thread that reads the generator's report panicked"),
     };
+    let [first, last] = [readings.first(), readings.last()].map(|reading| reading.map_or(0, |of| of.lent_us));
+    ensure!(
+        lent.is_none() || last > first,
+        "the antagonist's cgroup used no CPU time: it is not there, or it did not run"
+    );
     Ok(Slice {
         load: serde_json::from_str(&text).with_context(|| format!("the generator printed {text:.200}"))?,
         cpus: std::thread::available_parallelism().context("count CPUs")?.get(),

@@ -8,7 +8,7 @@ use super::matrix::Config;
 const ANTAGONISTS: [&str; 4] = [
     "/system.slice/antagonist.service/",
     "/antagonist.slice/",
-    "/system.slice/slurmstepd.scope/",
+    "/system.slice/node_slurmstepd.scope/",
     "/loadline.slice/",
 ];
 
@@ -114,7 +114,7 @@ mod tests {
             "/system.slice/antagonist.service",
             "/antagonist.slice",
             "/system.slice/nginx.service",
-            "/system.slice/slurmstepd.scope/job_1/step_batch",
+            "/system.slice/node_slurmstepd.scope/job_1/step_batch",
             "/system.slice/antagonist.service2",
             "/init.scope",
         ]

@@ -182,7 +182,8 @@ pub(super) const fn group(config: Config) -> Option<&'static str> {
         Config::Alone => None,
         Config::Unprotected | Config::Nice19 => Some("system.slice/antagonist.service"),
         Config::Weight1 | Config::Idle => Some("antagonist.slice"),
-        Config::Slurm => Some("system.slice/slurmstepd.scope"),
+        // Debian names it after the node.
+        Config::Slurm => Some("system.slice/node_slurmstepd.scope"),
         Config::Loadline => Some("loadline.slice"),
     }
 }

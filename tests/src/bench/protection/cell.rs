@@ -37,7 +37,7 @@ pub(super) fn measure(
         let config = same[0].1;
         rig.kernel_log()?;
         let held = hold::start(rig, config, cell).with_context(|| format!("start {}", config.name()))?;
-        rig.warm_up(cell, capacity_per_s)?;
+        rig.warm_up(cell, config, capacity_per_s)?;
         for (round, _) in same {
             let again = in_vain < IN_VAIN_MOST;
             let measured = |seed: usize| {

@@ -158,8 +158,8 @@ impl Form {
     /// How long each time.
     pub(in crate::bench) const fn slice(self) -> Duration {
         match self {
-            Self::Short => Duration::from_secs(10),
-            Self::Release => Duration::from_secs(16),
+            Self::Short => Duration::from_secs(8),
+            Self::Release => Duration::from_secs(14),
         }
     }
 

@@ -25,6 +25,9 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(240);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Everything's code has been run, every connection opened, every cgroup made.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Loadline gives a tenth of the machine every five seconds, after a hold of ten if its own start disturbed production:
+/// what is measured is lent work at its line, not on the way to it.
+const SETTLE: Duration = Duration::from_secs(45);
 const CAPACITY: Duration = Duration::from_secs(5);
 
 /// How many clients measure the capacity.
@@ -127,15 +130,19 @@ impl Rig {
         u32::try_from(per_s.max(1)).context("a capacity beyond counting")
     }
 
-    /// A short load that nobody looks at.
-    pub(super) fn warm_up(&self, cell: &Cell, capacity_per_s: u32) -> Result<()> {
+    /// A load that nobody looks at, until things are as they stay.
+    pub(super) fn warm_up(&self, cell: &Cell, config: Config, capacity_per_s: u32) -> Result<()> {
+        let length = match config {
+            Config::Loadline => SETTLE,
+            _ => WARM_UP,
+        };
         let command = format!(
             "chrt -f 10 loadgen {} --seconds {} {} >/dev/null",
             cell.production.words(),
-            WARM_UP.as_secs(),
+            length.as_secs(),
             cell.load.words(capacity_per_s)
         );
-        self.node()?.ok_within(&command, READY_LIMIT).map(drop)
+        self.node()?.ok_within(&command, length + READY_LIMIT).map(drop)
     }
 
     /// One slice, measured.

@@ -61,6 +61,7 @@ bench: packages testbed ## all benchmarks: a table each, and target/bench/NAME.j
 bench-store: testbed
 	@$(testbed) bench store
 
+# `LOADLINE_BENCH=release make bench-protection` measures the release form (90 min), not the short one (10 min).
 bench-%: packages testbed ## one benchmark
 	@$(testbed) bench $*
 

@@ -1,21 +1,23 @@
 #!/bin/bash
-# Builds one guest image: build.sh SUITE KERNEL_PATTERN OUT_DIR MIRROR
+# Builds one guest image: build.sh SUITE KERNEL_PATTERN OUT_DIR MIRROR [PACKAGE]…
 #   SUITE           bookworm or trixie
 #   KERNEL_PATTERN  the distribution's own kernel package, as a regular expression
 #   OUT_DIR         gets disk.img, vmlinuz, id_ed25519, versions
+#   PACKAGE         what this image has beyond the others
 # Run as root by the testbed, which caches the result under the hash of this folder.
 #
 # No initrd: Debian's cloud kernels have NVMe and ext4 built in. The kernel package is unpacked, not installed,
 # since installing it would pull in and run an initramfs generator.
 set -euo pipefail
 suite=$1 kernel_pattern=$2 out=$3 mirror=$4
+shift 4
 here=$(cd "$(dirname "$0")" && pwd)
 root=$out/root
 
 packages=(
     systemd systemd-sysv dbus udev kmod libsystemd0 iproute2 openssh-server
     nginx-light stress-ng procps psmisc util-linux zstd xz-utils curl nftables
-    ca-certificates acl python3-minimal sqlite3 adduser
+    ca-certificates acl python3-minimal sqlite3 adduser "$@"
 )
 
 mmdebstrap --quiet --variant=minbase --mode=root --components=main \

@@ -64,8 +64,12 @@ UNIT
 chmod 755 "$root/usr/local/sbin/guest-setup" "$root/usr/local/sbin/guest-probe"
 in_root systemctl -q enable testbed-guest.service ssh.service
 
-# Production stand-ins start when a scenario says so.
-in_root systemctl -q disable nginx.service
+# Production stand-ins, and the batch system of the benchmarks' image, start when a scenario says so.
+for unit in nginx redis-server postgresql munge slurmctld slurmd; do
+    if in_root systemctl -q is-enabled "$unit.service" 2>/dev/null; then
+        in_root systemctl -q disable "$unit.service" 2>/dev/null
+    fi
+done
 # What means nothing to a guest that lives for minutes: timers that would disturb measurements, consoles nobody reads,
 # and mounts and modules that nothing here uses but each cost a fork or two of an emulated boot.
 in_root systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \

@@ -4,13 +4,18 @@
 //! with ours ([`abba`]) and goals are best given as a multiple of the peer ([`Goal::TimesPeer`]).
 
 mod figure;
+mod form;
 mod launch;
+mod protection;
+mod reaction;
 mod report;
 mod stats;
 mod store;
 mod testbed;
 
-use anyhow::{Result, bail};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
 
 pub use figure::{Better, Figure, Goal};
 pub use launch::LaunchSamples;
@@ -35,6 +40,16 @@ pub const ENTRIES: &[Entry] = &[
         name: "launch",
         about: "submit to running and to done, next to systemd-run",
         run: launch::run,
+    },
+    Entry {
+        name: "protection",
+        about: "production's latency beside an antagonist, held by Loadline and by others",
+        run: protection::run,
+    },
+    Entry {
+        name: "reaction",
+        about: "from production's need to the first lower limit of lent work",
+        run: reaction::run,
     },
     Entry {
         name: "store",
@@ -71,4 +86,10 @@ pub fn run(cache: &Cache, name: Option<&str>) -> Result<()> {
         println!("{report}\nwritten to {}", path.display());
     }
     Ok(())
+}
+
+/// One of this crate's programs, which are built together.
+pub(crate) fn beside_this_program(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe().context("finding this program")?;
+    Ok(here.with_file_name(name))
 }

@@ -29,7 +29,7 @@ enum What {
     Setup,
     /// Build the images that the cache lacks
     Images {
-        /// debian12 or debian13; all when left out
+        /// debian12, debian13 or bench; the first two when left out
         image: Option<String>,
         /// Remove images of older recipes instead
         #[arg(long, conflicts_with = "image")]
@@ -37,7 +37,7 @@ enum What {
     },
     /// Boot one guest, print how to reach it, end it on Ctrl-C
     Shell {
-        /// debian12 or debian13
+        /// debian12, debian13 or bench
         #[arg(long, default_value = "debian13")]
         image: String,
         /// Virtual CPUs
@@ -197,7 +197,7 @@ fn setup() -> Result<()> {
 fn images(cache: &Cache, name: Option<&str>) -> Result<()> {
     let chosen = match name {
         Some(name) => vec![name.parse::<Image>()?],
-        None => Image::ALL.to_vec(),
+        None => Image::STOCK.to_vec(),
     };
     for image in chosen {
         let files = image.ensure(cache)?;

@@ -12,10 +12,11 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Rests between two looks at a condition. Callers use [`crate::testbed::wait::wait_for`], which has a time-out.
+/// Rests between two looks at a condition. Callers use [`crate::testbed::wait::wait_for`], which has a time-out; what
+/// runs inside guests reads and works at a pace of its own.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the pause between two polls of `wait_for`, the only caller"
+    reason = "the pause between two polls, each of which has an end, and the pace of what is measured"
 )]
 pub(crate) fn pause(length: Duration) {
     std::thread::sleep(length);

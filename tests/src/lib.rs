@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod deploy;
+pub mod inguest;
 pub mod load;
 pub mod probe;
 pub mod scenarios;

@@ -15,7 +15,11 @@ mod arrivals;
 mod connection;
 mod generator;
 mod histogram;
+mod kind;
+mod protocol;
 
 pub use arrivals::Arrivals;
 pub use generator::{LoadError, Plan, closed_loop, open_loop};
 pub use histogram::{Latencies, LoadReport};
+pub use kind::Speaks;
+pub use protocol::Protocol;

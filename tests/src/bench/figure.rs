@@ -35,6 +35,8 @@ pub struct Figure {
     pub better: Better,
     /// What it should reach.
     pub goal: Goal,
+    /// True if a table of the benchmark's own shows it, so that the list of figures need not.
+    pub in_table: bool,
     samples: Summary,
     peer: Option<(String, Summary)>,
 }
@@ -49,6 +51,7 @@ impl Figure {
             unit,
             better,
             goal: Goal::None,
+            in_table: false,
             samples,
             peer: None,
         })
@@ -58,6 +61,13 @@ impl Figure {
     #[must_use]
     pub fn goal(mut self, goal: Goal) -> Self {
         self.goal = goal;
+        self
+    }
+
+    /// Shown by a table of the benchmark's own.
+    #[must_use]
+    pub fn in_table(mut self) -> Self {
+        self.in_table = true;
         self
     }
 

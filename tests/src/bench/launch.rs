@@ -50,9 +50,7 @@ pub struct LaunchSamples {
 
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let packages = Packages::of(&super::report::packages_folder()?)?;
-    let probe = std::env::current_exe()
-        .context("finding this program")?
-        .with_file_name("launchprobe");
+    let probe = super::beside_this_program("launchprobe")?;
     let specs = [GuestSpec::new(FLEET_GUEST, Image::Debian13, 2)];
     let fleet = Fleet::boot(cache, "bench-launch", &specs)?;
     let guest = fleet.guest(FLEET_GUEST)?;

@@ -17,6 +17,7 @@ pub struct Bench {
     name: String,
     watch: HostWatch,
     figures: Vec<Figure>,
+    table: Option<String>,
 }
 
 /// What `target/bench/NAME.json` holds.
@@ -28,6 +29,9 @@ pub struct BenchReport {
     pub host: HostReport,
     /// What was measured.
     pub figures: Vec<Figure>,
+    /// For people: figures that are better read side by side.
+    #[serde(skip)]
+    pub table: Option<String>,
 }
 
 impl Bench {
@@ -40,7 +44,13 @@ impl Bench {
             name: name.into(),
             watch: HostWatch::start()?,
             figures: Vec::new(),
+            table: None,
         })
+    }
+
+    /// A table of figures that are marked as shown in it.
+    pub fn table(&mut self, text: String) {
+        self.table = Some(text);
     }
 
     /// Adds a figure; one without samples is an error, never a hole in the file.
@@ -62,6 +72,7 @@ impl Bench {
             name: self.name,
             host: self.watch.report()?,
             figures: self.figures,
+            table: self.table,
         })
     }
 }
@@ -107,7 +118,7 @@ impl fmt::Display for BenchReport {
             .load_style(presets::UTF8_FULL_CONDENSED)
             .set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["figure", "median", "spread", "unit", "goal", "peer", ""]);
-        for figure in &self.figures {
+        for figure in self.figures.iter().filter(|figure| !figure.in_table) {
             let sign = if figure.better == super::Better::Lower {
                 "≤"
             } else {
@@ -143,7 +154,11 @@ impl fmt::Display for BenchReport {
             "machine"
         };
         let psi = psi.map_or_else(|| "not counted".into(), |psi| format!("{psi} %"));
-        writeln!(out, "{}\n{table}", self.name)?;
+        writeln!(out, "{}", self.name)?;
+        if let Some(table) = &self.table {
+            writeln!(out, "{table}")?;
+        }
+        writeln!(out, "{table}")?;
         write!(
             out,
             "host: {kind}, {cpus} CPUs, kernel {kernel}; steal {steal} %, tasks waiting for a CPU before it began {psi}"
@@ -179,6 +194,7 @@ mod tests {
             name: "x".into(),
             host,
             figures: figure.into_iter().collect(),
+            table: None,
         }
     }
 
@@ -204,6 +220,25 @@ mod tests {
             assert!(row.contains(part), "{part} in {row}");
         }
         assert!(text.contains("before it began 3 %"), "{text}");
+    }
+
+    #[test]
+    fn what_a_table_shows_is_in_the_file_and_not_in_the_list() {
+        let mut report = report();
+        report
+            .figures
+            .extend(Figure::new("a.cell", "x", Better::Lower, &[1.0]).map(Figure::in_table));
+        report.table = Some("side by side".into());
+        let text = report.to_string();
+        assert!(
+            text.contains("side by side") && !text.contains("a.cell"),
+            "{text}"
+        );
+        let file = serde_json::to_string(&report).unwrap();
+        assert!(
+            file.contains("a.cell") && !file.contains("side by side"),
+            "{file}"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ const BOOT_GOAL_S: f64 = 25.0;
 
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     // The probe and the build of images are no part of a boot.
-    for image in Image::ALL {
+    for image in Image::STOCK {
         drop(Fleet::boot(
             cache,
             "bench-testbed",
@@ -25,7 +25,7 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
         )?);
     }
     let mut bench = Bench::start("testbed")?;
-    for image in Image::ALL {
+    for image in Image::STOCK {
         let (mut boots, mut commands) = (Vec::new(), Vec::new());
         for _ in 0..BOOTS {
             let start = clock::now();

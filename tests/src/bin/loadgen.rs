@@ -1,4 +1,4 @@
-//! `loadgen`: puts an HTTP service under open load and prints what it saw as JSON. Runs inside guests.
+//! `loadgen`: puts a service under open load and prints what it saw as JSON. Runs inside guests.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -6,17 +6,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use loadline_tests::load::{Arrivals, Plan, closed_loop, open_loop};
+use loadline_tests::load::{Arrivals, Plan, Speaks, closed_loop, open_loop};
 
-/// Loads an HTTP service and prints a report as JSON.
+/// Loads a service and prints a report as JSON.
 #[derive(Parser)]
 struct Args {
-    /// The service's address.
-    #[arg(long, default_value = "127.0.0.1:80")]
-    target: SocketAddr,
-    /// The page.
+    /// The service's address; default: the protocol's port on the loopback.
+    #[arg(long)]
+    target: Option<SocketAddr>,
+    /// What it speaks.
+    #[arg(long, value_enum, default_value_t = Speaks::Http)]
+    protocol: Speaks,
+    /// The page (HTTP).
     #[arg(long, default_value = "/")]
     path: String,
+    /// How many keys or rows there are (redis, PostgreSQL).
+    #[arg(long, default_value_t = 10_000)]
+    keys: u32,
+    /// Account and database (PostgreSQL).
+    #[arg(long, default_value = "load")]
+    user: String,
     /// How long, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -31,6 +40,9 @@ enum Kind {
         /// Requests a second on average.
         #[arg(long)]
         rate: u32,
+        /// Another rate for the second half.
+        #[arg(long)]
+        then: Option<u32>,
         /// Of the random gaps.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -43,23 +55,34 @@ enum Kind {
     },
 }
 
+impl Args {
+    fn plan(&self) -> Plan {
+        let (most, ready) = self.protocol.connections();
+        Plan {
+            target: self.target.unwrap_or_else(|| self.protocol.port_here()),
+            protocol: self.protocol.asked(&self.path, self.keys, &self.user),
+            length: Duration::from_secs(self.seconds),
+            connections: match self.kind {
+                Kind::Open { .. } => most,
+                Kind::Closed { connections } => connections,
+            },
+            ready,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
-    let connections = match args.kind {
-        Kind::Open { .. } => 256,
-        Kind::Closed { connections } => connections,
-    };
-    let length = Duration::from_secs(args.seconds);
-    let drain = Duration::from_secs(10);
-    let plan = Plan {
-        target: args.target,
-        path: args.path,
-        length,
-        connections,
-        drain,
-    };
+    let plan = args.plan();
     let report = match args.kind {
-        Kind::Open { rate, seed } => open_loop(&plan, Arrivals::poisson(rate, seed))?,
+        Kind::Open { rate, then, seed } => {
+            let arrivals = then.map_or_else(
+                || Arrivals::poisson(rate, seed),
+                |then| Arrivals::step(rate, plan.length / 2, then, seed),
+            );
+            open_loop(&plan, arrivals)?
+        }
         Kind::Closed { .. } => closed_loop(&plan)?,
     };
     let text = serde_json::to_string(&report).context("writing the report")?;

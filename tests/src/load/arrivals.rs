@@ -1,20 +1,50 @@
 //! The instants at which requests are meant to go out: a Poisson process with a seed, so that runs can be repeated.
 
+use std::time::Duration;
+
 /// Meant instants in nanoseconds from the start of the run, ascending, with exponential gaps.
 #[derive(Debug, Clone)]
 pub struct Arrivals {
     state: u64,
-    mean_gap_ns: f64,
+    rate_per_s: u32,
+    step: Option<Step>,
     next_ns: f64,
+}
+
+/// Another rate from an instant on.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    at_ns: f64,
+    rate_per_s: u32,
+}
+
+/// The mean gap of a rate.
+fn gap_ns(rate_per_s: u32) -> f64 {
+    1e9 / f64::from(rate_per_s.max(1))
 }
 
 impl Arrivals {
     /// `rate_per_s` requests a second on average.
     #[must_use]
     pub fn poisson(rate_per_s: u32, seed: u64) -> Self {
+        Self::new(rate_per_s, None, seed)
+    }
+
+    /// The first rate up to an instant, the other from then on.
+    #[must_use]
+    pub fn step(first_per_s: u32, at: Duration, then_per_s: u32, seed: u64) -> Self {
+        let step = Step {
+            at_ns: at.as_secs_f64() * 1e9,
+            rate_per_s: then_per_s,
+        };
+        Self::new(first_per_s, Some(step), seed)
+    }
+
+    fn new(rate_per_s: u32, step: Option<Step>, seed: u64) -> Self {
         let mut arrivals = Self {
             state: seed,
-            mean_gap_ns: 1e9 / f64::from(rate_per_s.max(1)),
+            rate_per_s,
+            step,
             next_ns: 0.0,
         };
         arrivals.advance();
@@ -32,9 +62,19 @@ impl Arrivals {
         (f64::from(bits) + 1.0) / (f64::from(u32::MAX) + 2.0)
     }
 
+    /// The gap is drawn in requests' worth of waiting, so that one that spans the step is right on both sides.
     fn advance(&mut self) {
-        let gap = -self.uniform().ln() * self.mean_gap_ns;
-        self.next_ns += gap;
+        let mut worth = -self.uniform().ln();
+        if let Some(step) = self.step {
+            let before = (step.at_ns - self.next_ns) / gap_ns(self.rate_per_s);
+            if worth >= before {
+                worth -= before.max(0.0);
+                self.next_ns = self.next_ns.max(step.at_ns);
+                self.rate_per_s = step.rate_per_s;
+                self.step = None;
+            }
+        }
+        self.next_ns += worth * gap_ns(self.rate_per_s);
     }
 }
 
@@ -76,6 +116,24 @@ mod tests {
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         let ratio = variance.sqrt() / mean;
         assert!((0.97..1.03).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_step_changes_the_rate_at_its_instant() {
+        let second = 1_000_000_000;
+        let at = Duration::from_secs(100);
+        let instants: Vec<u64> = Arrivals::step(100, at, 300, 7)
+            .take_while(|ns| *ns < 200 * second)
+            .collect();
+        assert!(instants.is_sorted());
+        let before = instants.iter().filter(|ns| **ns < 100 * second).count();
+        let after = instants.len() - before;
+        assert!((9_700..10_300).contains(&before), "{before}");
+        assert!((29_500..30_500).contains(&after), "{after}");
+        // No hole and no bunch at the step itself: the second before and after it are as busy as their halves.
+        let within = |from: u64, to: u64| instants.iter().filter(|ns| (from..to).contains(*ns)).count();
+        assert!((60..140).contains(&within(99 * second, 100 * second)));
+        assert!((230..370).contains(&within(100 * second, 101 * second)));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::arrivals::Arrivals;
-use super::connection::{Answer, Connection};
+use super::connection::Connection;
 use super::histogram::LoadReport;
+use super::protocol::{Answer, Protocol};
 use crate::clock;
 
 /// What to load, how hard, how long.
@@ -18,12 +19,15 @@ use crate::clock;
 pub struct Plan {
     /// The service.
     pub target: SocketAddr,
-    /// The page, beginning with a slash.
-    pub path: String,
+    /// What it speaks, and what it is asked.
+    pub protocol: Protocol,
     /// How long requests go out.
     pub length: Duration,
     /// Open: the most connections at once. Closed: exactly so many.
     pub connections: usize,
+    /// How many of them are open before the clock starts. Where opening one takes the service long, as a process of its
+    /// own does, that should be all: the generator cannot look at requests meanwhile.
+    pub ready: usize,
     /// How long to wait for the last answers.
     pub drain: Duration,
 }
@@ -47,7 +51,9 @@ pub enum LoadError {
 
 struct Loop<'a> {
     plan: &'a Plan,
-    request: Vec<u8>,
+    host: String,
+    always: Option<Vec<u8>>,
+    sent: u64,
     connections: Vec<Connection>,
     waiting: VecDeque<u64>,
     start: Instant,
@@ -63,7 +69,7 @@ fn ns(length: Duration) -> u64 {
 /// # Errors
 /// When the service takes no connection at all.
 pub fn open_loop(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadError> {
-    let mut run = Loop::new(plan, plan.connections.min(4))?;
+    let mut run = Loop::new(plan, plan.ready.min(plan.connections))?;
     let end_ns = ns(plan.length);
     let mut arrivals = arrivals.take_while(|meant| *meant < end_ns).peekable();
     loop {
@@ -111,7 +117,7 @@ pub fn closed_loop(plan: &Plan) -> Result<LoadReport, LoadError> {
 
 impl<'a> Loop<'a> {
     fn new(plan: &'a Plan, connections: usize) -> Result<Self, LoadError> {
-        let open = |_| Connection::open(plan.target);
+        let open = |_| Connection::open(plan.target, &plan.protocol);
         let connections = (0..connections.max(1))
             .map(open)
             .collect::<Result<Vec<_>, _>>()
@@ -119,11 +125,12 @@ impl<'a> Loop<'a> {
                 target: plan.target,
                 source,
             })?;
-        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", plan.path, plan.target).into_bytes();
         let (waiting, report) = (VecDeque::new(), LoadReport::default());
         Ok(Self {
             plan,
-            request,
+            always: plan.protocol.always(&plan.target.to_string()),
+            host: plan.target.to_string(),
+            sent: 0,
             connections,
             waiting,
             start: clock::now(),
@@ -141,7 +148,7 @@ impl<'a> Loop<'a> {
             let index = match self.connections.iter().position(|c| c.meant_ns.is_none()) {
                 Some(index) => index,
                 None if self.connections.len() < self.plan.connections => {
-                    let Ok(connection) = Connection::open(self.plan.target) else {
+                    let Ok(connection) = Connection::open(self.plan.target, &self.plan.protocol) else {
                         self.waiting.pop_front();
                         self.report.errors += 1;
                         continue;
@@ -152,7 +159,13 @@ impl<'a> Loop<'a> {
                 None => return,
             };
             self.waiting.pop_front();
-            if self.connections[index].send(&self.request, meant).is_err() {
+            let own = match &self.always {
+                Some(_) => Vec::new(),
+                None => self.plan.protocol.request(&self.host, self.sent),
+            };
+            self.sent += 1;
+            let request = self.always.as_ref().unwrap_or(&own);
+            if self.connections[index].send(request, meant).is_err() {
                 self.fail(index);
             }
         }
@@ -187,7 +200,7 @@ impl<'a> Loop<'a> {
 
     fn take(&mut self, index: usize) {
         let meant = self.connections[index].meant_ns;
-        match (self.connections[index].receive(), meant) {
+        match (self.connections[index].receive(&self.plan.protocol), meant) {
             (Ok(Answer::Complete { ok, last }), Some(meant)) => {
                 let latency = ns(self.start.elapsed()).saturating_sub(meant);
                 self.report.latencies.record_us(latency / 1000);
@@ -235,29 +248,109 @@ mod tests {
         Ok(())
     }
 
-    fn plan() -> Plan {
+    /// A service on a port of its own, with one thread a connection.
+    fn plan(
+        protocol: Protocol,
+        serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+    ) -> Plan {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || serve(stream, 10));
+                let serve = serve.clone();
+                std::thread::spawn(move || serve(stream));
             }
         });
         Plan {
             target,
-            path: "/".into(),
+            protocol,
             length: Duration::from_millis(300),
             connections: 2,
+            ready: 1,
             drain: Duration::from_secs(10),
         }
     }
 
+    fn pages() -> Plan {
+        plan(Protocol::Http { path: "/".into() }, |stream| serve(stream, 10))
+    }
+
+    /// Says something first, if it has to, then the same to everything.
+    fn says(mut stream: TcpStream, first: &[u8], always: &[u8]) -> io::Result<()> {
+        let mut request = [0u8; 1024];
+        if !first.is_empty() && stream.read(&mut request)? != 0 {
+            stream.write_all(first)?;
+        }
+        while stream.read(&mut request)? != 0 {
+            stream.write_all(always)?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_service_that_ends_connections_after_some_answers_fails_no_request() {
-        let report = closed_loop(&plan()).unwrap();
+        let report = closed_loop(&pages()).unwrap();
         assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
         assert!(report.requests > 10, "{}", report.requests);
-        let report = open_loop(&plan(), Arrivals::poisson(200, 1)).unwrap();
+        let report = open_loop(&pages(), Arrivals::poisson(200, 1)).unwrap();
         assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
+    }
+
+    #[test]
+    fn redis_and_postgres_are_asked_in_their_own_words() {
+        let redis = plan(Protocol::Redis { keys: 10 }, |stream| {
+            says(stream, b"", b"+OK\r\n")
+        });
+        let ready: &[u8] = b"Z\0\0\0\x05I";
+        let postgres = Protocol::Postgres {
+            user: "load".into(),
+            rows: 10,
+        };
+        let postgres = plan(postgres, move |stream| says(stream, ready, ready));
+        for plan in [redis, postgres] {
+            let report = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
+            assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
+            assert!(report.requests > 30, "{}", report.requests);
+        }
+    }
+
+    #[test]
+    fn what_a_service_refuses_counts_as_failed() {
+        let redis = plan(Protocol::Redis { keys: 10 }, |stream| {
+            says(stream, b"", b"-no\r\n")
+        });
+        let report = open_loop(&redis, Arrivals::poisson(200, 1)).unwrap();
+        assert!(
+            report.requests > 30 && report.errors == report.requests,
+            "{report:?}"
+        );
+    }
+
+    #[test]
+    fn latency_counts_from_the_meant_instant_also_while_no_connection_is_free() {
+        // Answers each request 20 ms late, on the only connection, while 200 a second are meant to go out.
+        let slow = |stream: TcpStream| {
+            let mut stream = stream;
+            let mut request = [0u8; 1024];
+            let (sender, receiver) = std::sync::mpsc::channel::<()>();
+            while stream.read(&mut request)? != 0 {
+                assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
+                stream.write_all(b"+OK\r\n")?;
+            }
+            drop(sender);
+            Ok(())
+        };
+        let mut plan = plan(Protocol::Redis { keys: 10 }, slow);
+        plan.connections = 1;
+        let report = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
+        assert_eq!(report.errors, 0);
+        assert!(
+            report.latencies.quantile_us(0.9) > 200_000,
+            "queueing is latency: {report:?}"
+        );
+        assert!(
+            report.lateness.quantile_us(0.5) < 100_000,
+            "and no lateness of the generator"
+        );
     }
 }

@@ -20,6 +20,8 @@ pub enum Image {
     Debian12,
     /// trixie: systemd 257, kernel 6.12.
     Debian13,
+    /// bookworm with the services and the batch system that benchmarks compare; built when one needs it.
+    Bench,
 }
 
 /// The files of a finished image.
@@ -47,7 +49,9 @@ const SCRIPTS: [(&str, &str); 4] = [
 
 impl Image {
     /// Every image.
-    pub const ALL: [Self; 2] = [Self::Debian12, Self::Debian13];
+    pub const ALL: [Self; 3] = [Self::Debian12, Self::Debian13, Self::Bench];
+    /// Those that tests use.
+    pub const STOCK: [Self; 2] = [Self::Debian12, Self::Debian13];
 
     /// As people write it.
     #[must_use]
@@ -55,12 +59,13 @@ impl Image {
         match self {
             Self::Debian12 => "debian12",
             Self::Debian13 => "debian13",
+            Self::Bench => "bench",
         }
     }
 
     fn suite(self) -> &'static str {
         match self {
-            Self::Debian12 => "bookworm",
+            Self::Debian12 | Self::Bench => "bookworm",
             Self::Debian13 => "trixie",
         }
     }
@@ -68,8 +73,16 @@ impl Image {
     /// The signed kernel of the suite itself, as a regular expression on package names.
     fn kernel_package(self) -> &'static str {
         match self {
-            Self::Debian12 => r"linux-image-6\.1\.[0-9.]+-[0-9]+-cloud-amd64",
+            Self::Debian12 | Self::Bench => r"linux-image-6\.1\.[0-9.]+-[0-9]+-cloud-amd64",
             Self::Debian13 => r"linux-image-6\.12\.[0-9.]+[+]deb13-cloud-amd64",
+        }
+    }
+
+    /// What it has beyond the packages of every image.
+    fn more_packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Debian12 | Self::Debian13 => &[],
+            Self::Bench => &["redis-server", "postgresql", "slurm-wlm", "munge"],
         }
     }
 
@@ -78,6 +91,7 @@ impl Image {
         let mut hash = Sha256::new();
         for text in [self.suite(), self.kernel_package()]
             .into_iter()
+            .chain(self.more_packages().iter().copied())
             .chain(SCRIPTS.iter().flat_map(|(name, text)| [*name, *text]))
         {
             hash.update(text.len().to_le_bytes());
@@ -142,7 +156,8 @@ impl Image {
         build
             .arg(work.join("scripts/build.sh"))
             .args([self.suite(), self.kernel_package()]);
-        build.arg(&out).arg(mirror()).stdout(Stdio::null());
+        build.arg(&out).arg(mirror()).args(self.more_packages());
+        build.stdout(Stdio::null());
         let status = build.status().context("start the image build")?;
         ensure!(
             status.success(),
@@ -232,6 +247,7 @@ mod tests {
     #[test]
     fn each_image_has_its_own_recipe() {
         assert_ne!(Image::Debian12.recipe(), Image::Debian13.recipe());
+        assert_ne!(Image::Debian12.recipe(), Image::Bench.recipe());
         assert_eq!(Image::Debian12.recipe(), Image::Debian12.recipe());
     }
 }

@@ -33,7 +33,7 @@ pub enum SpecError {
     #[error("guest name {0:?} must be 1 to 20 of a-z, 0-9, - and begin with a letter")]
     Name(String),
     /// No such image.
-    #[error("image {0:?} is none of debian12, debian13")]
+    #[error("image {0:?} is none of debian12, debian13, bench")]
     Image(String),
     /// A number out of range.
     #[error("guest {guest}: {what} is {value:?}, which must be {must}")]

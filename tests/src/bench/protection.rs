@@ -1,0 +1,239 @@
+//! Production's latency with an antagonist on its node, over the matrix of the test protocol (promises P1 and P3).
+//!
+//! `LOADLINE_BENCH=release` measures the release form, all else the short one. Each cell is measured in one boot, its
+//! configurations interleaved; what is held against what is always two slices of the same round. The share that was
+//! lent speaks only of antagonists that would use every CPU they are given.
+
+mod cell;
+mod hold;
+mod kills;
+mod matrix;
+mod outcome;
+mod rig;
+mod table;
+
+use anyhow::{Context, Result, bail};
+
+use self::kills::Toll;
+use self::matrix::{Cell, Config, Production};
+use self::outcome::CellRuns;
+use self::rig::Rig;
+use super::form::Form;
+use super::{Bench, BenchReport, Better, Figure, Goal, Summary};
+use crate::clock;
+use crate::deploy::Packages;
+use crate::testbed::cache::Cache;
+
+/// P1, over all cells.
+const GOAL_MEDIAN_P99: f64 = 1.10;
+const GOAL_WORST_P99: f64 = 1.25;
+const GOAL_P999: f64 = 1.5;
+const GOAL_BATCH_SHARE: f64 = 0.8;
+/// A 99.9th percentile of fewer requests than this says nothing.
+const P999_REQUESTS: u64 = 50_000;
+
+pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
+    let form = Form::chosen()?;
+    let packages = Packages::of(&super::report::packages_folder()?)?;
+    let start = clock::now();
+    eprintln!("bench: booting and installing; {} cells", form.cells().len());
+    let rig = Rig::boot(cache, &packages)?;
+    eprintln!("bench: ready after {} s", start.elapsed().as_secs());
+    let mut bench = Bench::start("protection")?;
+    let seen = measure(&rig, form, &mut bench)?;
+    drop(rig);
+    if seen.cells.is_empty() {
+        bail!("no cell could be measured");
+    }
+    for runs in &seen.cells {
+        cell_figures(&mut bench, runs)?;
+    }
+    summary(&mut bench, &seen)?;
+    bench.table(table::of(&seen.cells));
+    eprintln!("bench: {} s in all", start.elapsed().as_secs());
+    bench.finish()
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    cells: Vec<CellRuns>,
+    toll: Toll,
+    broken: u32,
+}
+
+/// Every cell; one that cannot be measured is counted, and the node begins anew for the next.
+fn measure(rig: &Rig, form: Form, bench: &mut Bench) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let cells = form.cells();
+    for same in cells.chunk_by(|one, next| one.production == next.production) {
+        let production = same[0].production;
+        let capacity = rig
+            .capacity(production)
+            .with_context(|| format!("the capacity of {}", production.name()))?;
+        eprintln!(
+            "bench: {} answers {capacity} requests/s at most",
+            production.name()
+        );
+        let id = format!("protection.{}.capacity_per_s", production.name());
+        bench.add(Figure::new(&id, "/s", Better::Higher, &[capacity.into()]))?;
+        for cell in same {
+            match cell::measure(rig, cell, capacity, form, &mut seen.toll) {
+                Ok(runs) => seen.cells.push(runs),
+                Err(error) => {
+                    seen.broken += 1;
+                    eprintln!("bench: {} could not be measured: {error:#}", cell.id());
+                    begin_anew(rig, production, cell)?;
+                }
+            }
+        }
+        rig.production(production, "stop")?;
+    }
+    Ok(seen)
+}
+
+fn begin_anew(rig: &Rig, production: Production, cell: &Cell) -> Result<()> {
+    rig.begin_anew()
+        .and_then(|()| rig.production(production, "start"))
+        .with_context(|| format!("begin anew after {}", cell.id()))
+}
+
+fn cell_figures(bench: &mut Bench, runs: &CellRuns) -> Result<()> {
+    for &config in &runs.cell.configs {
+        let id = |what: &str| format!("{}.{}.{what}", runs.cell.id(), config.name());
+        let mut add = |what: &str, unit, better, samples: &[f64]| {
+            // Without anything free nothing can be lent.
+            if samples.is_empty() {
+                return Ok(());
+            }
+            bench.add(Figure::new(&id(what), unit, better, samples).map(Figure::in_table))
+        };
+        for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p999")] {
+            if config == Config::Alone {
+                let us: Vec<f64> = runs
+                    .of(config)
+                    .map(|run| run.slice.load.latencies.quantile_us(share) as f64)
+                    .collect();
+                add(&format!("{name}_us"), "us", Better::Lower, &us)?;
+            } else {
+                add(
+                    &format!("{name}_ratio"),
+                    "x",
+                    Better::Lower,
+                    &runs.ratios(config, share),
+                )?;
+            }
+        }
+        if config != Config::Alone {
+            add("batch_share", "x", Better::Higher, &runs.batch_shares(config))?;
+            add("work_per_s", "/s", Better::Higher, &runs.work_per_s(config))?;
+        }
+    }
+    Ok(())
+}
+
+/// Over Loadline's cells only.
+fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
+    let config = Config::Loadline;
+    let medians = |samples: &dyn Fn(&CellRuns) -> Vec<f64>| -> Vec<f64> {
+        seen.cells
+            .iter()
+            .filter_map(|runs| Summary::of(&samples(runs)))
+            .map(|summary| summary.median())
+            .collect()
+    };
+    let worst = |of: &[f64]| of.iter().copied().reduce(f64::max);
+    let p99 = medians(&|runs| runs.ratios(config, 0.99));
+    let low = |id: &str, samples: &[f64], goal: f64| {
+        Figure::new(id, "x", Better::Lower, samples).map(|figure| figure.goal(Goal::Value(goal)))
+    };
+    if let Some(worst) = worst(&p99) {
+        bench.add(low("protection.worst_p99_ratio", &[worst], GOAL_WORST_P99))?;
+        bench.add(low("protection.median_p99_ratio", &p99, GOAL_MEDIAN_P99))?;
+    }
+    let p999: Vec<f64> = seen.cells.iter().filter_map(pooled_p999).collect();
+    if let Some(worst) = worst(&p999) {
+        bench.add(low("protection.worst_p999_ratio", &[worst], GOAL_P999))?;
+    }
+    let shares = medians(&|runs| {
+        if runs.cell.antagonist.uses_all_cpus() {
+            runs.batch_shares(config)
+        } else {
+            Vec::new()
+        }
+    });
+    if !shares.is_empty() {
+        let share = Figure::new("protection.batch_share", "x", Better::Higher, &shares);
+        bench.add(share.map(|figure| figure.goal(Goal::Value(GOAL_BATCH_SHARE))))?;
+    }
+    for name in &seen.toll.without_receipt {
+        eprintln!("bench: killed without a receipt: {name}");
+    }
+    let failed: u64 = seen.cells.iter().map(|runs| runs.failed_requests(config)).sum();
+    let late: usize = seen
+        .cells
+        .iter()
+        .flat_map(|runs| runs.cell.configs.iter().map(|config| runs.late_runs(*config)))
+        .sum();
+    let late_cells = seen.cells.iter().filter(|runs| runs.is_late(config)).count();
+    let none = |id: &str, count: f64| {
+        Figure::new(id, "", Better::Lower, &[count]).map(|figure| figure.goal(Goal::Value(0.0)))
+    };
+    let kills = seen.toll.of(config);
+    let without = seen.toll.without_receipt.len() as f64;
+    bench.add(none("protection.production_oom_kills", kills.production as f64))?;
+    bench.add(none("protection.kills_without_receipt", without))?;
+    bench.add(none("protection.failed_requests", failed as f64))?;
+    bench.add(none("protection.broken_cells", seen.broken.into()))?;
+    // Their figures stand, for want of better ones, and are not to be judged by.
+    bench.add(none("protection.late_cells", late_cells as f64))?;
+    let plain = |id: &str, count: f64| Figure::new(id, "", Better::Lower, &[count]);
+    let unprotected = seen.toll.of(Config::Unprotected).production;
+    bench.add(plain("protection.lent_oom_kills", kills.antagonist as f64))?;
+    bench.add(plain("protection.unprotected_oom_kills", unprotected as f64))?;
+    bench.add(plain("protection.late_runs", late as f64))
+}
+
+/// Of all rounds together; none if they are too few requests to say.
+fn pooled_p999(runs: &CellRuns) -> Option<f64> {
+    let [alone, lent] = [Config::Alone, Config::Loadline].map(|config| runs.pooled(config));
+    let enough = alone.requests.min(lent.requests) >= P999_REQUESTS;
+    let of = |report: &crate::load::LoadReport| report.latencies.quantile_us(0.999).max(1) as f64;
+    enough.then(|| of(&lent) / of(&alone))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outcome::tests::{cell, run};
+    use super::*;
+
+    #[test]
+    fn the_summary_has_the_goals_of_the_promises() {
+        let runs = cell(vec![
+            run(0, Config::Alone, 100),
+            run(0, Config::Unprotected, 900),
+            run(0, Config::Loadline, 130),
+        ]);
+        let mut bench = Bench::start("protection").unwrap();
+        cell_figures(&mut bench, &runs).unwrap();
+        let seen = Seen {
+            cells: vec![runs],
+            ..Seen::default()
+        };
+        summary(&mut bench, &seen).unwrap();
+        let figures = bench.finish().unwrap().figures;
+        let value = |id: &str| {
+            let found = figures.iter().find(|figure| figure.id == id);
+            found.map(|figure| (figure.value(), figure.met()))
+        };
+        assert_eq!(value("protection.worst_p99_ratio"), Some((1.3, Some(false))));
+        assert_eq!(value("protection.median_p99_ratio"), Some((1.3, Some(false))));
+        assert_eq!(
+            value("protection.nginx.30.cpu.unprotected.p99_ratio"),
+            Some((9.0, None))
+        );
+        assert_eq!(value("protection.nginx.30.cpu.alone.p99_us"), Some((100.0, None)));
+        assert_eq!(value("protection.production_oom_kills"), Some((0.0, Some(true))));
+        assert_eq!(value("protection.batch_share").unwrap().1, Some(false));
+        assert_eq!(value("protection.worst_p999_ratio"), None, "far too few requests");
+    }
+}

@@ -1,0 +1,229 @@
+//! What the runs of a cell say: ratios to the same round alone, and how much of what was free was lent.
+
+use crate::inguest::beside::{Reading, Slice};
+use crate::load::LoadReport;
+
+use super::matrix::{Cell, Config};
+
+/// The part of a machine that is kept idle on top of production's use: node.toml's default, in per cent.
+pub(super) const HEADROOM_PERCENT: u64 = 20;
+
+/// One slice.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) round: usize,
+    pub(super) config: Config,
+    pub(super) slice: Slice,
+    /// The generator itself was late, also when it was tried again: the protocol discards such a run. It is kept for
+    /// the case that there is nothing better, as on a machine that is never quiet, and then that is said.
+    pub(super) late: bool,
+}
+
+/// A cell and all its runs.
+#[derive(Debug, Clone)]
+pub(super) struct CellRuns {
+    pub(super) cell: Cell,
+    pub(super) runs: Vec<Run>,
+}
+
+impl CellRuns {
+    /// Those of a configuration that speak for it: the good ones, and the late ones only if no other has a partner
+    /// alone in its round.
+    pub(super) fn of(&self, config: Config) -> impl Iterator<Item = &Run> {
+        let late_too = !self.has_good_round(config);
+        let mine = self.runs.iter().filter(move |run| run.config == config);
+        mine.filter(move |run| late_too || !run.late)
+    }
+
+    /// True if some round has both the configuration and alone with a generator on time.
+    fn has_good_round(&self, config: Config) -> bool {
+        let mut mine = self.runs.iter().filter(|run| run.config == config && !run.late);
+        mine.any(|run| self.alone(run.round).is_some_and(|alone| !alone.late))
+    }
+
+    fn alone(&self, round: usize) -> Option<&Run> {
+        let mut alone = self.runs.iter().filter(|run| run.config == Config::Alone);
+        alone.find(|run| run.round == round)
+    }
+
+    /// True if its figures come from runs that the protocol discards.
+    pub(super) fn is_late(&self, config: Config) -> bool {
+        !self.has_good_round(config)
+    }
+
+    /// Runs that the protocol discards.
+    pub(super) fn late_runs(&self, config: Config) -> usize {
+        let late = self.runs.iter().filter(|run| run.config == config && run.late);
+        late.count()
+    }
+
+    /// That share of the latencies against that of the same round alone.
+    pub(super) fn ratios(&self, config: Config, share: f64) -> Vec<f64> {
+        let late_too = self.is_late(config);
+        self.of(config)
+            .filter_map(|run| {
+                let alone = self.alone(run.round).filter(|alone| late_too || !alone.late)?;
+                Some(quantile(&run.slice.load, share) / quantile(&alone.slice.load, share))
+            })
+            .collect()
+    }
+
+    /// All rounds together.
+    pub(super) fn pooled(&self, config: Config) -> LoadReport {
+        let mut all = LoadReport::default();
+        self.of(config).for_each(|run| all.add(&run.slice.load));
+        all
+    }
+
+    /// What was lent of what was free, one a round.
+    pub(super) fn batch_shares(&self, config: Config) -> Vec<f64> {
+        self.of(config)
+            .filter_map(|run| batch_share(&run.slice))
+            .collect()
+    }
+
+    /// What the antagonist got done, a second.
+    pub(super) fn work_per_s(&self, config: Config) -> Vec<f64> {
+        let rate = |slice: &Slice| slice.work as f64 * 1e6 / slice.load.elapsed_us.max(1) as f64;
+        self.of(config).map(|run| rate(&run.slice)).collect()
+    }
+
+    pub(super) fn failed_requests(&self, config: Config) -> u64 {
+        self.of(config).map(|run| run.slice.load.errors).sum()
+    }
+}
+
+fn quantile(report: &LoadReport, share: f64) -> f64 {
+    report.latencies.quantile_us(share).max(1) as f64
+}
+
+/// CPU time that was lent ÷ ∫ max(0, C·(1 − h) − U); U is all that neither the antagonist nor Loadline's own programs
+/// used. None where nothing was free.
+fn batch_share(slice: &Slice) -> Option<f64> {
+    let free: u64 = slice
+        .readings
+        .windows(2)
+        .map(|pair| free_us(&pair[0], &pair[1], slice.cpus))
+        .sum();
+    let (first, last) = (slice.readings.first()?, slice.readings.last()?);
+    let lent = last.lent_us.saturating_sub(first.lent_us);
+    (free > 0).then(|| lent as f64 / free as f64)
+}
+
+fn free_us(before: &Reading, now: &Reading, cpus: usize) -> u64 {
+    let passed = now.at_us.saturating_sub(before.at_us);
+    let of = |read: fn(&Reading) -> u64| read(now).saturating_sub(read(before));
+    let others = of(|reading| reading.lent_us) + of(|reading| reading.own_us);
+    let production = of(|reading| reading.all_us).saturating_sub(others);
+    let lendable = passed * cpus as u64 * (100 - HEADROOM_PERCENT) / 100;
+    lendable.saturating_sub(production)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::bench::form::Form;
+
+    /// A run whose every request took so long, with a generator on time.
+    pub(in crate::bench::protection) fn run(round: usize, config: Config, us: u64) -> Run {
+        let mut load = LoadReport {
+            requests: 10,
+            elapsed_us: 1_000_000,
+            ..LoadReport::default()
+        };
+        (0..10).for_each(|_| load.latencies.record_us(us));
+        let slice = Slice {
+            load,
+            cpus: 2,
+            readings: vec![Reading::default(), reading(1_000_000, 900_000, 500_000, 10_000)],
+            work: 5,
+        };
+        Run {
+            round,
+            config,
+            slice,
+            late: false,
+        }
+    }
+
+    fn reading(at_us: u64, all_us: u64, lent_us: u64, own_us: u64) -> Reading {
+        Reading {
+            at_us,
+            all_us,
+            lent_us,
+            own_us,
+        }
+    }
+
+    pub(in crate::bench::protection) fn cell(runs: Vec<Run>) -> CellRuns {
+        let cell = Form::Short.cells().swap_remove(0);
+        CellRuns { cell, runs }
+    }
+
+    fn slice(readings: Vec<Reading>) -> Slice {
+        Slice {
+            load: LoadReport::default(),
+            cpus: 2,
+            readings,
+            work: 0,
+        }
+    }
+
+    pub(in crate::bench::protection) fn late(run: Run) -> Run {
+        Run { late: true, ..run }
+    }
+
+    #[test]
+    fn a_round_is_held_against_the_same_round_alone_and_a_late_run_counts_for_nothing() {
+        let runs = cell(vec![
+            run(0, Config::Alone, 100),
+            run(0, Config::Loadline, 110),
+            run(1, Config::Loadline, 300),
+            run(1, Config::Alone, 200),
+            run(2, Config::Alone, 400),
+            late(run(2, Config::Loadline, 1)),
+            late(run(3, Config::Alone, 1)),
+            run(3, Config::Loadline, 100),
+        ]);
+        assert_eq!(runs.ratios(Config::Loadline, 0.99), [1.1, 1.5]);
+        assert_eq!(runs.late_runs(Config::Loadline), 1);
+        assert!(!runs.is_late(Config::Loadline));
+        assert_eq!(runs.pooled(Config::Alone).requests, 30);
+        assert!(runs.ratios(Config::Slurm, 0.99).is_empty());
+    }
+
+    #[test]
+    fn where_every_round_was_late_the_late_ones_speak_and_it_is_said() {
+        let runs = cell(vec![
+            late(run(0, Config::Alone, 100)),
+            run(0, Config::Loadline, 110),
+            run(1, Config::Alone, 100),
+            late(run(1, Config::Loadline, 150)),
+        ]);
+        assert!(runs.is_late(Config::Loadline));
+        assert_eq!(runs.ratios(Config::Loadline, 0.99), [1.1, 1.5]);
+    }
+
+    #[test]
+    fn the_share_by_hand() {
+        // Two CPUs, a fifth idle: 1.6 CPU·s a second. Production 0.39: 1.21 free. Lent 0.5.
+        let runs = cell(vec![run(0, Config::Loadline, 100)]);
+        let share = runs.batch_shares(Config::Loadline)[0];
+        assert!((share - 0.5 / 1.21).abs() < 1e-9, "{share}");
+        assert_eq!(runs.work_per_s(Config::Loadline), [5.0]);
+    }
+
+    #[test]
+    fn what_production_uses_beyond_the_headroom_is_not_owed_back() {
+        // One second full of production, one idle; lent work ran only in the second.
+        let readings = vec![
+            reading(0, 0, 0, 0),
+            reading(1_000_000, 2_000_000, 0, 0),
+            reading(2_000_000, 3_600_000, 1_600_000, 0),
+        ];
+        let share = batch_share(&slice(readings)).unwrap();
+        assert!((share - 1.0).abs() < 1e-9, "{share}");
+        let full = vec![reading(0, 0, 0, 0), reading(1_000_000, 2_000_000, 0, 0)];
+        assert_eq!(batch_share(&slice(full)), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The guests of the benchmark: a node with production and everything that may hold an antagonist, and a fleet guest
+//! beside it, so that fleetd is no part of what is measured.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::matrix::{Cell, Config, Production};
+use crate::bench::beside_this_program;
+use crate::deploy::{self, FLEET_GUEST, Packages};
+use crate::inguest::beside::Slice;
+use crate::load::LoadReport;
+use crate::testbed::cache::Cache;
+use crate::testbed::image::Image;
+use crate::testbed::{Fleet, Guest, GuestSpec};
+
+/// Production's node; Slurm's configuration names it too.
+pub(super) const NODE: &str = "node";
+/// The antagonist's folder.
+pub(super) const FOLDER: &str = "/home/alice/antagonist";
+/// Enough for production and Slurm's job, and little enough that a streamer of 768 MiB fills it.
+const MEMORY_MIB: u32 = 1536;
+const PREPARE_LIMIT: Duration = Duration::from_secs(240);
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Everything's code has been run, every connection opened, every cgroup made.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Loadline gives a tenth of the machine every five seconds, after a hold of ten if its own start disturbed production:
+/// what is measured is lent work at its line, not on the way to it.
+const SETTLE: Duration = Duration::from_secs(45);
+const CAPACITY: Duration = Duration::from_secs(5);
+
+/// How many clients measure the capacity.
+const CLOSED: &str = "closed --connections 8";
+
+/// Booted, installed, joined; nothing runs that need not.
+#[derive(Debug)]
+pub(super) struct Rig {
+    fleet: Fleet,
+}
+
+impl Rig {
+    pub(super) fn boot(cache: &Cache, packages: &Packages) -> Result<Self> {
+        let specs = [
+            GuestSpec::new(FLEET_GUEST, Image::Bench, 1),
+            GuestSpec::new(NODE, Image::Bench, 2).memory_mib(MEMORY_MIB),
+        ];
+        let rig = Self {
+            fleet: Fleet::boot(cache, "bench-protection", &specs)?,
+        };
+        deploy::start_fleet(&rig.fleet, packages)?;
+        deploy::add_person(&rig.fleet, "alice", "user")?;
+        let node = rig.node()?;
+        for program in ["loadgen", "benchprobe"] {
+            node.put(
+                &beside_this_program(program)?,
+                &format!("/usr/local/bin/{program}"),
+            )?;
+        }
+        rig.write("/etc/loadline/node.toml", include_str!("node.toml"))?;
+        node.ok("systemctl restart loadline-warden")?;
+        rig.programs("stop")?;
+        rig.prepare()?;
+        Ok(rig)
+    }
+
+    fn prepare(&self) -> Result<()> {
+        let node = self.node()?;
+        let script = include_str!("prepare.sh");
+        let done = node.run_with_input("sh", script.into(), PREPARE_LIMIT)?;
+        ensure!(
+            done.status == 0,
+            "preparing production: {}{}",
+            done.stdout,
+            done.stderr
+        );
+        self.write("/etc/slurm/slurm.conf", include_str!("slurm.conf"))?;
+        self.write("/etc/slurm/cgroup.conf", include_str!("cgroup.conf"))
+    }
+
+    /// Writes a small file on the node.
+    fn write(&self, path: &str, text: &str) -> Result<()> {
+        let written = self
+            .node()?
+            .run_with_input(&format!("cat > {path}"), text.into(), READY_LIMIT)?;
+        ensure!(written.status == 0, "write {path}: {}", written.stderr);
+        Ok(())
+    }
+
+    pub(super) fn admin(&self) -> Result<&Guest> {
+        self.fleet.guest(FLEET_GUEST)
+    }
+
+    pub(super) fn node(&self) -> Result<&Guest> {
+        self.fleet.guest(NODE)
+    }
+
+    /// Loadline's own on the node.
+    pub(super) fn programs(&self, verb: &str) -> Result<()> {
+        let command = format!("systemctl {verb} loadline-agent loadline-warden");
+        self.node()?.ok(&command).map(drop)
+    }
+
+    pub(super) fn production(&self, production: Production, verb: &str) -> Result<()> {
+        let command = format!("systemctl {verb} {}", production.unit());
+        self.node()?.ok(&command).map(drop)
+    }
+
+    /// Starts production, warms it, and measures what it can do at most, alone.
+    pub(super) fn capacity(&self, production: Production) -> Result<u32> {
+        self.production(production, "start")?;
+        let words = production.words();
+        let command = |length: Duration| format!("loadgen {words} --seconds {} {CLOSED}", length.as_secs());
+        let first = format!("{} >/dev/null", command(WARM_UP));
+        let limit = READY_LIMIT;
+        self.node()?
+            .wait_ok(&format!("{} answers", production.name()), &first, limit)?;
+        let printed = self
+            .node()?
+            .ok_within(&format!("chrt -f 10 {}", command(CAPACITY)), limit)?;
+        let report: LoadReport = serde_json::from_str(&printed)
+            .with_context(|| format!("the generator printed {printed:.200}"))?;
+        ensure!(
+            report.errors == 0,
+            "{} of {} requests failed while the capacity was measured",
+            report.errors,
+            report.requests
+        );
+        let per_s = report.latencies.count() * 1_000_000 / report.elapsed_us.max(1);
+        u32::try_from(per_s.max(1)).context("a capacity beyond counting")
+    }
+
+    /// A load that nobody looks at, until things are as they stay.
+    pub(super) fn warm_up(&self, cell: &Cell, config: Config, capacity_per_s: u32) -> Result<()> {
+        let length = match config {
+            Config::Loadline => SETTLE,
+            _ => WARM_UP,
+        };
+        let command = format!(
+            "chrt -f 10 loadgen {} --seconds {} {} >/dev/null",
+            cell.production.words(),
+            length.as_secs(),
+            cell.load.words(capacity_per_s)
+        );
+        self.node()?.ok_within(&command, length + READY_LIMIT).map(drop)
+    }
+
+    /// One slice, measured.
+    pub(super) fn slice(
+        &self,
+        cell: &Cell,
+        config: Config,
+        capacity_per_s: u32,
+        seed: usize,
+        length: Duration,
+    ) -> Result<Slice> {
+        let lent = group(config).map_or_else(String::new, |group| format!("--lent {group}"));
+        let command = format!(
+            "chrt -f 10 benchprobe beside {lent} --own system.slice/loadline-warden.service \
+             --own system.slice/loadline-agent.service --folder {FOLDER} -- \
+             loadgen {} --seconds {} {} --seed {seed}",
+            cell.production.words(),
+            length.as_secs(),
+            cell.load.words(capacity_per_s),
+        );
+        let printed = self
+            .node()?
+            .ok_within(&command, length + Duration::from_secs(90))?;
+        serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.200}"))
+    }
+
+    /// What the kernel said of kills for memory since the last call.
+    pub(super) fn kernel_log(&self) -> Result<String> {
+        self.node()?.ok("dmesg --read-clear | grep oom-kill: || true")
+    }
+
+    /// The node, off and on again, as after something that nobody can clean up.
+    pub(super) fn begin_anew(&self) -> Result<()> {
+        let node = self.node()?;
+        node.power_cut();
+        node.power_on()?;
+        self.programs("stop")
+    }
+}
+
+/// Where the antagonist's processes are.
+pub(super) const fn group(config: Config) -> Option<&'static str> {
+    match config {
+        Config::Alone => None,
+        Config::Unprotected | Config::Nice19 => Some("system.slice/antagonist.service"),
+        Config::Weight1 | Config::Idle => Some("antagonist.slice"),
+        // Debian names it after the node.
+        Config::Slurm => Some("system.slice/node_slurmstepd.scope"),
+        Config::Loadline => Some("loadline.slice"),
+    }
+}
+
+/// The antagonist's command, the same everywhere.
+pub(super) fn antagonist_command(cell: &Cell) -> String {
+    let program = Path::new("/usr/local/bin/benchprobe");
+    format!(
+        "{} antagonist {} --folder {FOLDER}",
+        program.display(),
+        cell.antagonist.name()
+    )
+}

@@ -3,12 +3,15 @@
 use alloc::format;
 use alloc::string::String;
 
-use loadline_model::{Bytes, MilliCpu};
+use loadline_model::{Bytes, MilliCpu, PerMille};
 
 use super::Resource;
 
 /// The program itself, its threads and its buffers for files.
 const OVERHEAD: Bytes = Bytes::from_mib(32);
+/// So much of the headroom stays free on top of it: production's own use wanders, and a test that takes all up to the
+/// very mark at which it is stopped would be stopped by any of it.
+const SLACK: PerMille = PerMille(250);
 /// Less than this says nothing about memory.
 const MEMORY_LEAST: Bytes = Bytes::from_mib(64);
 /// More than this says nothing more: it is far beyond any cache, and its pages only take longer to touch.
@@ -57,10 +60,8 @@ pub struct Allowance {
 /// # Errors
 /// Why this resource cannot be tried here, for the report.
 pub fn allowance(resource: Resource, room: &Room) -> Result<Allowance, String> {
-    let free = room
-        .memory_available
-        .unwrap_or_default()
-        .minus(room.memory_headroom);
+    let kept = room.memory_headroom.plus(room.memory_headroom.share(SLACK));
+    let free = room.memory_available.unwrap_or_default().minus(kept);
     let within = room.memory.min(free);
     if room.cpu.is_zero() || room.cpus == 0 {
         return Err("the line leaves no CPU at this moment".into());
@@ -139,11 +140,11 @@ pub(crate) mod tests {
 
     #[test]
     fn a_worked_example() {
-        // Within: min(1024, 1500 − 400) = 1024 MiB; 32 of them for the program itself.
+        // Within: min(1024, 1500 − 400 − 100) = 1000 MiB; 32 of them for the program itself.
         let memory = allowance(Resource::Memory, &room()).unwrap();
         assert_eq!(
             (memory.threads, memory.amount, memory.memory_max),
-            (1, Bytes::from_mib(992), Bytes::from_mib(1024))
+            (1, Bytes::from_mib(968), Bytes::from_mib(1000))
         );
         let cpu = allowance(Resource::Cpu, &room()).unwrap();
         assert_eq!((cpu.threads, cpu.memory_max), (3, Bytes::from_mib(96)));
@@ -162,7 +163,7 @@ pub(crate) mod tests {
         assert!(allowance(Resource::Cpu, &small).is_ok());
         small.disk_free = None;
         assert!(allowance(Resource::Disk, &small).is_err());
-        small.memory_available = Some(Bytes::from_mib(495));
+        small.memory_available = Some(Bytes::from_mib(595));
         let why = allowance(Resource::Memory, &small).unwrap_err();
         assert!(why.contains("95MiB") && why.contains("96MiB"), "{why}");
         small.memory_available = None;

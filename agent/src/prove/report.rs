@@ -213,6 +213,11 @@ fn sentence(resource: &ResourceReport) -> String {
     }
 }
 
+/// CPUs with a decimal.
+fn cpus(millicpu: u64) -> String {
+    format!("{}.{} CPUs", millicpu / 1000, millicpu % 1000 / 100)
+}
+
 /// Milliseconds with as many digits as say something.
 fn millis(us: u64) -> String {
     match us {

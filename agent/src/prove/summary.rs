@@ -184,7 +184,8 @@ pub(super) mod tests {
         assert_eq!(report.verdict, Verdict::Protected);
         assert_eq!(report.work_cpu_us, Some(28_000_000));
         let alone = report.alone.unwrap();
-        assert_eq!((alone.answers, alone.p99_us), (4 * 999, 5000));
+        // Of 3996 answers the 3957th: of the 40 slow ones at the end the first, and 30 of them took 4000.
+        assert_eq!((alone.answers, alone.p99_us), (4 * 999, 4000));
         assert_eq!(report.rounds.len(), 8);
         let other = summarise(&outcome(Resource::Cpu, &pairs), Resource::Disk, 1);
         assert!(matches!(other.verdict, Verdict::NotMeasured { .. }));

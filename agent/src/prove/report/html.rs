@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
-use loadline_model::{Bytes, MilliCpu, Span};
+use loadline_model::{Bytes, Span};
 use loadline_policy::prove::Side;
 use loadline_policy::prove::estimate::Verdict;
 
-use super::{Report, ResourceReport, Signed, millis, plot, sentence};
+use super::{Report, ResourceReport, Signed, cpus, millis, plot, sentence};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -191,8 +191,8 @@ fn facts(out: &mut String, report: &Report) -> std::fmt::Result {
         (
             "Line",
             format!(
-                "{} CPUs and {}, held by {}",
-                MilliCpu(line.cpu_millicpu),
+                "{} and {}, held by {}",
+                cpus(line.cpu_millicpu),
                 Bytes(line.memory_bytes),
                 line.held_by
             ),

@@ -8,7 +8,7 @@ use super::{Latency, Ratios, millis};
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 66.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 26.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 38.0;
 /// Shares of answers with a tick, in thousandths, and their names.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use loadline_model::{Bytes, MilliCpu, Span};
+use loadline_model::{Bytes, Span};
 
-use super::{Report, ResourceReport, millis, sentence};
+use super::{Report, ResourceReport, cpus, millis, sentence};
 
 /// A screen of text.
 pub fn screen(report: &Report) -> String {
@@ -33,8 +33,8 @@ fn fill(out: &mut String, report: &Report) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "line: {} CPUs and {}, held by {}",
-        MilliCpu(line.cpu_millicpu),
+        "line: {} and {}, held by {}",
+        cpus(line.cpu_millicpu),
         Bytes(line.memory_bytes),
         line.held_by
     )?;

@@ -7,7 +7,7 @@
 mod backoff;
 mod cli;
 mod clock;
-mod durable;
+pub(crate) mod durable;
 mod events;
 mod heard;
 mod http;

@@ -14,5 +14,6 @@ pub mod production;
 pub mod root;
 pub mod systemd;
 pub mod topology;
+pub mod trial;
 pub mod users;
 pub mod vitals;

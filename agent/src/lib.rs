@@ -8,6 +8,7 @@ pub mod config;
 pub mod host;
 pub mod ledger;
 pub mod preflight;
+pub mod prove;
 mod sentence;
 pub mod spool;
 pub mod warden;

@@ -1,6 +1,7 @@
 //! What the warden asks of systemd, as a trait: the real one speaks D-Bus, the other lives in memory and fails
 //! on demand. Workers are transient services, so they outlive every program of ours (design §4).
 
+pub mod aside;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod live;

@@ -14,6 +14,7 @@ use super::record_end::record_end;
 use super::run::{Paths, look, run};
 use crate::host::clock::SystemClock;
 use crate::host::systemd::LiveSystemd;
+use crate::prove::{self, antagonist, stand_in};
 use crate::sentence::{chain, say};
 
 /// Enough for the loop, the socket and the bus; more would cost memory for nothing.
@@ -60,6 +61,14 @@ enum Command {
         /// The attempt, 32 hexadecimal digits.
         attempt: String,
     },
+    /// Test on this machine whether lent work, held at the line, costs production anything; run as root.
+    Prove(prove::Arguments),
+    /// Press one resource, for `prove`.
+    #[command(hide = true)]
+    ProveAntagonist(antagonist::Arguments),
+    /// Stand in for production, for `prove`.
+    #[command(hide = true)]
+    ProveStandIn(stand_in::Arguments),
     /// End all workers on this node by name, each with its grace.
     Drain {
         /// How long to wait for them.
@@ -112,6 +121,9 @@ pub fn main() -> ExitCode {
         }
         Command::Line { percent } => set(None, Some(PerMille(percent * 10))),
         Command::Mode { mode } => set(Some(mode), None),
+        Command::Prove(arguments) => blocking(prove::main(arguments)),
+        Command::ProveAntagonist(arguments) => told(antagonist::run(&arguments)),
+        Command::ProveStandIn(arguments) => told(stand_in::run(&arguments)),
         Command::Drain { timeout, refuse } => {
             let drained = blocking(drain(Paths::default(), timeout, refuse));
             told(drained.map(|count| say(format_args!("workers ended: {count}"))))

@@ -112,6 +112,12 @@ const ROWS: &[(&str, By)] = &[
         ),
     ),
     (
+        "loadline-warden prove",
+        Nobody(
+            "a test takes minutes of an idle machine; its rounds run against a systemd in memory in `agent/src/prove/flow/tests.rs`",
+        ),
+    ),
+    (
         "LOADLINE_REMOVE=drain apt remove loadline-node",
         Guests(
             "packages::removal_refuses_with_the_list_and_drains_when_told",

@@ -1,6 +1,7 @@
 //! A systemd in memory, for tests: it keeps units and a folder that looks like cgroupfs, behaves as seen in
 //! guests (`reference/systemd.md`), and fails on demand.
 
+mod aside;
 mod cgroups;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -3,6 +3,7 @@
 //! Its private socket would save a hop, but knows no references to units, and those keep a unit's facts
 //! readable after its end. A lost bus (dbus restarted) is found again by the pump; calls fail meanwhile.
 
+mod aside;
 mod names;
 mod pump;
 

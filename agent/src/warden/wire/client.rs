@@ -160,6 +160,15 @@ impl LocalWarden {
         })
     }
 
+    /// Where its ladder stands, in its own word; none before its first look.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn level(&mut self) -> Result<Option<String>, tonic::Status> {
+        let status = self.0.status(StatusRequest {}).await?.into_inner();
+        Ok(status.headroom.map(|headroom| headroom.level))
+    }
+
     /// The units of workers that have not ended.
     ///
     /// # Errors

@@ -95,3 +95,44 @@ impl LocalStatus {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use loadline_model::{Bytes, MilliCpu};
+
+    use super::*;
+    use crate::warden::wire::client::LocalCeiling;
+
+    #[test]
+    fn a_screen_says_what_holds_and_who_set_it() {
+        let ceiling = |here, mode: &str, line_per_mille, by: &str| LocalCeiling {
+            here,
+            mode: mode.into(),
+            line_per_mille,
+            by: by.into(),
+        };
+        let status = LocalStatus {
+            mode: "shadow".into(),
+            owner_mode: "enforce".into(),
+            ceilings: vec![
+                ceiling(false, "shadow", 1000, "ada"),
+                ceiling(true, "enforce", 250, "root"),
+            ],
+            line_cpu: MilliCpu(550),
+            line_memory: Bytes::from_gib(3),
+            level: "hold".into(),
+            reason: "production was in need a moment ago".into(),
+            workers: vec![("loadline-w-1.service".into(), "running".into())],
+        };
+        assert_eq!(
+            status.table(),
+            "mode     shadow (node.toml: enforce)\n\
+             line     550m CPUs and 3GiB of memory for lent work\n\
+             ceiling  no more than `shadow`, 100 % of the line, set by ada (fleet)\n\
+             ceiling  25 % of the line, set by root (on this node)\n\
+             level    hold: production was in need a moment ago\n\
+             workers  1\n         loadline-w-1.service  running\n"
+        );
+        assert_eq!(status.json()["ceilings"][1]["line_per_mille"], 250);
+    }
+}

@@ -46,6 +46,11 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
+    /// True if nothing new starts under it.
+    pub fn is_closed(&self) -> bool {
+        self.mode != LendMode::Enforce || self.line == PerMille(0)
+    }
+
     /// True if it holds nothing down.
     pub fn is_lifted(&self) -> bool {
         self.mode == LendMode::Enforce && self.line >= PerMille::ONE

@@ -44,7 +44,9 @@ impl State {
             name: node.row.name.clone(),
             pool: node.row.pool.clone(),
             state,
-            lending: inventory.is_some_and(|inventory| inventory.mode == LendMode::Enforce),
+            // What was said counts at once, also before the node has it.
+            lending: inventory.is_some_and(|inventory| inventory.mode == LendMode::Enforce)
+                && !node.ceiling.as_ref().is_some_and(|row| row.ceiling.is_closed()),
             line: line(node),
             exclusive_cpus: inventory.is_some_and(|inventory| inventory.exclusive_cpus),
             allow_teams: inventory

@@ -1,6 +1,6 @@
 //! What operators let nodes do, and what lending has cost: in the state, in the store, after a restart.
 
-use crate::world::{Script, World, inventory, ledger, sample};
+use crate::world::{Script, World, draft, inventory, ledger, sample, spec};
 use loadline_fleet::state::rows::CostRow;
 use loadline_fleet::state::{
     Ceiling, Command, Cost, CostCounts, HeldCeiling, Inventory, LendMode, OrderKind, Refused, Reply, State,
@@ -88,6 +88,23 @@ fn the_newest_word_is_ordered_kept_and_told_again_to_a_node_that_forgot() {
     node.ledger = ledger(10);
     node.hello(&mut world, 0, Vec::new());
     assert_eq!(ordered(&world, &node), [], "there is nothing to tell");
+}
+
+#[test]
+fn nothing_is_placed_on_a_closed_node_from_the_moment_it_is_said() {
+    let mut world = World::new();
+    Script::join(&mut world, "n1", 2);
+    for (number, mode, line) in [
+        (1, None, Some(0)),
+        (2, Some(LendMode::Shadow), Some(1000)),
+        (3, Some(LendMode::Off), None),
+    ] {
+        set(&mut world, "n1", mode, line).unwrap();
+        world.submit(number, spec(draft())).unwrap();
+        assert!(world.detail(number).attempts.is_empty(), "{mode:?} {line:?}");
+    }
+    set(&mut world, "n1", Some(LendMode::Enforce), None).unwrap();
+    assert_eq!(world.detail(1).attempts.len(), 1);
 }
 
 #[test]

@@ -279,6 +279,8 @@ impl Story {
         for index in 0..NODES {
             self.nodes[index].connect(&mut self.world);
             self.act(Act::Operate(index, NodeVerb::Resume));
+            // Nothing is placed on a closed node; what is lower than all is still to be told.
+            self.act(Act::Ceiling(index, Some(LendMode::Enforce), Some(500)));
         }
         for _ in 0..60 {
             for node in &mut self.nodes {

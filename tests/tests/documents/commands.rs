@@ -37,12 +37,15 @@ enum By {
     Target(&'static str),
     /// This very test: it needs no machine.
     Here,
+    /// A test of `cargo test` that runs the program itself, and the text with which it does.
+    Program(&'static str, &'static str),
     /// Nobody, and why.
     Nobody(&'static str),
 }
 
-use By::{Guests, Here, Nobody, Target};
+use By::{Guests, Here, Nobody, Program, Target};
 
+const COMMAND: &str = "fleet/cli/tests/command/words.rs";
 const DEPLOY: &str = "tests/src/deploy.rs";
 const LEND: &str = "tests/src/scenarios/fleet/lend.rs";
 const MISTAKES: &str = "tests/src/scenarios/fleet/mistakes.rs";
@@ -110,6 +113,24 @@ const ROWS: &[(&str, By)] = &[
             MISTAKES,
             "loadline-warden check",
         ),
+    ),
+    ("fleet nodes", Program(COMMAND, "\"nodes")),
+    ("fleet headroom", Program(COMMAND, "\"headroom\"")),
+    ("fleet node shadow", Program(COMMAND, "node shadow n1")),
+    ("fleet node enforce", Program(COMMAND, "node enforce n1")),
+    ("fleet node off", Program(COMMAND, "node off n1")),
+    ("fleet node line", Program(COMMAND, "node line n1 0")),
+    (
+        "loadline-warden line",
+        Nobody("no guest runs it yet; what it calls is tested over a real socket (warden/socket/tests.rs)"),
+    ),
+    (
+        "loadline-warden mode",
+        Nobody("no guest runs it yet; what it calls is tested over a real socket (warden/socket/tests.rs)"),
+    ),
+    (
+        "loadline-warden status",
+        Nobody("no guest runs it yet; what it calls is tested over a real socket (warden/socket/tests.rs)"),
     ),
     (
         "loadline-warden prove",
@@ -274,6 +295,7 @@ fn every_row_has_a_command_and_a_test_that_runs_it() {
                 in_test(&makefile, name),
                 "`{row}`: `make test` does not come by {name}"
             ),
+            Program(file, text) => assert!(runs(file, text), "`{row}`: {file} does not run {text:?}"),
             Here => {}
             Nobody(why) => assert!(!why.is_empty(), "`{row}`: say why"),
         }

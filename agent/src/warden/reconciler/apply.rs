@@ -308,7 +308,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// Makes the slices before the first worker comes, so that its start need not wait for them, with every limit
     /// but their CPUs: those change hands in an order, which is decided.
     pub(super) async fn establish_slices(&mut self) {
-        if self.node.policy.lend.mode == Mode::Shadow {
+        // Where lent work is left from before, it is held by the static line, and no slice is made for it.
+        if self.node.policy.lend.mode == Mode::Shadow && self.state.attempts.is_empty() {
             return;
         }
         let held = self.memory_held();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use loadline_model::{AttemptId, Generation, LedgerId, Sequence, Span};
+use loadline_policy::admission::{Lending, lending};
+use loadline_policy::node_policy::Mode;
 use loadline_policy::settings::{LimitReading, Slice};
 
 use super::{Node, Reconciler, lock};
@@ -58,6 +60,8 @@ pub struct Snapshot {
     pub slice_limits: BTreeMap<Slice, loadline_policy::settings::Observed>,
     /// The machine and its policy.
     pub node: Node,
+    /// Why its windows are shut, if they are; one sentence.
+    pub shut: Option<String>,
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
@@ -80,6 +84,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
             slice_limits: self.slices.clone(),
             node: self.node.clone(),
+            shut: match lending(&self.node.policy, &(self.local)(&self.node.policy)) {
+                Lending::Withdrawn(why) if self.node.policy.lend.mode == Mode::Enforce => Some(why),
+                _ => None,
+            },
         }
     }
 }

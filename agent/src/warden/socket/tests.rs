@@ -313,6 +313,27 @@ async fn the_local_commands_show_what_holds_and_who_set_it() {
 }
 
 #[tokio::test]
+async fn a_node_whose_windows_are_shut_offers_nothing_and_says_why() {
+    let (rig, mut client, _dir) = bench().await;
+    let mut shut = node();
+    shut.policy.lend.windows = vec![loadline_policy::node_policy::Window {
+        days: "Sun".parse().unwrap(),
+        from: "19:00".parse().unwrap(),
+        to: "20:00".parse().unwrap(),
+        zone: loadline_policy::node_policy::WindowZone::Node,
+    }];
+    rig.command(Command::Replace(Box::new(shut))).await;
+    let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+    let inventory = status.inventory.unwrap();
+    assert_eq!((inventory.line_millicpu, inventory.line_whole_cpus), (0, 0));
+    assert_eq!(
+        inventory.missed,
+        ["this node lends only in its windows, and none is open now"]
+    );
+    assert_eq!(inventory.mode, "enforce", "its mode is the owner's all the same");
+}
+
+#[tokio::test]
 async fn strangers_are_hung_up_on_and_the_socket_is_for_owner_and_group() {
     let rig = Rig::new().await;
     let dir = tempfile::tempdir().unwrap();

@@ -51,7 +51,7 @@ pub fn reply(
         ledger_id: snapshot.ledger_id.as_bytes().to_vec(),
         applied_generation: snapshot.generation.0,
         last_sequence: snapshot.last_sequence.0,
-        inventory: Some(inventory(&snapshot.node, facts)),
+        inventory: Some(offered(snapshot, inventory(&snapshot.node, facts))),
         sample: sample.map(|sample| types::NodeSample {
             cost: Some(cost(snapshot, word)),
             level: word
@@ -60,13 +60,45 @@ pub fn reply(
             reason: word
                 .decision
                 .map_or_else(String::new, |decision| decision.reason.to_string()),
-            ..node_sample(sample)
+            ..shut(snapshot, node_sample(sample))
         }),
         attempts: snapshot.attempts.iter().map(events::attempt).collect(),
         limits: limits(snapshot),
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
         headroom: word.decision.as_ref().map(headroom),
+    }
+}
+
+/// Between its windows a node lends nothing: the fleet is to know that before it asks.
+fn offered(snapshot: &Snapshot, inventory: types::Inventory) -> types::Inventory {
+    let Some(why) = &snapshot.shut else {
+        return inventory;
+    };
+    let missed = inventory.missed.iter().chain([why]).cloned().collect();
+    types::Inventory {
+        missed,
+        line_millicpu: 0,
+        line_memory_bytes: 0,
+        line_gpus: 0,
+        line_whole_cpus: 0,
+        ..inventory
+    }
+}
+
+fn shut(snapshot: &Snapshot, sample: types::NodeSample) -> types::NodeSample {
+    let nothing = |resource: types::ResourceSample| types::ResourceSample {
+        now: 0,
+        firm: 0,
+        ..resource
+    };
+    match snapshot.shut {
+        None => sample,
+        Some(_) => types::NodeSample {
+            cpu: sample.cpu.map(nothing),
+            memory: sample.memory.map(nothing),
+            ..sample
+        },
     }
 }
 

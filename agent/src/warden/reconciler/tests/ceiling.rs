@@ -247,7 +247,13 @@ async fn a_window_that_shuts_evicts_and_one_that_opens_lends() {
     *rig.local.lock().unwrap() = at(Weekday::Mon, 12);
     let early = rig.start(&worker(Tier::Standard)).await;
     assert_eq!(rig.ended(early).await.reason(), EndReason::RefusedForNow);
+    let shut = rig.snapshot().await.shut;
+    assert_eq!(
+        shut.as_deref(),
+        Some("this node lends only in its windows, and none is open now")
+    );
     *rig.local.lock().unwrap() = at(Weekday::Mon, 23);
+    assert_eq!(rig.snapshot().await.shut, None);
     let night = rig.running(&worker(Tier::Standard)).await;
     // Nobody orders anything: the clock alone shuts it.
     *rig.local.lock().unwrap() = at(Weekday::Tue, 7);

@@ -80,7 +80,7 @@ fn prepare(fleet: &Fleet, guest: &Guest, packages: &Packages) -> Result<()> {
 /// Workers that spin; returns once all of them run.
 fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
     let submit = format!(
-        "fleet run --detach -o json --tier {tier} --workers {workers} --cpus 200m --memory 32MiB -- \
+        "fleet run --detach -o json --tier {tier} --workers {workers} --cpus 50m --memory 32MiB -- \
          sh -c \"while :; do :; done\""
     );
     let printed = guest.ok(&as_person("alice", &submit))?;

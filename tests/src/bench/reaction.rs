@@ -56,10 +56,10 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     // A reload takes an emulated guest seconds; one follows the other around each onset.
     let reloaded = onsets(guest, form, "--reload")?;
     add(&mut bench, &RELOADS, &reloaded)?;
-    brake(&mut bench, guest)?;
     for job in jobs {
         guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
     }
+    brake(&mut bench, guest)?;
     bench.finish()
 }
 

@@ -65,10 +65,6 @@ pub struct Order {
     /// What lent work must have, in thousandths of a CPU: with nothing left to take, nothing can be lowered
     #[arg(long)]
     pub quota_least: u64,
-    /// What it must have again after it had less than that: after a hold it grows slowly, and several onsets in a row
-    /// find more to lower than one each time it begins to grow
-    #[arg(long)]
-    pub quota_recovered: u64,
     /// systemd reloads its units back to back around each onset
     #[arg(long)]
     pub reload: bool,
@@ -150,13 +146,7 @@ pub fn run(order: &Order) -> Result<Onsets> {
     let (start, mut seen) = (clock::now(), Onsets::default());
     for _ in 0..order.onsets {
         let over = Duration::from_secs(order.limit_s).saturating_sub(start.elapsed());
-        let left = limits.read()?.first().copied().unwrap_or(0);
-        let wanted = if left < order.quota_least {
-            order.quota_recovered
-        } else {
-            order.quota_least
-        };
-        let Some(mut before) = rest(&limits, wanted, CALM, over)? else {
+        let Some(mut before) = rest(&limits, order.quota_least, CALM, over)? else {
             break;
         };
         let _reloads = order

@@ -159,7 +159,7 @@ impl Form {
     pub(in crate::bench) const fn slice(self) -> Duration {
         match self {
             Self::Short => Duration::from_secs(8),
-            Self::Release => Duration::from_secs(14),
+            Self::Release => Duration::from_secs(12),
         }
     }
 

@@ -186,7 +186,7 @@ struct Flow<'a, S, P, W, C> {
     outside: Outside<'a, S, P, W, C>,
     task: &'a Task,
     deadline: Span,
-    /// The p99 of every round alone that counts.
+    /// The p99 of every round alone.
     alone: Vec<Span>,
     left_behind: Vec<String>,
 }
@@ -195,6 +195,11 @@ impl<S: Systemd + Aside, P: Prober, W: Watcher, C: Clock> Flow<'_, S, P, W, C> {
     async fn round(&mut self, step: Step) -> End {
         if step.side == Side::Alone {
             return self.listen(step).await;
+        }
+        if self.alone.is_empty() {
+            let why =
+                "production alone was not measured, and nothing is lent without a mark to stop at".into();
+            return End::Stopped { why, danger: false };
         }
         let room = self.outside.watcher.look().room;
         let given = match allowance(step.resource, &room) {
@@ -302,14 +307,13 @@ impl<S: Systemd + Aside, P: Prober, W: Watcher, C: Clock> Flow<'_, S, P, W, C> {
                 "the probe itself was too late: p99 {} us, and the service's p99 was {} us",
                 measured.lateness_p99.0, p99.0
             )),
-            Some(p99) => {
-                if step.side == Side::Alone {
-                    self.alone.push(p99);
-                }
-                None
-            }
+            Some(_) => None,
         };
-        let p99 = measured.quantile(990).unwrap_or_default();
+        let p99 = measured.quantile(990);
+        if step.side == Side::Alone {
+            // Also of a round that does not count: a mark that is too high still guards, none does not.
+            self.alone.extend(p99);
+        }
         (self.outside.tell)(&format!(
             "{} {} of pair {}: p99 {} us of {} requests{}",
             step.resource,
@@ -319,7 +323,7 @@ impl<S: Systemd + Aside, P: Prober, W: Watcher, C: Clock> Flow<'_, S, P, W, C> {
                 "with lent work"
             },
             step.pair + 1,
-            p99.0,
+            p99.unwrap_or_default().0,
             measured.requests,
             discarded
                 .as_ref()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use loadline_model::{Span, Topology};
 use loadline_policy::headroom::Level;
+use loadline_policy::line::Line;
 use loadline_policy::node_policy::{Mode, NodePolicy};
 use loadline_policy::prove::Resource;
 use loadline_policy::prove::plan::{Asked, PlanProblem, schedule};
@@ -18,7 +19,7 @@ use loadline_policy::reconcile::UnitActive;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::cli::{Arguments, Output};
 use super::flow::{self, Outcome, Outside, Task, Watcher, unit_of};
@@ -37,7 +38,7 @@ use crate::host::clock::{Clock, SystemClock};
 use crate::host::facts::{HostFacts, gather};
 use crate::host::root::HostRoot;
 use crate::host::systemd::aside::{Aside, AsideUnit, Place};
-use crate::host::systemd::{LiveSystemd, Systemd, SystemdError};
+use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::preflight::{self, Bus, PreflightFailed};
 use crate::sentence::{chain, say};
 use crate::warden::run::Paths;
@@ -170,6 +171,8 @@ struct Machine {
     policy: NodePolicy,
     systemd: LiveSystemd,
     version: String,
+    /// Nobody reads them, but a bus that is lost is found again only for someone who might.
+    _signals: mpsc::Receiver<Signal>,
 }
 
 async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
@@ -216,37 +219,70 @@ async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
     let stop = signals()?;
     let started = SystemClock.monotonic();
     let outcome = with_stand_in(&machine.systemd, &task, watcher, root, stop).await?;
-    let report = Report {
-        format: FORMAT.into(),
-        version: VERSION,
+    let report = Made {
+        machine: &machine,
+        asked: &asked,
+        task: &task,
+        line: &line,
+        workers: ground.workers,
         begun_us: begun.0,
-        begun: date(begun.0, "%Y-%m-%d %H:%M %Z"),
-        took_us: SystemClock.monotonic().minus(started).0,
-        program: format!("loadline-warden {}", env!("CARGO_PKG_VERSION")),
-        node: node_facts(&machine),
-        line: LineFacts {
-            cpu_millicpu: line.cpu.now.0,
-            memory_bytes: line.memory.now.0,
-            held_by: held_by(hold_line).into(),
-        },
-        asked: AskedFacts {
-            probe: target.to_string(),
-            rate_per_s: arguments.rate,
-            rounds: asked.rounds,
-            round_us: asked.round.0,
-            limit_us: asked.limit.0,
-            seed,
-            workers: ground.workers as u64,
-        },
-        aborted: outcome.aborted.clone(),
-        left_behind: outcome.left_behind.clone(),
-        resources: named_resources(&asked)
-            .map(|resource| summarise(&outcome, resource, seed))
-            .collect(),
-    };
+        took: SystemClock.monotonic().minus(started),
+    }
+    .report(&outcome);
     let whole = report.is_whole();
     deliver(arguments, report)?;
     Ok(whole)
+}
+
+/// All that a report is made of beside the outcome.
+struct Made<'a> {
+    machine: &'a Machine,
+    asked: &'a Asked,
+    task: &'a Task,
+    line: &'a Line,
+    workers: usize,
+    begun_us: i64,
+    took: Span,
+}
+
+impl Made<'_> {
+    fn report(&self, outcome: &Outcome) -> Report {
+        let Self {
+            machine,
+            asked,
+            task,
+            line,
+            ..
+        } = *self;
+        Report {
+            format: FORMAT.into(),
+            version: VERSION,
+            begun_us: self.begun_us,
+            begun: date(self.begun_us, "%Y-%m-%d %H:%M %Z"),
+            took_us: self.took.0,
+            program: format!("loadline-warden {}", env!("CARGO_PKG_VERSION")),
+            node: node_facts(machine),
+            line: LineFacts {
+                cpu_millicpu: line.cpu.now.0,
+                memory_bytes: line.memory.now.0,
+                held_by: held_by(task.hold_line).into(),
+            },
+            asked: AskedFacts {
+                probe: task.target.to_string(),
+                rate_per_s: task.rate,
+                rounds: asked.rounds,
+                round_us: asked.round.0,
+                limit_us: asked.limit.0,
+                seed: task.seed,
+                workers: self.workers as u64,
+            },
+            aborted: outcome.aborted.clone(),
+            left_behind: outcome.left_behind.clone(),
+            resources: named_resources(asked)
+                .map(|resource| summarise(outcome, resource, task.seed))
+                .collect(),
+        }
+    }
 }
 
 fn named_resources(asked: &Asked) -> impl Iterator<Item = Resource> {
@@ -278,7 +314,7 @@ async fn look() -> Result<Machine, ProveError> {
     let facts = gather(&HostRoot::default());
     let topology = facts.topology.clone().map_err(ProveError::Topology)?;
     let policy = config::load(Path::new(NODE_TOML), &topology)?.policy;
-    let (systemd, _signals) = LiveSystemd::connect().await?;
+    let (systemd, signals) = LiveSystemd::connect().await?;
     let version = systemd.version().await?;
     let bus = Bus::Reached {
         systemd: version.clone(),
@@ -290,13 +326,16 @@ async fn look() -> Result<Machine, ProveError> {
         policy,
         systemd,
         version,
+        _signals: signals,
     })
 }
 
 /// The first promise of the policy that can be probed, else the stand-in.
 fn of_policy(policy: &NodePolicy) -> Result<Target, TargetError> {
-    let promise = policy.protect.iter().find_map(|protect| protect.slo.as_ref());
-    promise.map_or(Ok(Target::StandIn), |slo| Target::of_slo(&slo.probe))
+    let mut promises = policy.protect.iter().filter_map(|protect| protect.slo.as_ref());
+    promises
+        .find_map(|slo| Target::of_slo(&slo.probe))
+        .unwrap_or(Ok(Target::StandIn))
 }
 
 async fn sweep(systemd: &LiveSystemd) -> Result<(), SystemdError> {

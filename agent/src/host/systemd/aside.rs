@@ -9,8 +9,8 @@ use super::{Setting, SystemdError, sandbox};
 
 /// Between siblings of its slice; what a worker usually has.
 const CPU_WEIGHT: u16 = 100;
-/// A few threads and nothing that forks.
-const TASKS: u64 = 512;
+/// A thread for each CPU and nothing that forks.
+const TASKS: u64 = 4096;
 /// It holds nothing that would be worth a longer goodbye.
 const STOP_LIMIT: Span = Span::from_secs(2);
 

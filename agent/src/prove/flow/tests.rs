@@ -314,3 +314,11 @@ async fn rounds_that_say_nothing_are_discarded_and_said() {
     );
     bench.nothing_is_left();
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lent_without_a_mark_to_stop_at() {
+    let bench = Bench::new(&[Resource::Cpu], 4);
+    let outcome = bench.run(|_| vec![Heard::Done(Measured::default())]).await;
+    assert!(outcome.aborted.is_some_and(|why| why.contains("mark")));
+    assert_eq!(bench.systemd.calls(), Vec::<String>::new());
+}

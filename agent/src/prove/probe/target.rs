@@ -104,14 +104,14 @@ fn is_port(port: &str) -> bool {
 }
 
 impl Target {
-    /// As a promise in node.toml is probed.
+    /// As a promise in node.toml is probed; none where its service is not asked but tells.
     ///
     /// # Errors
     /// When it is encrypted or not understood.
-    pub fn of_slo(probe: &Probe) -> Result<Self, TargetError> {
+    pub fn of_slo(probe: &Probe) -> Option<Result<Self, TargetError>> {
         match probe {
-            Probe::Http(url) => url.parse(),
-            Probe::Tcp(address) => format!("tcp:{address}").parse(),
+            Probe::Http(url) => Some(url.parse()),
+            Probe::Tcp(address) => Some(format!("tcp:{address}").parse()),
         }
     }
 
@@ -178,7 +178,9 @@ mod tests {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
         assert!(matches!("https://a/".parse::<Target>(), Err(TargetError::Tls(_))));
-        let slo = Target::of_slo(&Probe::Tcp("127.0.0.1:5432".into())).unwrap();
+        let slo = Target::of_slo(&Probe::Tcp("127.0.0.1:5432".into()))
+            .unwrap()
+            .unwrap();
         assert_eq!(slo.address().unwrap(), Some("127.0.0.1:5432".parse().unwrap()));
         assert_eq!(Target::StandIn.address().unwrap(), None);
     }

@@ -72,6 +72,10 @@ fn fill(out: &mut String, report: &Report) -> std::fmt::Result {
     for resource in &report.resources {
         writeln!(out, "{}: {}", resource.resource, sentence(resource))?;
     }
+    discards(out, report)
+}
+
+fn discards(out: &mut String, report: &Report) -> std::fmt::Result {
     for resource in &report.resources {
         let discarded = resource
             .rounds

@@ -17,13 +17,12 @@ const END_LIMIT_MS: u64 = 10_000;
 /// The longest that PID 1 may wait for a child of its own to come to life.
 const PID1_LIMIT_MS: u64 = 100;
 /// For lent work to be held near its floor, or for an end to be seen.
-const RISE: Duration = Duration::from_secs(120);
+const RISE: Duration = Duration::from_secs(180);
 
 /// Looks every five milliseconds, before all others, at what PID 1 does, and every fiftieth at which workers live. A look
 /// that came late makes no wait of PID 1 longer.
 const WATCH: &str = r"
 import glob, os, time
-os.nice(0)
 def uptime():
     return int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1000)
 def waits():
@@ -59,8 +58,12 @@ const PRODUCTION: &str = "systemd-run --quiet --collect --unit=rise.service --pr
 /// Deaf to SIGTERM, and busy.
 const HOG: &str = "sh -c \"trap : TERM; while :; do :; done\"";
 /// Waits for its mark, and then takes five times what it may.
-const EATER: &str =
-    "sh -c \"while [ ! -e \\$HOME/eat ]; do sleep 0.2; done; exec python3 -c 'x = bytearray(320 << 20)'\"";
+const EATER: &str = r"
+import os, time
+while not os.path.exists('/home/alice/eat'):
+    time.sleep(0.2)
+x = b'x' * (320 << 20)
+";
 /// Leaves nothing to lend.
 const NOTHING: &str =
     "version = 1\n[lend]\nmode = \"enforce\"\n[production]\nreserve = { memory = \"RESERVE\" }\n";
@@ -70,9 +73,10 @@ pub(super) fn under_need(fleet: &Fleet) -> Result<()> {
         let node = fleet.guest(name)?;
         node.ok("cp -p /etc/loadline/node.toml /root/node.toml; rm -f /run/watch.stop /home/alice/eat")?;
         node.run_with_input("cat > /root/watch.py", WATCH.into(), SOON)?;
+        put(node, "eater.py", EATER)?;
         let outcome = ends(fleet, node).with_context(|| format!("on {name}"));
         node.ok(
-            "touch /run/watch.stop; systemctl stop rise.service; rm -f /home/alice/eat; \
+            "touch /run/watch.stop; systemctl stop rise.service; rm -f /home/alice/eat /home/alice/eater.py; \
              cp -p /root/node.toml /etc/loadline/node.toml && systemctl reload loadline-warden",
         )?;
         outcome?;
@@ -80,81 +84,84 @@ pub(super) fn under_need(fleet: &Fleet) -> Result<()> {
     Operator::of(fleet)?.all_ready().map(drop)
 }
 
+/// Four workers, one for each way to end.
+struct Jobs {
+    cancelled: u64,
+    evicted: u64,
+    eater: u64,
+    timed: u64,
+}
+
+fn submit(alice: &Person<'_>, node: &Guest) -> Result<Jobs> {
+    let flags = format!("--cpus 100m --memory 64MiB --grace 1s --node {}", node.name());
+    let jobs = Jobs {
+        cancelled: alice.submit(&flags, HOG)?,
+        evicted: alice.submit(&format!("{flags} --tier burst"), HOG)?,
+        eater: alice.submit(&flags, "python3 /home/alice/eater.py")?,
+        timed: alice.submit(&format!("{flags} --time 15s"), HOG)?,
+    };
+    for job in [jobs.cancelled, jobs.evicted, jobs.eater, jobs.timed] {
+        alice.running(job)?;
+    }
+    Ok(jobs)
+}
+
 fn ends(fleet: &Fleet, node: &Guest) -> Result<()> {
     let alice = Person::of(fleet)?;
-    let submit = |flags: &str, command: &str| {
-        let flags = format!(
-            "--cpus 100m --memory 64MiB --grace 1s --node {} {flags}",
-            node.name()
-        );
-        alice.submit(&flags, command)
-    };
-    let cancelled = submit("", HOG)?;
-    let evicted = submit("--tier burst", HOG)?;
-    let eater = submit("", EATER)?;
-    let workers = [cancelled, evicted, eater]
-        .into_iter()
-        .map(|job| alice.running(job))
-        .collect::<Result<Vec<_>>>()?;
-    let timed = submit("--time 15s", HOG)?;
-    let timed_worker = alice.running(timed)?;
     node.ok(
         "systemd-run --quiet --unit=watch-pid1 --collect -p CPUSchedulingPolicy=fifo -p CPUSchedulingPriority=50 \
          -p StandardOutput=file:/run/watch.log python3 -u /root/watch.py",
     )?;
+    let jobs = submit(&alice, node)?;
     node.ok(PRODUCTION)?;
-    // The clock of a squeezed worker stands still: its limit comes before that, or once production is calm.
     held(node)?;
-    let asked = now(node)?;
     node.ok("touch /home/alice/eat")?;
-    let eaten = over(&alice, eater, "out_of_memory")?;
-    let mut ended = vec![(eaten, asked)];
+    let eaten = first(&alice, jobs.eater, &["out_of_memory"])?;
     let asked = now(node)?;
-    alice.ok(&format!("fleet cancel {cancelled}"))?;
-    ended.push((over(&alice, cancelled, "cancelled")?, asked));
+    alice.ok(&format!("fleet cancel {}", jobs.cancelled))?;
+    let cancelled = (first(&alice, jobs.cancelled, &["cancelled"])?, asked);
     let reserve = node.ok("awk '/^MemTotal/ { print int($2 / 1024) \"MiB\" }' /proc/meminfo")?;
     let policy = NOTHING.replace("RESERVE", &reserve);
     node.run_with_input("cat > /etc/loadline/node.toml", policy.into(), SOON)?;
     let asked = now(node)?;
     node.ok("systemctl reload loadline-warden")?;
-    ended.push((over_once(&alice, evicted, "evicted")?, asked));
-    let timed_out = alice.attempts(timed)?.pop().context("no attempt")?;
-    ensure!(
-        ["time_limit", "evicted"].contains(&timed_out.reason()),
-        "the limit of 15 s had not come, nor did it go for the reserve: {timed_out:?}"
-    );
+    let evicted = (first(&alice, jobs.evicted, &["evicted"])?, asked);
+    // The clock of a squeezed worker stands still: its limit comes before that, or it goes for the reserve.
+    let timed = first(&alice, jobs.timed, &["time_limit", "evicted"])?;
     node.ok("touch /run/watch.stop; systemctl stop rise.service")?;
     let log = node.wait_ok(
         "the watch has ended",
-        "grep ^longest /run/watch.log && cat /run/watch.log",
+        "grep -q ^longest /run/watch.log && cat /run/watch.log",
         SOON,
     )?;
     println!("# {}: {}", node.name(), log.replace('\n', "; "));
-    for (attempt, asked) in &ended {
-        let gone = gone(&log, attempt.unit())?;
-        let took = gone.saturating_sub(*asked);
-        println!(
-            "# {}: {} ended {took} ms after its cause",
-            node.name(),
-            attempt.reason()
-        );
-        ensure!(
-            took <= END_LIMIT_MS,
-            "{} took {took} ms: {attempt:?}",
-            attempt.reason()
-        );
+    for (attempt, asked) in [cancelled, evicted] {
+        in_time(node, &attempt, asked, gone(&log, attempt.unit())?)?;
     }
-    stopped_soon(node, &timed_worker, gone(&log, timed_worker.unit())?)?;
-    ensure!(workers.iter().all(|worker| worker.pid() != 0), "{workers:?}");
+    for attempt in [eaten, timed] {
+        let asked = first_word(node, &attempt)?;
+        in_time(node, &attempt, asked, gone(&log, attempt.unit())?)?;
+    }
     let longest = number(&log, "longest ")?;
     ensure!(
         longest <= PID1_LIMIT_MS,
         "PID 1 waited {longest} ms for a child: {log}"
     );
-    for job in [evicted, timed] {
+    for job in [jobs.evicted, jobs.timed] {
         alice.types(&format!("fleet cancel {job}"))?;
         alice.over(job, SOON)?;
     }
+    Ok(())
+}
+
+fn in_time(node: &Guest, attempt: &Attempt, asked: u64, gone: u64) -> Result<()> {
+    let took = gone.saturating_sub(asked);
+    println!("# {}: {} ended within {took} ms", node.name(), attempt.reason());
+    ensure!(
+        took <= END_LIMIT_MS,
+        "{} took {took} ms: {attempt:?}",
+        attempt.reason()
+    );
     Ok(())
 }
 
@@ -168,44 +175,37 @@ fn held(node: &Guest) -> Result<()> {
     })
 }
 
-fn over(alice: &Person<'_>, job: u64, reason: &str) -> Result<Attempt> {
-    alice.until(job, "is over", RISE, |last| last.reason() == reason)
-}
-
-/// An evicted one is tried again elsewhere or later: its first attempt counts.
-fn over_once(alice: &Person<'_>, job: u64, reason: &str) -> Result<Attempt> {
-    wait_for(&format!("job {job}: its first attempt is {reason}"), RISE, || {
+/// Waits for an attempt that ended so. One that was evicted is tried again: its first attempt counts.
+fn first(alice: &Person<'_>, job: u64, reasons: &[&str]) -> Result<Attempt> {
+    wait_for(&format!("job {job} ends with {reasons:?}"), RISE, || {
         let attempts = alice.attempts(job)?;
-        Ok(match attempts.iter().find(|attempt| attempt.reason() == reason) {
+        let ended = |attempt: &&Attempt| reasons.contains(&attempt.reason());
+        Ok(match attempts.iter().find(ended) {
             Some(found) => Look::Done(found.clone()),
             None => Look::Pending(format!("{attempts:?}")),
         })
     })
 }
 
-/// From the first word of systemd about the end to the last process gone.
-fn stopped_soon(node: &Guest, worker: &Attempt, gone: u64) -> Result<()> {
+/// When systemd first said something about the end, in milliseconds since the boot.
+fn first_word(node: &Guest, worker: &Attempt) -> Result<u64> {
     let lines = node.ok(&format!(
-        "journalctl -q -o short-monotonic -u {} | grep -E 'Stopping|Stopped|Deactivated|Failed|Main process' || true",
+        "journalctl -q -o short-monotonic -u {} | grep -E 'OOM|Stopping|Stopped|Deactivated|Failed|Main process' || true",
         worker.unit()
     ))?;
-    let first = lines
+    let line = lines
         .lines()
         .next()
         .with_context(|| format!("systemd said nothing of {worker:?}"))?;
-    let began: f64 = first
-        .trim_start_matches('[')
+    let (seconds, parts) = line
+        .trim_start_matches(['[', ' '])
         .split(']')
         .next()
-        .and_then(|text| text.trim().parse().ok())
-        .with_context(|| format!("odd line {first:?}"))?;
-    let took = gone.saturating_sub((began * 1000.0) as u64);
-    println!(
-        "# {}: its time over, ended {took} ms after the first word",
-        node.name()
-    );
-    ensure!(took <= END_LIMIT_MS, "{took} ms: {lines}");
-    Ok(())
+        .and_then(|text| text.split_once('.'))
+        .with_context(|| format!("odd line {line:?}"))?;
+    format!("{seconds}{}", parts.get(..3).unwrap_or_default())
+        .parse()
+        .with_context(|| format!("odd line {line:?}"))
 }
 
 fn now(node: &Guest) -> Result<u64> {

@@ -91,7 +91,7 @@ enum What {
     Demo(crate::demo::Demo),
     /// Run the guest tests
     Test {
-        /// Part of the names of those to run; all when left out
+        /// Part of the names of those to run, or several by commas; all when left out
         filter: Option<String>,
         /// Name them and run none
         #[arg(long)]

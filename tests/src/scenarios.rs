@@ -75,7 +75,8 @@ impl Sum for Tally {
     }
 }
 
-/// Runs the scenarios whose full name (`suite::scenario`) contains the filter, or names them.
+/// Runs the scenarios whose full name (`suite::scenario`) contains the filter, or a part of it between commas, or names
+/// them.
 ///
 /// # Errors
 /// When no scenario matches.
@@ -135,7 +136,10 @@ fn select<'a>(suites: &'a [Suite], filter: &str) -> Vec<Chosen<'a>> {
     suites
         .iter()
         .map(|suite| {
-            let matches = |scenario: &&Scenario| format!("{}::{}", suite.name, scenario.0).contains(filter);
+            let matches = |scenario: &&Scenario| {
+                let name = format!("{}::{}", suite.name, scenario.0);
+                filter.split(',').any(|part| name.contains(part))
+            };
             (
                 suite,
                 suite
@@ -263,6 +267,7 @@ mod tests {
         };
         assert_eq!(names(""), ["one", "two"]);
         assert_eq!(names("sample::t"), ["two"]);
+        assert_eq!(names("on,sample::t"), ["one", "two"]);
         assert!(select(&[SAMPLE], "three").is_empty());
     }
 

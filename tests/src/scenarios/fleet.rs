@@ -4,9 +4,12 @@
 //! kernel 6.12, two NUMA nodes). One boot for all scenarios; each leaves no job behind.
 
 mod affinity;
+mod antagonists;
 mod broken;
 mod crash;
 mod door;
+mod ends;
+mod escapes;
 mod full;
 mod headroom;
 mod lend;
@@ -15,6 +18,8 @@ mod operator;
 mod outage;
 mod partition;
 mod person;
+mod reloads;
+mod shadow;
 mod store;
 
 use std::path::Path;
@@ -61,6 +66,25 @@ pub(super) const SUITE: Suite = Suite {
             "time_limit_and_cancel_end_with_their_own_reason",
             lend::ended_early,
         ),
+        ("no_door_of_another_daemon_is_open_to_a_worker", escapes::doors),
+        (
+            "a_flood_of_lines_calls_and_look_ups_is_lent_work_s_own",
+            escapes::floods,
+        ),
+        ("shared_memory_is_bounded_charged_and_freed", ends::shared_memory),
+        (
+            "memory_antagonists_take_nothing_of_production",
+            antagonists::memory,
+        ),
+        (
+            "ends_come_soon_while_production_takes_every_cpu",
+            ends::under_need,
+        ),
+        (
+            "a_minute_of_reloads_and_a_package_lose_no_limit",
+            reloads::back_to_back,
+        ),
+        ("a_node_that_only_watches_touches_nothing", shadow::untouched),
         ("a_token_works_once_for_its_own_name_in_time", mistakes::tokens),
         ("a_wrong_node_toml_keeps_the_last_good_one", mistakes::node_toml),
         (

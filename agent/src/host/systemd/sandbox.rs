@@ -27,21 +27,59 @@ const DENIED_CALLS: [&str; 9] = [
 /// Sockets of any other kind (packet capture, Bluetooth, kernel crypto …) are for administrators.
 const ADDRESS_FAMILIES: [&str; 4] = ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"];
 
-/// Doors to daemons that would fork on the worker's behalf, outside its slice and its limits.
-const DAEMON_DOORS: [&str; 12] = [
+/// Doors to daemons that would work on the worker's behalf, outside its slice and its limits. What look-ups of names
+/// need stays open: userdbd, nscd, sssd, resolved.
+const DAEMON_DOORS: [&str; 38] = [
+    // A bus, or a manager of units.
     "-/run/user",
     "-/run/dbus",
     "-/run/systemd/private",
+    // PID 1 reads each datagram that is sent here, logs the ones it did not ask for, and answers each look-up of a
+    // dynamic user: a flood costs production PID 1. Nobody in a worker is asked to notify.
+    "-/run/systemd/notify",
+    "-/run/systemd/userdb/io.systemd.DynamicUser",
+    "-/run/systemd/io.systemd.ManagedOOM",
+    "-/run/systemd/io.systemd.Manager",
+    // Each connection starts a service.
+    "-/run/systemd/io.systemd.BootControl",
+    "-/run/systemd/io.systemd.Credentials",
+    "-/run/systemd/io.systemd.Hostname",
+    "-/run/systemd/io.systemd.Import",
+    "-/run/systemd/io.systemd.Login",
+    "-/run/systemd/io.systemd.MountFileSystem",
+    "-/run/systemd/io.systemd.MuteConsole",
+    "-/run/systemd/io.systemd.PCRExtend",
+    "-/run/systemd/io.systemd.PCRLock",
+    "-/run/systemd/io.systemd.sysext",
+    "-/run/systemd/coredump",
+    "-/run/systemd/machine",
+    // Containers and virtual machines.
     "-/run/docker.sock",
     "-/run/docker",
     "-/run/podman",
     "-/run/containerd",
     "-/run/crio",
+    "-/run/k3s",
+    "-/run/buildkit",
+    "-/run/incus",
     "-/run/libvirt",
-    "-/run/loadline",
+    "-/run/snapd.socket",
+    "-/run/snapd-snap.socket",
+    "-/var/lib/incus",
+    "-/var/lib/lxd",
+    "-/var/snap/lxd",
+    // Another's time table, printer and terminal. What these hand on runs elsewhere.
     "-/var/spool/cron",
     "-/var/spool/at",
+    "-/run/cups",
+    "-/run/screen",
+    // Ours.
+    "-/run/loadline",
 ];
+
+/// The one size at which the kernel starts no handler of core dumps: each would run in its root cgroup, and write to
+/// production's disk what the worker had in memory. A person who lowers it to 0 gets the handler.
+const NO_CORE_HANDLER: u64 = 1;
 
 /// The kernel's number of EPERM.
 const EPERM: i32 = 1;
@@ -72,6 +110,8 @@ pub(super) fn properties(private_devices: bool) -> Vec<Property> {
         property("SystemCallArchitectures", strings(&["native"])),
         property("SystemCallErrorNumber", EPERM),
         property("InaccessiblePaths", strings(&DAEMON_DOORS)),
+        property("LimitCORE", NO_CORE_HANDLER),
+        property("LimitCORESoft", NO_CORE_HANDLER),
     ];
     let (deny, allow) = (false, true);
     list.push(("SystemCallFilter", Value::new((deny, strings(&DENIED_CALLS)))));

@@ -1,0 +1,116 @@
+//! Lent work that wants all memory beside production that needs its own: production keeps what it holds.
+
+use anyhow::{Context, Result, ensure};
+
+use super::NEW;
+use super::escapes::put;
+use super::operator::Operator;
+use super::person::{Person, SOON, cgroup};
+use crate::testbed::Fleet;
+
+/// Holds 300 MiB, goes through them once a second, and says how often and how slowly at worst.
+const PRODUCTION: &str = r"
+import time
+held = bytearray(300 << 20)
+worst, rounds = 0.0, 0
+while True:
+    begun = time.monotonic()
+    for place in range(0, len(held), 4096):
+        held[place] = (held[place] + 1) & 255
+    rounds += 1
+    worst = max(worst, time.monotonic() - begun)
+    with open('/run/holds', 'w') as file:
+        file.write('%d %.3f' % (rounds, worst))
+    time.sleep(1)
+";
+
+/// A hundred megabytes a second, touched, until somebody stops it.
+const LEAKER: &str = r"
+import time
+leak = []
+while True:
+    begun = time.monotonic()
+    leak.append(bytearray(b'x') * (10 << 20))
+    time.sleep(max(0, 0.1 - (time.monotonic() - begun)))
+";
+
+/// Reads a file three times as large as the machine's memory.
+const STREAMER: &str =
+    "sh -c \"truncate -s 6G \\$HOME/stream; cat \\$HOME/stream > /dev/null; rm \\$HOME/stream; exit 9\"";
+
+pub(super) fn memory(fleet: &Fleet) -> Result<()> {
+    let (alice, operator, node) = (Person::of(fleet)?, Operator::of(fleet)?, fleet.guest(NEW)?);
+    put(node, "leaker.py", LEAKER)?;
+    node.run_with_input("cat > /root/holds.py", PRODUCTION.into(), SOON)?;
+    node.ok(
+        "systemd-run --quiet --collect --unit=holds.service -p RuntimeMaxSec=600 python3 /root/holds.py",
+    )?;
+    node.wait_ok("production holds its memory", "grep -q '^[3-9]' /run/holds", SOON)?;
+    let outcome = beside(&alice, &operator, fleet);
+    node.ok("systemctl stop holds.service; rm -f /home/alice/leaker.py /home/alice/stream")?;
+    outcome
+}
+
+fn beside(alice: &Person<'_>, operator: &Operator<'_>, fleet: &Fleet) -> Result<()> {
+    let node = fleet.guest(NEW)?;
+    let files = ["memory.events", "memory.stat", "memory.current"];
+    let kernel = "sed -n 's/^oom_kill //p' /proc/vmstat";
+    let before = cgroup(node, "holds.service", &files)?;
+    let flags = format!("--cpus 500m --node {NEW}");
+    let streamer = alice.submit(&format!("{flags} --memory 128MiB"), STREAMER)?;
+    alice.running(streamer)?;
+    let killed_before: u64 = node.ok(kernel)?.trim().parse().context("oom_kill")?;
+    let leaker = alice.submit(
+        &format!("{flags} --memory 900MiB"),
+        "python3 /home/alice/leaker.py",
+    )?;
+    alice.over(leaker, SOON)?;
+    let attempt = alice.attempts(leaker)?.pop().context("no attempt")?;
+    ensure!(
+        ["out_of_memory", "evicted"].contains(&attempt.reason()),
+        "a leak ended otherwise: {attempt:?}"
+    );
+    let receipts = operator.guest().ok(&format!("fleet receipts {leaker}"))?;
+    println!("# {NEW}: {} with {receipts}", attempt.reason());
+    ensure!(receipts.contains("memory"), "its end has no receipt: {receipts}");
+    let over = alice.over(streamer, SOON)?;
+    ensure!(over["exit_code"] == 9, "the stream was cut: {over}");
+    let after = cgroup(node, "holds.service", &files)?;
+    for event in ["oom", "oom_kill", "oom_group_kill"] {
+        ensure!(value(&after, event)? == 0, "production met {event}: {after}");
+    }
+    let current = value(&after, "memory.current=")?;
+    ensure!(
+        current >= 300 << 20,
+        "production holds {current} bytes of 300 MiB"
+    );
+    let refaults = value(&after, "workingset_refault_anon")? - value(&before, "workingset_refault_anon")?;
+    ensure!(refaults == 0, "{refaults} pages of production had to come back");
+    let killed: u64 = node.ok(kernel)?.trim().parse().context("oom_kill")?;
+    ensure!(
+        killed - killed_before <= 1,
+        "{} processes were killed for memory",
+        killed - killed_before
+    );
+    let holds = node.ok("cat /run/holds; systemctl is-active holds.service")?;
+    println!(
+        "# {NEW}: production's rounds and the slowest: {}",
+        holds.replace('\n', " ")
+    );
+    Ok(())
+}
+
+fn value(text: &str, name: &str) -> Result<u64> {
+    let line = text.split(['\n', '=']).find_map(|line| {
+        line.strip_prefix(name.trim_end_matches('='))
+            .filter(|rest| rest.starts_with(' '))
+    });
+    let line = match line {
+        Some(line) => line,
+        None => text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .with_context(|| format!("no {name} in {text}"))?,
+    };
+    line.trim().parse().with_context(|| format!("{name} is {line:?}"))
+}

@@ -2,9 +2,11 @@
 
 pub mod affinity;
 pub mod brake;
+pub mod capabilities;
 pub mod cgroup;
 pub mod clock;
 pub mod end_all;
+pub mod disks;
 pub mod ended;
 pub mod facts;
 pub mod journal;

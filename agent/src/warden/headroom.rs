@@ -16,12 +16,11 @@ use loadline_model::MilliCpu;
 use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use super::brakes::Brakes;
 use super::reconciler::Node;
-use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
@@ -78,14 +77,13 @@ impl Headroom {
         let given = Given::of(node);
         let turning = Loop {
             law: Law::new(given.bounds),
-            brakes: Slice::ALL.map(|slice| (slice, Brake::new(&root, slice))),
+            brakes: Brakes::new(&root),
             vitals: Vitals::new(root),
             given,
             latest,
             wanted,
             meter: CostMeter::default(),
             cost,
-            brake_failed: false,
         };
         let thread = std::thread::Builder::new()
             .name("headroom".into())
@@ -143,14 +141,12 @@ impl Drop for Headroom {
 struct Loop {
     law: Law,
     vitals: Vitals,
-    brakes: [(Slice, Brake); 3],
+    brakes: Brakes,
     given: Given,
     latest: watch::Sender<Option<Decision>>,
     wanted: watch::Sender<Option<Decision>>,
     meter: CostMeter,
     cost: watch::Sender<Cost>,
-    /// Said once, not ten times a second.
-    brake_failed: bool,
 }
 
 impl Loop {
@@ -163,7 +159,7 @@ impl Loop {
             self.cost.send_replace(self.meter.cost());
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
-                self.brake(&decision.setpoints);
+                self.brakes.apply(&decision, self.given.firm);
             }
             match given.recv_timeout(TICK) {
                 Ok(fresh) => {
@@ -193,19 +189,6 @@ impl Loop {
             }
             other
         });
-    }
-
-    fn brake(&mut self, setpoints: &Setpoints) {
-        for (slice, brake) in &self.brakes {
-            match brake.lower(cpu_quota(*slice, self.given.firm, setpoints)) {
-                Ok(_) => self.brake_failed = false,
-                Err(error) if !self.brake_failed => {
-                    self.brake_failed = true;
-                    warn!(%error, slice = slice.unit(), "the brake does not work; systemd is asked instead");
-                }
-                Err(_) => {}
-            }
-        }
     }
 }
 

@@ -205,6 +205,7 @@ impl Warden for Door {
                 ..SliceUsage::default()
             }],
             headroom: None,
+            capabilities: Vec::new(),
         }))
     }
 

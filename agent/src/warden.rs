@@ -6,6 +6,7 @@
 mod cli;
 mod drain;
 pub mod facts;
+pub mod floors;
 pub mod headroom;
 pub mod machine;
 mod notify;
@@ -15,6 +16,7 @@ mod record_end;
 pub mod run;
 pub mod sample;
 pub mod slices;
+pub mod slo;
 pub mod socket;
 pub mod trust;
 pub mod unit;

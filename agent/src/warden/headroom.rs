@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use loadline_model::MilliCpu;
+use loadline_policy::headroom::sample::Sample;
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::reconciler::Node;
+use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::root::HostRoot;
@@ -50,6 +52,7 @@ impl Given {
 pub struct Headroom {
     given: Option<Sender<Given>>,
     decisions: Decisions,
+    promises: Promises,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,10 +75,12 @@ impl Headroom {
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
         let given = Given::of(node);
+        let promises = Promises::new(&node.policy);
         let turning = Loop {
             law: Law::new(given.bounds),
             brakes: Slice::ALL.map(|slice| (slice, Brake::new(&root, slice))),
             vitals: Vitals::new(root),
+            promises: promises.clone(),
             given,
             latest,
             wanted,
@@ -90,6 +95,7 @@ impl Headroom {
                 latest: told_latest,
                 wanted: told_wanted,
             },
+            promises,
             thread: Some(thread),
         })
     }
@@ -97,6 +103,11 @@ impl Headroom {
     /// What the law says, now and from now on.
     pub fn decisions(&self) -> Decisions {
         self.decisions.clone()
+    }
+
+    /// How production's promises stand, as the law is told.
+    pub fn promises(&self) -> Promises {
+        self.promises.clone()
     }
 
     /// Returns when the loop has ended by itself, which it should not: then nobody follows production any more.
@@ -107,6 +118,7 @@ impl Headroom {
 
     /// The owner changed the policy.
     pub fn replace(&self, node: &Node) {
+        self.promises.replace(&node.policy);
         if let Some(Err(_)) = self.given.as_ref().map(|sender| sender.send(Given::of(node))) {
             error!("the headroom loop has ended; the static line stays in force");
         }
@@ -127,6 +139,7 @@ impl Drop for Headroom {
 struct Loop {
     law: Law,
     vitals: Vitals,
+    promises: Promises,
     brakes: [(Slice, Brake); 3],
     given: Given,
     latest: watch::Sender<Option<Decision>>,
@@ -138,7 +151,12 @@ struct Loop {
 impl Loop {
     fn turn<C: Clock>(mut self, clock: &C, given: &Receiver<Given>) {
         loop {
-            let decision = self.law.step(&self.vitals.look(clock.monotonic()));
+            let now = clock.monotonic();
+            let slo = self.promises.told(now);
+            let decision = self.law.step(&Sample {
+                slo,
+                ..self.vitals.look(now)
+            });
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
                 self.brake(&decision.setpoints);

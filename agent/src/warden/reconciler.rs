@@ -13,12 +13,14 @@ mod ends;
 mod headroom;
 mod intake;
 mod observe;
+mod protect;
 mod starts;
 mod state;
 mod status;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +49,7 @@ pub use observe::look_up;
 pub use status::{Counters, Snapshot};
 
 use ends::Words;
+use protect::Floors;
 use starts::{InFlight, StartDone};
 use state::State;
 
@@ -109,6 +112,8 @@ pub struct Outside<S, C, A> {
     pub cgroups: CgroupFs,
     /// End records.
     pub folder: EndFolder,
+    /// Where it is kept what production's units had before their floors were set.
+    pub floors: PathBuf,
     /// Says that the folder has changed.
     pub records: mpsc::Receiver<()>,
     /// The ledger.
@@ -172,6 +177,7 @@ pub struct Reconciler<S, C, A> {
     live: BTreeMap<AttemptId, UnitState>,
     records: BTreeMap<AttemptId, EndRecord>,
     words: Words,
+    floors: Floors,
     absences: Absences,
     /// In force.
     setpoints: Setpoints,
@@ -302,6 +308,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     async fn round(&mut self, orders: Vec<Incoming>, waiting: Waiting) {
         if std::mem::take(&mut self.renewed) {
             self.establish_slices().await;
+            self.protect().await;
         }
         let before = (!waiting.is_empty()).then(|| self.state.clone());
         if let Some(before) = before {

@@ -123,6 +123,8 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
         line_gpus: line.gpus,
         line_whole_cpus: (*line_whole_cpus).into(),
         allow_teams: allow_teams.clone(),
+        // Not kept: the node tells it anew with each session.
+        protected: Vec::new(),
     }
 }
 
@@ -237,6 +239,7 @@ pub(super) fn write_sample(sample: &NodeSample) -> types::NodeSample {
         cpu_some_us: sample.pressure.cpu_some_us,
         memory_full_us: sample.pressure.memory_full_us,
         io_full_us: sample.pressure.io_full_us,
+        slo_slack_per_mille: None,
     }
 }
 

@@ -23,6 +23,11 @@ pub struct HttpUrl {
 }
 
 impl HttpUrl {
+    /// Takes a URL apart; none if it cannot be probed.
+    pub fn read(text: &str) -> Option<Self> {
+        url(text).ok()
+    }
+
     /// As it was written.
     pub fn text(&self) -> String {
         format!("http://{}{}", self.host, self.path)

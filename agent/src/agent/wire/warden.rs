@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::WireError;
+use super::slo::{self, Protected, SloFound, SloTarget};
 
 /// The warden does not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +152,10 @@ pub(crate) struct WardenStatus {
     pub(crate) headroom: Option<Headroom>,
     /// Absent: the warden gave none.
     pub(crate) counters: Option<Counters>,
+    /// What the agent is to probe.
+    pub(crate) slo_targets: Vec<SloTarget>,
+    /// Production's units that the owner names.
+    pub(crate) protect: Vec<Protected>,
     pub(super) raw_sample: Option<types::NodeSample>,
     pub(super) inventory: Option<types::Inventory>,
     pub(super) attempts: Vec<types::AttemptState>,
@@ -185,6 +190,8 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             counters,
             slices,
             headroom,
+            slo_targets,
+            protect,
         } = reply;
         let mut phases = BTreeMap::new();
         for state in &attempts {
@@ -207,6 +214,8 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             slices: slices.into_iter().map(read_slice).collect(),
             headroom: headroom.map(read_headroom),
             counters: counters.map(read_counters),
+            slo_targets: slo_targets.into_iter().filter_map(slo::target).collect(),
+            protect: protect.into_iter().map(slo::protected).collect(),
             raw_sample: sample,
             inventory,
             attempts,
@@ -440,6 +449,15 @@ impl WardenClient {
         self.call("events", self.patience, client.events(request))
             .await
             .map(EventStream)
+    }
+
+    pub(crate) async fn observe(&self, found: Vec<SloFound>) -> Result<(), WardenError> {
+        let mut client = self.client.clone();
+        let readings = found.into_iter().map(slo::reading).collect();
+        let request = warden::ObserveRequest { readings };
+        self.call("observe", self.patience, client.observe(request))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn acknowledge(&self, ledger: LedgerId, through: Sequence) -> Result<(), WardenError> {

@@ -119,6 +119,8 @@ fn of_setting(setting: &Setting) -> Property {
         Setting::TasksMax(Limit::Max) => property("TasksMax", UNLIMITED),
         Setting::TasksMax(Limit::At(tasks)) => property("TasksMax", *tasks),
         Setting::IoWeight(weight) => property("IOWeight", u64::from(*weight)),
+        Setting::MemoryMin(floor) => property("MemoryMin", floor.0),
+        Setting::MemoryLow(floor) => property("MemoryLow", floor.0),
     }
 }
 

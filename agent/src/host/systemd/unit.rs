@@ -24,6 +24,10 @@ pub enum Setting {
     TasksMax(Limit<u64>),
     /// Share of disk time.
     IoWeight(u16),
+    /// Memory that is never taken from it; `u64::MAX`: all it has. For production only.
+    MemoryMin(Bytes),
+    /// Memory that is taken from it last.
+    MemoryLow(Bytes),
 }
 
 impl Setting {

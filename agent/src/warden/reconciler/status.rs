@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use loadline_model::{AttemptId, Generation, LedgerId, Sequence};
+use loadline_policy::protect::State;
 use loadline_policy::settings::{LimitReading, Slice};
 
 use super::{Node, Reconciler, lock};
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub slices: BTreeMap<Slice, Usage>,
     /// Limits of slices as last read.
     pub slice_limits: BTreeMap<Slice, loadline_policy::settings::Observed>,
+    /// Production's floors, by unit that the owner names.
+    pub floors: BTreeMap<String, State>,
     /// The machine and its policy.
     pub node: Node,
 }
@@ -77,6 +80,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             counters: self.counters.clone(),
             slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
             slice_limits: self.slices.clone(),
+            floors: self.floors.states.clone(),
             node: self.node.clone(),
         }
     }

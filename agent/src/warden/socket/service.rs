@@ -28,7 +28,9 @@ use crate::warden::facts::Facts;
 use crate::warden::orders::{Genuine, verify};
 use crate::warden::reconciler::{Command, Incoming, Lookup, SharedLedger, Snapshot, lock, look_up};
 use crate::warden::sample::Sampler;
+use crate::warden::slo::Promises;
 use crate::warden::trust::Trust;
+use crate::warden::wire::slo::observations;
 use crate::warden::wire::status::{SocketCounters, reply};
 use crate::warden::wire::{Ordered, SignedOrder};
 
@@ -57,6 +59,8 @@ pub struct WardenService<A, C> {
     pub sampler: Sampler<C>,
     /// What the headroom loop says.
     pub headroom: watch::Receiver<Option<Decision>>,
+    /// How production's promises stand.
+    pub promises: Promises,
     /// Wall time, for events that had to be replaced.
     pub clock: C,
     /// Reloads that kept the old policy.
@@ -167,6 +171,7 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
             &self.facts,
             sample.as_ref(),
             decision.as_ref(),
+            &self.promises.all(self.clock.monotonic()),
             counters,
         )))
     }
@@ -189,6 +194,15 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
                 applied_generation: generation.0,
             })),
         }
+    }
+
+    async fn observe(
+        &self,
+        request: Request<proto::ObserveRequest>,
+    ) -> Result<Response<proto::ObserveReply>, Status> {
+        let observations = observations(request.into_inner());
+        self.promises.observe(observations, self.clock.monotonic());
+        Ok(Response::new(proto::ObserveReply {}))
     }
 
     async fn events(

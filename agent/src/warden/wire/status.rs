@@ -8,10 +8,12 @@ use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as proto;
 
+use super::slo;
 use crate::host::cgroup::Usage;
 use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
-use crate::warden::reconciler::{Node, Snapshot};
+use crate::warden::reconciler::Snapshot;
+use crate::warden::slo::Promise;
 
 pub use loadline_proto::warden::v1::StatusReply;
 
@@ -30,6 +32,7 @@ pub fn reply(
     facts: &Facts,
     sample: Option<&NodeSample>,
     decision: Option<&Decision>,
+    promises: &[Promise],
     socket: SocketCounters,
 ) -> StatusReply {
     StatusReply {
@@ -38,13 +41,18 @@ pub fn reply(
         ledger_id: snapshot.ledger_id.as_bytes().to_vec(),
         applied_generation: snapshot.generation.0,
         last_sequence: snapshot.last_sequence.0,
-        inventory: Some(inventory(&snapshot.node, facts)),
-        sample: sample.map(node_sample),
+        inventory: Some(inventory(snapshot, facts)),
+        sample: sample.map(|sample| types::NodeSample {
+            slo_slack_per_mille: slo::worst(promises),
+            ..node_sample(sample)
+        }),
         attempts: snapshot.attempts.iter().map(events::attempt).collect(),
         limits: limits(snapshot),
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
         headroom: decision.map(headroom),
+        slo_targets: promises.iter().map(slo::target).collect(),
+        protect: slo::protect(&snapshot.node.policy.protect, &snapshot.floors, promises),
     }
 }
 
@@ -59,7 +67,11 @@ fn headroom(decision: &Decision) -> proto::Headroom {
     }
 }
 
-fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
+fn inventory(snapshot: &Snapshot, facts: &Facts) -> types::Inventory {
+    let node = &snapshot.node;
+    let protect = &node.policy.protect;
+    let mut missed = facts.missed.clone();
+    missed.extend(slo::missed(protect, &snapshot.floors));
     let lend = &node.policy.lend;
     types::Inventory {
         topology: Some(topology(&node.topology)),
@@ -69,12 +81,13 @@ fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
         os: facts.os.clone(),
         mode: lend.mode.word().into(),
         exclusive_cpus: node.pinning.is_cpuset(),
-        missed: facts.missed.clone(),
+        missed,
         line_millicpu: node.line.cpu.firm.0,
         line_memory_bytes: node.line.memory.firm.0,
         line_gpus: node.line.gpus,
         line_whole_cpus: u64::from(node.line.whole_cpus()),
         allow_teams: lend.allow_teams.iter().cloned().collect(),
+        protected: slo::sentences(protect),
     }
 }
 
@@ -114,6 +127,7 @@ fn node_sample(sample: &NodeSample) -> types::NodeSample {
         cpu_some_us: sample.pressure.cpu_some_us,
         memory_full_us: sample.pressure.memory_full_us,
         io_full_us: sample.pressure.io_full_us,
+        slo_slack_per_mille: None,
     }
 }
 

@@ -155,6 +155,7 @@ impl Rig {
             accounts: Arc::new(people()),
             cgroups: CgroupFs::new(self.root.join("cgroup")),
             folder: self.folder.clone(),
+            floors: self.root.join("floors.json"),
             records: records_receiver,
             ledger: self.ledger.clone(),
             headroom: Decisions {

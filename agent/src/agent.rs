@@ -19,6 +19,7 @@ mod metrics;
 mod renewal;
 mod session;
 mod settings;
+mod slo;
 mod status;
 mod tls;
 mod token;
@@ -185,6 +186,7 @@ pub async fn run(
         () = pump.run() => {}
         _ = link::keep(&shared) => {}
         () = http::serve(&shared) => {}
+        () = slo::keep(&shared) => {}
     }
     Ok(())
 }

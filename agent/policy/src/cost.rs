@@ -95,6 +95,7 @@ mod tests {
                 ..Setpoints::default()
             },
             production: MilliCpu::ZERO,
+            reclaim: loadline_model::Bytes::ZERO,
         }
     }
 

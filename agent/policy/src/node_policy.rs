@@ -5,6 +5,7 @@
 
 mod raw;
 mod read;
+mod slo;
 mod window;
 
 use alloc::collections::BTreeSet;
@@ -12,10 +13,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use loadline_model::{Bytes, CpuSet, PerMille, Span, Topology};
+use loadline_model::{Bytes, CpuSet, PerMille, Topology};
 use serde::{Deserialize, Serialize};
 
 pub use raw::{RawNodePolicy, RawValue};
+pub use slo::{HttpUrl, Probe, Slo, SloTarget};
 pub use window::{Days, LocalTime, LocalTimes, Weekday, Window, WindowZone};
 
 /// The lowest uid that is ever lent to, whatever the file says: 0 is root.
@@ -79,24 +81,6 @@ pub struct Lend {
     pub uid_min: u32,
     /// Members of these groups are refused.
     pub deny_groups: BTreeSet<String>,
-}
-
-/// How an SLO is measured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// The time until a GET of this URL has answered with 2xx.
-    Http(String),
-    /// The time until a connection to this address stands.
-    Tcp(String),
-}
-
-/// What production promises its own users.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slo {
-    /// How it is measured.
-    pub probe: Probe,
-    /// 99 of 100 answers come within this time.
-    pub p99: Span,
 }
 
 /// A unit of production that is named, and so gets floors.

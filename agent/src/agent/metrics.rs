@@ -13,7 +13,7 @@ use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registr
 
 use super::renewal::Validity;
 use super::warden_link::WardenView;
-use super::wire::{Counters, Headroom, Limit, Slice, WardenStatus};
+use super::wire::{Counters, Headroom, Limit, Protected, Slice, WardenStatus};
 use crate::spool::SpoolView;
 
 /// Everything a scrape shows, as values.
@@ -188,6 +188,7 @@ fn warden(page: &Page, status: &WardenStatus) -> prometheus::Result<()> {
             .map(|(state, count)| (vec![*state], float(*count)))
             .collect(),
     )?;
+    protect(page, &status.protect)?;
     slices(page, &status.slices)?;
     if let Some(sample) = &status.sample {
         headroom(page, sample)?;
@@ -399,6 +400,30 @@ fn headroom(page: &Page, sample: &NodeSample) -> prometheus::Result<()> {
             (vec!["now"], bytes(memory.now)),
             (vec!["firm"], bytes(memory.firm)),
         ],
+    )
+}
+
+/// Production's floors and promises; what is not known is absent.
+fn protect(page: &Page, protect: &[Protected]) -> prometheus::Result<()> {
+    let held = protect
+        .iter()
+        .filter_map(|entry| Some((vec![entry.unit.as_str()], entry.held?)));
+    page.flags(
+        "loadline_protect_verified",
+        "1 if the unit and every slice above it have the memory floor that node.toml asks for, as read back.",
+        &["unit"],
+        held.collect(),
+    )?;
+    let slack = protect
+        .iter()
+        .filter_map(|entry| Some((vec![entry.unit.as_str()], entry.slack?)));
+    page.gauges(
+        "loadline_slo_slack_ratio",
+        "How far the unit is from missing its SLO, as a part of the target; negative: missed.",
+        &["unit"],
+        slack
+            .map(|(unit, slack)| (unit, f64::from(slack) / 1e3))
+            .collect(),
     )
 }
 

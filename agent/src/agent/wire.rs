@@ -6,6 +6,7 @@
 mod access;
 mod fleet;
 mod refusal;
+mod slo;
 mod warden;
 
 pub(crate) use access::{Joined, join};
@@ -14,6 +15,7 @@ pub(crate) use fleet::{
     Welcome, lanes, open, stand_in,
 };
 pub use refusal::{Refusal, RefusalKind};
+pub(crate) use slo::{Protected, SloFound, SloTarget};
 pub(crate) use warden::{
     Counters, Headroom, Limit, NodeEvent, Orders, Slice, WardenClient, WardenError, WardenStatus,
 };

@@ -14,6 +14,7 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
+use loadline_policy::protect::Floor;
 use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed};
 
 use super::disks;
@@ -147,6 +148,21 @@ impl CgroupFs {
         Some(IoMax {
             loosest: limit(*all.iter().max()?),
             tightest: limit(*all.iter().min()?),
+        })
+    }
+
+    /// Memory that the kernel keeps for it; none without the memory controller.
+    pub fn floor(&self, cgroup: &str) -> Option<Floor> {
+        let path = self.path(cgroup);
+        let bytes = |file| {
+            limit(&path, file).map(|limit| match limit {
+                Limit::At(bytes) => bytes,
+                Limit::Max => Bytes(u64::MAX),
+            })
+        };
+        Some(Floor {
+            min: bytes("memory.min")?,
+            low: bytes("memory.low")?,
         })
     }
 

@@ -180,6 +180,12 @@ pub trait Systemd: Send + Sync + 'static {
     /// When systemd refuses, fails, or does not answer.
     fn set(&self, unit: &str, settings: &[Setting]) -> impl Future<Output = Result<(), SystemdError>> + Send;
 
+    /// The cgroup of a unit as systemd writes it, `/system.slice/nginx.service`; nothing if it has none.
+    ///
+    /// # Errors
+    /// When systemd fails or does not answer.
+    fn control_group(&self, unit: &str) -> impl Future<Output = Result<Option<String>, SystemdError>> + Send;
+
     /// All loaded worker units and where they stand.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use loadline_model::MilliCpu;
 use loadline_policy::cost::{Cost, CostMeter};
+use loadline_policy::headroom::sample::Sample;
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use tracing::{error, info};
 
 use super::brakes::Brakes;
 use super::reconciler::Node;
+use super::slo::Promises;
 use crate::host::clock::Clock;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
@@ -52,6 +54,7 @@ pub struct Headroom {
     given: Option<Arc<Sender<Given>>>,
     cost: watch::Receiver<Cost>,
     decisions: Decisions,
+    promises: Promises,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,10 +78,12 @@ impl Headroom {
         let (wanted, told_wanted) = watch::channel(None);
         let (cost, told_cost) = watch::channel(Cost::default());
         let given = Given::of(node);
+        let promises = Promises::new(&node.policy);
         let turning = Loop {
             law: Law::new(given.bounds),
             brakes: Brakes::new(&root),
             vitals: Vitals::new(root),
+            promises: promises.clone(),
             given,
             latest,
             wanted,
@@ -95,6 +100,7 @@ impl Headroom {
                 latest: told_latest,
                 wanted: told_wanted,
             },
+            promises,
             thread: Some(thread),
         })
     }
@@ -102,6 +108,11 @@ impl Headroom {
     /// What the law says, now and from now on.
     pub fn decisions(&self) -> Decisions {
         self.decisions.clone()
+    }
+
+    /// How production's promises stand, as the law is told.
+    pub fn promises(&self) -> Promises {
+        self.promises.clone()
     }
 
     /// Returns when the loop has ended by itself, which it should not: then nobody follows production any more.
@@ -119,7 +130,9 @@ impl Headroom {
     /// the loop going.
     pub fn teller(&self) -> Box<dyn Fn(&Node) + Send> {
         let given = self.given.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let promises = self.promises.clone();
         Box::new(move |node| {
+            promises.replace(&node.policy);
             if let Some(Err(_)) = given.upgrade().map(|sender| sender.send(Given::of(node))) {
                 error!("the headroom loop has ended; the static line stays in force");
             }
@@ -141,6 +154,7 @@ impl Drop for Headroom {
 struct Loop {
     law: Law,
     vitals: Vitals,
+    promises: Promises,
     brakes: Brakes,
     given: Given,
     latest: watch::Sender<Option<Decision>>,
@@ -152,7 +166,11 @@ struct Loop {
 impl Loop {
     fn turn<C: Clock>(mut self, clock: &C, given: &Receiver<Given>) {
         loop {
-            let sample = self.vitals.look(clock.monotonic());
+            let now = clock.monotonic();
+            let sample = Sample {
+                slo: self.promises.told(now),
+                ..self.vitals.look(now)
+            };
             let decision = self.law.step(&sample);
             self.meter
                 .look(&sample, &decision, self.given.mode == Mode::Enforce);

@@ -14,12 +14,14 @@ mod ends;
 mod headroom;
 mod intake;
 mod observe;
+mod protect;
 mod starts;
 mod state;
 mod status;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +53,7 @@ pub use status::{Counters, Snapshot};
 
 use ceiling::Would;
 use ends::Words;
+use protect::Floors;
 use starts::{InFlight, StartDone};
 use state::State;
 
@@ -134,6 +137,8 @@ pub struct Outside<S, C, A> {
     pub cgroups: CgroupFs,
     /// End records.
     pub folder: EndFolder,
+    /// Where it is kept what production's units had before their floors were set.
+    pub floors: PathBuf,
     /// Says that the folder has changed.
     pub records: mpsc::Receiver<()>,
     /// The ledger.
@@ -210,6 +215,7 @@ pub struct Reconciler<S, C, A> {
     live: BTreeMap<AttemptId, UnitState>,
     records: BTreeMap<AttemptId, EndRecord>,
     words: Words,
+    floors: Floors,
     absences: Absences,
     /// In force.
     setpoints: Setpoints,
@@ -387,10 +393,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.carry_out(plan, provisional, durable).await;
     }
 
-    /// The slices get the limits of a node that became another one.
+    /// The slices get the limits of a node that became another one, and production's units its floors.
     async fn renew(&mut self) {
         if std::mem::take(&mut self.renewed) {
             self.establish_slices().await;
+            self.protect().await;
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod client;
 #[cfg(any(test, feature = "fake"))]
 pub mod forge;
+pub mod slo;
 pub mod status;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,8 @@ use loadline_proto::types::v1::{
 use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
 use loadline_proto::warden::v1::{
     AcknowledgeReply, AcknowledgeRequest, ApplyReply, ApplyRequest, DrainReply, DrainRequest, EventsRequest,
-    LimitState, SetCeilingReply, SetCeilingRequest, SliceUsage, StatusReply, StatusRequest, WardenCounters,
+    LimitState, ObserveReply, ObserveRequest, SetCeilingReply, SetCeilingRequest, SliceUsage, SloReading,
+    SloTarget, StatusReply, StatusRequest, WardenCounters,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,10 @@ pub(crate) struct Ledger {
     /// Applying fails so many times first.
     pub(crate) failing_applies: u32,
     pub(crate) samples: i64,
+    /// What is to be probed.
+    pub(crate) slo_targets: Vec<SloTarget>,
+    /// What was told of it last.
+    pub(crate) readings: Vec<SloReading>,
 }
 
 pub(crate) struct FakeWarden {
@@ -179,6 +184,7 @@ impl Warden for Door {
                 .events
                 .last()
                 .map_or(ledger.acknowledged, |event| event.sequence),
+            slo_targets: ledger.slo_targets,
             inventory: Some(ledger.inventory),
             sample: Some(NodeSample {
                 at_us: ledger.samples,
@@ -206,7 +212,14 @@ impl Warden for Door {
             }],
             headroom: None,
             capabilities: Vec::new(),
+            protect: Vec::new(),
         }))
+    }
+
+    async fn observe(&self, request: Request<ObserveRequest>) -> Result<Response<ObserveReply>, Status> {
+        let readings = request.into_inner().readings;
+        self.0.ledger.send_modify(|ledger| ledger.readings = readings);
+        Ok(Response::new(ObserveReply {}))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {

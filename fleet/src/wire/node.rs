@@ -193,6 +193,8 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
                 at_us: held.at.0,
             })
             .collect(),
+        // Not kept: the node tells it anew with each session.
+        protected: Vec::new(),
     }
 }
 

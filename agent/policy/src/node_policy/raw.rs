@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 
 use super::PolicyMistake;
+use crate::slo::fixed::{Millionths, ParseMillionthsError};
 
 /// A value as the file has it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -68,6 +69,7 @@ pub(super) struct Section {
     path: String,
     table: BTreeMap<String, RawValue>,
     known: Vec<&'static str>,
+    taken: Vec<&'static str>,
 }
 
 impl Section {
@@ -76,6 +78,7 @@ impl Section {
             path: path.into(),
             table,
             known: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -90,7 +93,11 @@ impl Section {
 
     pub(super) fn take(&mut self, name: &'static str) -> Option<RawValue> {
         self.known.push(name);
-        self.table.remove(name)
+        let value = self.table.remove(name);
+        if value.is_some() {
+            self.taken.push(name);
+        }
+        value
     }
 
     pub(super) fn text(&mut self, name: &'static str, mistakes: &mut Mistakes) -> Option<String> {
@@ -138,6 +145,38 @@ impl Section {
             mistakes.add(&self.key(name), rule);
         }
         whole
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str, mistakes: &mut Mistakes) -> Option<bool> {
+        match self.take(name)? {
+            RawValue::Bool(flag) => Some(flag),
+            other => {
+                mistakes.wrong_kind(&self.key(name), "true or false", &other);
+                None
+            }
+        }
+    }
+
+    /// A number with or without a point, exact to the millionth.
+    pub(super) fn number(
+        &mut self,
+        name: &'static str,
+        mistakes: &mut Mistakes,
+    ) -> Option<Result<Millionths, ParseMillionthsError>> {
+        match self.take(name)? {
+            RawValue::Whole(whole) => Some(format!("{whole}").parse()),
+            // Printed, a float is the shortest text that means it: the one in the file, or as good.
+            RawValue::Float(float) => Some(format!("{float}").parse()),
+            other => {
+                mistakes.wrong_kind(&self.key(name), "a number", &other);
+                None
+            }
+        }
+    }
+
+    /// True if the file has this key.
+    pub(super) fn had(&self, name: &str) -> bool {
+        self.taken.iter().any(|taken| *taken == name)
     }
 
     pub(super) fn table(&mut self, name: &'static str, mistakes: &mut Mistakes) -> Option<Section> {

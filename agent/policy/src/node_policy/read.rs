@@ -5,12 +5,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{Bytes, CpuSet, PerMille, Span};
+use loadline_model::{Bytes, CpuSet, PerMille};
 
 use super::raw::{Mistakes, RawValue, Section};
+use super::slo::read_slo;
 use super::{
-    CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Probe, Protect, RawNodePolicy,
-    Reserve, ReserveCpus, ReserveMemory, Slo, UID_FLOOR, Window, WindowZone,
+    CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Protect, RawNodePolicy, Reserve,
+    ReserveCpus, ReserveMemory, UID_FLOOR, Window, WindowZone,
 };
 
 /// The kernel's ceiling on CPU numbers; a larger count can only be a slip.
@@ -177,48 +178,6 @@ fn read_protect(mut section: Section, mistakes: &mut Mistakes) -> Option<Protect
         return None;
     }
     Some(Protect { unit, memory, slo })
-}
-
-fn read_slo(mut section: Section, mistakes: &mut Mistakes) -> Option<Slo> {
-    let before = mistakes.0.len();
-    let key = section.key("http");
-    let http = section.text("http", mistakes);
-    let tcp = section.text("tcp", mistakes);
-    let p99_key = section.key("p99");
-    let p99: Option<Span> = section.parsed("p99", mistakes);
-    section.finish(mistakes);
-    let probe = match (http, tcp) {
-        (Some(url), None) if url.starts_with("http://") || url.starts_with("https://") => {
-            Some(Probe::Http(url))
-        }
-        (Some(url), None) => {
-            mistakes.add(
-                &key,
-                format!("`{url}` is not a URL that begins with http:// or https://"),
-            );
-            None
-        }
-        (None, Some(address)) => Some(Probe::Tcp(address)),
-        _ => {
-            mistakes.add(&key, "say either `http = \"http://…\"` or `tcp = \"host:port\"`");
-            None
-        }
-    };
-    match p99 {
-        Some(p99) if !p99.is_zero() => probe.map(|probe| Slo { probe, p99 }),
-        Some(_) => {
-            mistakes.add(&p99_key, "must be more than zero");
-            None
-        }
-        None if mistakes.0.len() == before => {
-            mistakes.add(
-                &p99_key,
-                "is missing: within which time do 99 of 100 answers come, like \"20ms\"?",
-            );
-            None
-        }
-        None => None,
-    }
 }
 
 fn read_reserve(mut section: Section, reserve: &mut Reserve, mistakes: &mut Mistakes) {

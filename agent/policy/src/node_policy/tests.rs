@@ -1,5 +1,7 @@
+mod slo;
+
 use super::*;
-use loadline_model::{NumaNode, Thread};
+use loadline_model::{NumaNode, Span, Thread};
 
 fn policy(text: &str) -> Result<NodePolicy, PolicyMistakes> {
     NodePolicy::new(toml::from_str(text).unwrap())
@@ -39,10 +41,14 @@ fn the_design_example_is_valid() {
     assert_eq!(policy.reserve.memory, ReserveMemory::Amount(Bytes::from_gib(8)));
     let slo = policy.protect[0].slo.as_ref().unwrap();
     assert_eq!(
-        (slo.p99, &slo.probe),
+        (slo.target, &slo.probe),
         (
-            Span::from_millis(20),
-            &Probe::Http("http://127.0.0.1/health".into())
+            SloTarget::P99(Span::from_millis(20)),
+            &Probe::Http(HttpUrl {
+                address: "127.0.0.1:80".into(),
+                host: "127.0.0.1".into(),
+                path: "/health".into(),
+            })
         )
     );
     assert!(policy.zones().is_empty());
@@ -162,7 +168,7 @@ fn each_rule_refuses_with_one_sentence() {
         ),
         (
             "version = 1\n[production]\nprotect = [{ unit = \"a.service\", slo = { http = \"x\", p99 = \"1s\" } }]",
-            "production.protect[0].slo.http: `x` is not a URL that begins with http:// or https://",
+            "production.protect[0].slo.http: `x` is not a URL that begins with http://",
         ),
         (
             "version = 1\n[production]\nprotect = [{ unit = \"a.service\", slo = { tcp = \"a:1\" } }]",
@@ -170,7 +176,7 @@ fn each_rule_refuses_with_one_sentence() {
         ),
         (
             "version = 1\n[production]\nprotect = [{ unit = \"a.service\", slo = { p99 = \"1s\" } }]",
-            "production.protect[0].slo.http: say either `http = \"http://…\"` or `tcp = \"host:port\"`",
+            "production.protect[0].slo.http: say one of `http = \"http://…\"`, `tcp = \"host:port\"`, `scrape = \"http://…\"`, `promql = \"http://…\"` or `push = true`",
         ),
     ];
     for (text, sentence) in cases {

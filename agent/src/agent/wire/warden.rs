@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::WireError;
+use super::slo::{self, Protected, SloFound, SloTarget};
 
 /// The warden does not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +162,10 @@ pub(crate) struct WardenStatus {
     pub(crate) capabilities: BTreeMap<String, bool>,
     /// Absent: the warden gave none.
     pub(crate) counters: Option<Counters>,
+    /// What the agent is to probe.
+    pub(crate) slo_targets: Vec<SloTarget>,
+    /// Production's units that the owner names.
+    pub(crate) protect: Vec<Protected>,
     pub(super) raw_sample: Option<types::NodeSample>,
     pub(super) inventory: Option<types::Inventory>,
     pub(super) attempts: Vec<types::AttemptState>,
@@ -196,6 +201,8 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             slices,
             headroom,
             capabilities,
+            slo_targets,
+            protect,
         } = reply;
         let mut phases = BTreeMap::new();
         for state in &attempts {
@@ -222,6 +229,8 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
                 .map(|one| (one.name, one.works))
                 .collect(),
             counters: counters.map(read_counters),
+            slo_targets: slo_targets.into_iter().filter_map(slo::target).collect(),
+            protect: protect.into_iter().map(slo::protected).collect(),
             raw_sample: sample,
             inventory,
             attempts,
@@ -465,6 +474,15 @@ impl WardenClient {
         self.call("events", self.patience, client.events(request))
             .await
             .map(EventStream)
+    }
+
+    pub(crate) async fn observe(&self, found: Vec<SloFound>) -> Result<(), WardenError> {
+        let mut client = self.client.clone();
+        let readings = found.into_iter().map(slo::reading).collect();
+        let request = warden::ObserveRequest { readings };
+        self.call("observe", self.patience, client.observe(request))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn acknowledge(&self, ledger: LedgerId, through: Sequence) -> Result<(), WardenError> {

@@ -91,7 +91,7 @@ pub(super) fn of_aside(unit: &AsideUnit) -> Vec<Property> {
                 Setting::TasksMax(Limit::At(TASKS)),
             ];
             settings.extend(cpu_quota.map(|cpu| Setting::CpuQuota(Limit::At(cpu))));
-            list.extend(of_settings(&settings));
+            list.extend(of_settings(&settings, &[]));
         }
     }
     list

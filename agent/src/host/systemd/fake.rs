@@ -38,6 +38,10 @@ pub enum Fault {
     ListFails,
     /// The next change of settings fails.
     SetFails,
+    /// The next floor is lost, though systemd says that all is well.
+    FloorNotWritten,
+    /// The next question where a unit is fails.
+    WhereFails,
 }
 
 #[derive(Debug)]
@@ -141,6 +145,24 @@ impl FakeSystemd {
         self.world().cgroups.write(unit, file, text);
     }
 
+    /// A unit of production starts; its cgroup as systemd writes it.
+    pub fn production(&self, cgroup: &str) {
+        self.world().cgroups.create_production(cgroup);
+    }
+
+    /// A unit of production stops: its cgroup is gone.
+    pub fn production_stops(&self, unit: &str) {
+        self.world().cgroups.remove(unit);
+    }
+
+    /// What a kernel file of a unit says.
+    pub fn file(&self, unit: &str, file: &str) -> Option<String> {
+        self.world()
+            .cgroups
+            .read(unit, file)
+            .map(|text| text.trim().to_owned())
+    }
+
     /// A unit that nobody here has started.
     pub async fn stranger(&self, unit: &str, slice: Slice) {
         let state = self.world().create(unit, slice, UnitActive::Running);
@@ -225,10 +247,10 @@ impl World {
     fn write(&mut self, unit: &str, settings: &[Setting]) {
         for setting in settings {
             let name = cgroups::limit_of(setting);
-            let lost = self
-                .faults
-                .iter()
-                .position(|fault| *fault == Fault::LimitNotWritten(name));
+            let lost = self.faults.iter().position(|fault| match name {
+                Some(name) => *fault == Fault::LimitNotWritten(name),
+                None => *fault == Fault::FloorNotWritten,
+            });
             match lost {
                 Some(index) => drop(self.faults.remove(index)),
                 None => self.cgroups.apply(unit, setting),
@@ -324,6 +346,13 @@ impl Systemd for FakeSystemd {
         }
         self.world().write(unit, settings);
         Ok(())
+    }
+
+    async fn control_group(&self, unit: &str) -> Result<Option<String>, SystemdError> {
+        if self.take(|fault| *fault == Fault::WhereFails).is_some() {
+            return Err(refused("find", unit));
+        }
+        Ok(self.world().cgroups.control_group(unit))
     }
 
     async fn workers(&self) -> Result<Vec<(String, UnitActive)>, SystemdError> {

@@ -281,6 +281,23 @@ impl Systemd for LiveSystemd {
         call("set properties", unit, CALL_LIMIT, work).await
     }
 
+    async fn control_group(&self, unit: &str) -> Result<Option<String>, SystemdError> {
+        let interface = match unit.rsplit_once('.') {
+            Some((_, "slice")) => "org.freedesktop.systemd1.Slice",
+            Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
+            _ => SERVICE_UNIT,
+        };
+        let work = async {
+            Ok(String::try_from(
+                self.get(unit, interface, "ControlGroup").await?,
+            )?)
+        };
+        match call("find", unit, CALL_LIMIT, work).await {
+            Err(SystemdError::NoSuchUnit { .. }) => Ok(None),
+            answer => Ok(answer.map(Some)?.filter(|cgroup| !cgroup.is_empty())),
+        }
+    }
+
     async fn workers(&self) -> Result<Vec<(String, UnitActive)>, SystemdError> {
         let work = async {
             self.manager()

@@ -133,6 +133,8 @@ fn of_setting(setting: &Setting, disks: &[Disk]) -> Property {
         Setting::TasksMax(Limit::At(tasks)) => property("TasksMax", *tasks),
         Setting::IoWeight(weight) => property("IOWeight", u64::from(*weight)),
         Setting::IoBandwidth(rate) => property("IOReadBandwidthMax", bandwidth(*rate, disks)),
+        Setting::MemoryMin(floor) => property("MemoryMin", floor.0),
+        Setting::MemoryLow(floor) => property("MemoryLow", floor.0),
     }
 }
 

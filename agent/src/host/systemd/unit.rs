@@ -26,6 +26,10 @@ pub enum Setting {
     IoWeight(u16),
     /// Most reads and most writes, of each disk of the machine.
     IoBandwidth(Limit<BytesPerSecond>),
+    /// Memory that is never taken from it; `u64::MAX`: all it has. For production only.
+    MemoryMin(Bytes),
+    /// Memory that is taken from it last.
+    MemoryLow(Bytes),
 }
 
 impl Setting {

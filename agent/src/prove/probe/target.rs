@@ -110,8 +110,9 @@ impl Target {
     /// When it is encrypted or not understood.
     pub fn of_slo(probe: &Probe) -> Option<Result<Self, TargetError>> {
         match probe {
-            Probe::Http(url) => Some(url.parse()),
+            Probe::Http(url) => Some(url.text().parse()),
             Probe::Tcp(address) => Some(format!("tcp:{address}").parse()),
+            Probe::Scrape { .. } | Probe::Promql { .. } | Probe::Push => None,
         }
     }
 

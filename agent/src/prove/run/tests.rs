@@ -1,6 +1,6 @@
 use super::*;
 use loadline_model::Span;
-use loadline_policy::node_policy::{Probe, Protect, Slo};
+use loadline_policy::node_policy::{HttpUrl, Probe, Protect, Slo, SloTarget};
 
 #[test]
 fn the_first_promise_is_probed_and_without_one_the_stand_in() {
@@ -13,13 +13,15 @@ fn the_first_promise_is_probed_and_without_one_the_stand_in() {
     };
     let slo = |probe| Slo {
         probe,
-        p99: Span::from_millis(20),
+        target: SloTarget::P99(Span::from_millis(20)),
     };
     policy.protect = vec![
         protect("cron.service", None),
         protect(
             "nginx.service",
-            Some(slo(Probe::Http("http://127.0.0.1/health".into()))),
+            Some(slo(Probe::Http(
+                HttpUrl::read("http://127.0.0.1/health").unwrap(),
+            ))),
         ),
         protect("redis.service", Some(slo(Probe::Tcp("127.0.0.1:6379".into())))),
     ];

@@ -63,6 +63,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             accounts: outside.accounts,
             cgroups: outside.cgroups,
             folder: outside.folder,
+            floors: super::protect::Floors::new(outside.floors),
             ledger: outside.ledger,
             alive: outside.alive,
             state: State::new(outside.boot.clone(), generation),
@@ -148,6 +149,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// The first look at everything, and the first round.
     pub(super) async fn settle(&mut self) {
         self.establish_slices().await;
+        self.protect().await;
         self.resync().await;
         self.read_records();
         self.slices_hit_limit();
@@ -161,7 +163,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         (self.alive)();
         match signal {
             Signal::Unit(unit) => self.unit_changed(unit).await,
-            Signal::Reloaded => self.verify_all(),
+            Signal::Reloaded => {
+                self.verify_all();
+                self.protect().await;
+            }
             Signal::Resync => {
                 // After a lost bus nothing is held any more: every unit is looked at and held anew.
                 self.live.clear();
@@ -259,6 +264,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         if self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
             self.read_slices();
+            self.protect().await;
         }
         self.look_for_need();
         self.report_slow_starts();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use loadline_model::{AttemptId, Generation, LedgerId, Sequence, Span};
 use loadline_policy::admission::{Lending, lending};
 use loadline_policy::node_policy::Mode;
+use loadline_policy::protect::State;
 use loadline_policy::settings::{LimitReading, Slice};
 
 use super::{Node, Reconciler, lock};
@@ -58,6 +59,8 @@ pub struct Snapshot {
     pub slices: BTreeMap<Slice, Usage>,
     /// Limits of slices as last read.
     pub slice_limits: BTreeMap<Slice, loadline_policy::settings::Observed>,
+    /// Production's floors, by unit that the owner names.
+    pub floors: BTreeMap<String, State>,
     /// The machine and its policy.
     pub node: Node,
     /// Why its windows are shut, if they are; one sentence.
@@ -83,6 +86,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             counters: self.counters.clone(),
             slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
             slice_limits: self.slices.clone(),
+            floors: self.floors.states.clone(),
             node: self.node.clone(),
             shut: match lending(&self.node.policy, &(self.local)(&self.node.policy)) {
                 Lending::Withdrawn(why) if self.node.policy.lend.mode == Mode::Enforce => Some(why),

@@ -4,5 +4,6 @@ mod ceiling;
 mod faults;
 mod headroom;
 mod lives;
+mod protect;
 mod restarts;
 pub(crate) mod rig;

@@ -31,7 +31,9 @@ use crate::warden::reconciler::{
     CeilingError, Command, Incoming, Lookup, SharedLedger, Snapshot, lock, look_up,
 };
 use crate::warden::sample::Sampler;
+use crate::warden::slo::Promises;
 use crate::warden::trust::Trust;
+use crate::warden::wire::slo::observations;
 use crate::warden::wire::status::{SocketCounters, Word, reply};
 use crate::warden::wire::{self, Ordered, SignedOrder};
 
@@ -64,6 +66,8 @@ pub struct WardenService<A, C> {
     pub cost: watch::Receiver<Cost>,
     /// Names this start of the warden.
     pub started: String,
+    /// How production's promises stand.
+    pub promises: Promises,
     /// Wall time, for events that had to be replaced.
     pub clock: C,
     /// Reloads that kept the old policy.
@@ -172,6 +176,7 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
             decision: *self.headroom.borrow(),
             cost: *self.cost.borrow(),
             started: self.started.clone(),
+            promises: self.promises.all(self.clock.monotonic()),
         };
         Ok(Response::new(reply(
             &snapshot,
@@ -200,6 +205,15 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
                 applied_generation: generation.0,
             })),
         }
+    }
+
+    async fn observe(
+        &self,
+        request: Request<proto::ObserveRequest>,
+    ) -> Result<Response<proto::ObserveReply>, Status> {
+        let observations = observations(request.into_inner());
+        self.promises.observe(observations, self.clock.monotonic());
+        Ok(Response::new(proto::ObserveReply {}))
     }
 
     async fn events(

@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use loadline_model::{AttemptId, Span};
-use loadline_policy::node_policy::Mode;
+use loadline_policy::node_policy::{Mode, NodePolicy};
 use loadline_proto::types::v1::{AttemptPhase, ErrorInfo, event::What};
 use loadline_proto::warden::v1::warden_client::WardenClient;
 use loadline_proto::warden::v1::warden_server::WardenServer;
 use loadline_proto::warden::v1::{
-    AcknowledgeRequest, ApplyRequest, DrainRequest, EventsRequest, SetCeilingRequest, StatusRequest,
+    AcknowledgeRequest, ApplyRequest, DrainRequest, EventsRequest, ObserveRequest, SetCeilingRequest,
+    SloReading, StatusRequest, slo_reading::Measured,
 };
 use nix::unistd::Uid;
 use prost::Message;
@@ -28,8 +29,16 @@ use crate::warden::facts::Facts;
 use crate::warden::reconciler::tests::rig::{Rig, node, people};
 use crate::warden::reconciler::{Command, lock};
 use crate::warden::sample::Sampler;
+use crate::warden::slo::Promises;
 use crate::warden::wire::client::LocalWarden;
 use crate::warden::wire::forge::{Forge, Wanted};
+
+/// A policy with one promise.
+fn promising() -> NodePolicy {
+    let protect = r#"{ unit = "web.service", slo = { http = "http://127.0.0.1/", p99 = "20ms" } }"#;
+    let text = format!("version = 1\n[production]\nprotect = [{protect}]");
+    NodePolicy::new(toml::from_str(&text).unwrap()).unwrap()
+}
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,6 +55,7 @@ fn serve(rig: &Rig, path: &Path, uids: Vec<u32>) {
         facts: Facts::default(),
         sampler: Sampler::new(HostRoot::default(), SystemClock),
         headroom: tokio::sync::watch::channel(None).1,
+        promises: Promises::new(&promising()),
         clock: SystemClock,
         reload_failures: Arc::new(AtomicU64::new(0)),
         not_genuine: AtomicU64::new(0),
@@ -350,4 +360,34 @@ async fn strangers_are_hung_up_on_and_the_socket_is_for_owner_and_group() {
         Err(_) => return,
     };
     assert!(answer.is_err());
+}
+
+#[tokio::test]
+async fn what_the_agent_measures_is_compared_with_the_owner_s_target() {
+    let rig = Rig::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("warden.sock");
+    serve(&rig, &path, vec![Uid::effective().as_raw()]);
+    let mut warden = client(&path).await.unwrap();
+    let before = warden.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(before.slo_targets.len(), 1);
+    assert_eq!(before.protect[0].slo_slack_per_mille, None, "unknown is not good");
+    let reading = |unit: &str, p99| SloReading {
+        unit: unit.into(),
+        measured: Some(Measured::P99Us(p99)),
+        ..Default::default()
+    };
+    let readings = vec![reading("web.service", 25_000), reading("other.service", 1)];
+    warden.observe(ObserveRequest { readings }).await.unwrap();
+    let after = warden.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(after.protect.len(), 1, "strangers are passed over");
+    assert_eq!(after.protect[0].slo_slack_per_mille, Some(-250));
+    let readings = vec![SloReading {
+        age_us: 60_000_000,
+        ..reading("web.service", 5_000)
+    }];
+    warden.observe(ObserveRequest { readings }).await.unwrap();
+    let stale = warden.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(stale.protect[0].slo_slack_per_mille, None, "old is unknown");
+    assert!(!stale.protect[0].slo_trouble.is_empty());
 }

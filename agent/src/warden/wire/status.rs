@@ -10,11 +10,13 @@ use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as proto;
 
+use super::slo;
 use crate::host::capabilities::Capability;
 use crate::host::cgroup::Usage;
 use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
-use crate::warden::reconciler::{Node, Snapshot};
+use crate::warden::reconciler::Snapshot;
+use crate::warden::slo::Promise;
 
 pub use loadline_proto::warden::v1::StatusReply;
 
@@ -36,6 +38,8 @@ pub struct Word {
     pub cost: Cost,
     /// Names the warden's start.
     pub started: String,
+    /// How production's promises stand.
+    pub promises: Vec<Promise>,
 }
 
 /// The whole answer.
@@ -52,8 +56,9 @@ pub fn reply(
         ledger_id: snapshot.ledger_id.as_bytes().to_vec(),
         applied_generation: snapshot.generation.0,
         last_sequence: snapshot.last_sequence.0,
-        inventory: Some(offered(snapshot, inventory(&snapshot.node, facts))),
+        inventory: Some(offered(snapshot, inventory(snapshot, facts))),
         sample: sample.map(|sample| types::NodeSample {
+            slo_slack_per_mille: slo::worst(&word.promises),
             cost: Some(cost(snapshot, word)),
             level: word
                 .decision
@@ -68,6 +73,8 @@ pub fn reply(
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
         headroom: word.decision.as_ref().map(headroom),
+        slo_targets: word.promises.iter().map(slo::target).collect(),
+        protect: slo::protect(&snapshot.node.policy.protect, &snapshot.floors, &word.promises),
         capabilities: facts.capabilities.iter().map(capability).collect(),
     }
 }
@@ -145,7 +152,11 @@ fn capability(capability: &Capability) -> proto::Capability {
     }
 }
 
-fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
+fn inventory(snapshot: &Snapshot, facts: &Facts) -> types::Inventory {
+    let node = &snapshot.node;
+    let protect = &node.policy.protect;
+    let mut missed = facts.missed.clone();
+    missed.extend(slo::missed(protect, &snapshot.floors));
     let lend = &node.policy.lend;
     types::Inventory {
         topology: Some(topology(&node.topology)),
@@ -155,7 +166,7 @@ fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
         os: facts.os.clone(),
         mode: lend.mode.word().into(),
         exclusive_cpus: node.pinning.is_cpuset(),
-        missed: facts.missed.clone(),
+        missed,
         line_millicpu: node.line.cpu.firm.0,
         line_memory_bytes: node.line.memory.firm.0,
         line_gpus: node.line.gpus,
@@ -173,6 +184,7 @@ fn inventory(node: &Node, facts: &Facts) -> types::Inventory {
                 at_us: set.at.0,
             })
             .collect(),
+        protected: slo::sentences(protect),
     }
 }
 

@@ -89,6 +89,32 @@ impl FakeCgroups {
         self.effective();
     }
 
+    /// A unit of production, and the slices above it, as systemd makes them: without floors.
+    pub(super) fn create_production(&mut self, cgroup: &str) {
+        let mut folder = self.root.clone();
+        let mut parent = None;
+        for unit in cgroup.split('/').filter(|unit| !unit.is_empty()) {
+            folder.push(unit);
+            if !self.units.contains_key(unit) {
+                self.insert(unit, parent, folder.clone());
+                self.write(unit, "memory.min", "0\n");
+                self.write(unit, "memory.low", "0\n");
+            }
+            parent = Some(unit);
+        }
+    }
+
+    /// Where a unit is, as systemd writes it.
+    pub(super) fn control_group(&self, unit: &str) -> Option<String> {
+        let below = self.units.get(unit)?.folder.strip_prefix(&self.root).ok()?;
+        Some(format!("/{}", below.display()))
+    }
+
+    /// A kernel file of a unit.
+    pub(super) fn read(&self, unit: &str, file: &str) -> Option<String> {
+        fs::read_to_string(self.units.get(unit)?.folder.join(file)).ok()
+    }
+
     pub(super) fn remove(&mut self, unit: &str) {
         if let Some(node) = self.units.remove(unit) {
             // The folder of a test; what cannot be removed goes with it.
@@ -141,6 +167,8 @@ impl FakeCgroups {
                 self.write(unit, "io.max", &line);
             }
             Setting::IoWeight(weight) => self.write(unit, "io.weight", &format!("default {weight}\n")),
+            Setting::MemoryMin(floor) => self.write(unit, "memory.min", &amount(&Limit::At(*floor))),
+            Setting::MemoryLow(floor) => self.write(unit, "memory.low", &amount(&Limit::At(*floor))),
         }
     }
 
@@ -179,9 +207,11 @@ fn put(path: &Path, text: &str) {
     }
 }
 
-/// The limit that a setting ends up in.
-pub(super) const fn limit_of(setting: &Setting) -> LimitName {
-    match setting {
+/// The limit that a setting ends up in, if it is one.
+pub(super) const fn limit_of(setting: &Setting) -> Option<LimitName> {
+    Some(match setting {
+        // Floors are no limits.
+        Setting::MemoryMin(_) | Setting::MemoryLow(_) => return None,
         Setting::AllowedCpus(_) => LimitName::CpusEffective,
         Setting::AllowedMemoryNodes(_) => LimitName::MemsEffective,
         Setting::CpuWeight(_) => LimitName::CpuWeight,
@@ -192,5 +222,5 @@ pub(super) const fn limit_of(setting: &Setting) -> LimitName {
         Setting::TasksMax(_) => LimitName::PidsMax,
         Setting::IoWeight(_) => LimitName::IoWeight,
         Setting::IoBandwidth(_) => LimitName::IoMax,
-    }
+    })
 }

@@ -30,6 +30,7 @@ fn evict() -> Option<Decision> {
         reason: Reason::MemoryLow(loadline_model::Bytes::from_mib(90)),
         setpoints: Setpoints::default(),
         production: MilliCpu(100),
+        reclaim: loadline_model::Bytes::ZERO,
     })
 }
 

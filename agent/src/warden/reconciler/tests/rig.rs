@@ -163,6 +163,7 @@ impl Rig {
             accounts: Arc::new(people()),
             cgroups: CgroupFs::new(self.root.join("cgroup")).with_disks(HostRoot::new(&self.root)),
             folder: self.folder.clone(),
+            floors: self.root.join("floors.json"),
             records: records_receiver,
             ledger: self.ledger.clone(),
             headroom: Decisions {

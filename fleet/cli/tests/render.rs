@@ -327,14 +327,7 @@ fn explanations() {
 }
 
 #[test]
-fn nodes() {
-    let list = [
-        node_row("n1", "ready"),
-        node_row("n2", "suspect"),
-        node_row("n3", "never_seen"),
-    ];
-    golden("nodes", |out| out.nodes(&list));
-    golden("nodes-none", |out| out.nodes(&[]));
+fn nodes_that_operators_hold_and_what_lending_costs() {
     let held = [
         held("n1", "shadow", &[("fleet", "shadow", 1000, true)]),
         held(
@@ -372,6 +365,17 @@ fn nodes() {
         ..node()
     };
     golden("node-held", |out| out.node(&shown));
+}
+
+#[test]
+fn nodes() {
+    let list = [
+        node_row("n1", "ready"),
+        node_row("n2", "suspect"),
+        node_row("n3", "never_seen"),
+    ];
+    golden("nodes", |out| out.nodes(&list));
+    golden("nodes-none", |out| out.nodes(&[]));
     golden("node", |out| out.node(&node()));
     let receipt = |worker: Option<&str>, action: &str, sentence: &str| ReceiptRow {
         node: "n1".into(),

@@ -21,10 +21,11 @@ impl Tx<'_> {
     pub(crate) fn set_ceiling(
         &mut self,
         by: &str,
-        id: NodeId,
+        name: &str,
         mode: Option<LendMode>,
         line: Option<PerMille>,
     ) -> Result<Reply, Refused> {
+        let id = self.state.node_named(name)?;
         let node = self.node(id)?;
         let name = node.row.name.clone();
         let Some(inventory) = node.row.inventory.clone() else {

@@ -27,7 +27,7 @@ const SAMPLE: Span = Span::from_secs(5);
 
 /// The quarter of a day that a moment lies in.
 pub(crate) const fn quarter(at: WallTime) -> WallTime {
-    let length = QUARTER.0 as i64;
+    let length = QUARTER.0.cast_signed();
     WallTime(at.0.div_euclid(length).saturating_mul(length))
 }
 

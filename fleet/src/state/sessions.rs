@@ -297,15 +297,16 @@ impl Tx<'_> {
 
     pub(crate) fn alive(
         &mut self,
-        id: NodeId,
+        (id, session): (NodeId, SessionId),
         sample: Option<NodeSample>,
         word: Option<Box<Word>>,
-        inventory: Option<Inventory>,
+        inventory: Option<Box<Inventory>>,
     ) -> Result<Reply, Refused> {
+        self.in_session(id, session)?;
         let row = Arc::clone(&self.node(id)?.row);
-        if let Some(new) = inventory.filter(|new| row.inventory.as_deref() != Some(new)) {
+        if let Some(new) = inventory.filter(|new| row.inventory.as_deref() != Some(&**new)) {
             self.put_node(NodeRow {
-                inventory: Some(Arc::new(new)),
+                inventory: Some(Arc::from(new)),
                 ..(*row).clone()
             });
         }

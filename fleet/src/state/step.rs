@@ -47,10 +47,7 @@ impl Tx<'_> {
             Command::Submit { by, job, spec } => self.submit(&by, job, *spec),
             Command::Cancel { by, job } => self.cancel(&by, job),
             Command::Operate { by, node, verb } => self.operate(&by, &node, verb),
-            Command::SetCeiling { by, node, mode, line } => {
-                let id = self.state.node_named(&node)?;
-                self.set_ceiling(&by, id, mode, line)
-            }
+            Command::SetCeiling { by, node, mode, line } => self.set_ceiling(&by, &node, mode, line),
             Command::CreateNodeToken {
                 by,
                 token,
@@ -85,10 +82,7 @@ impl Tx<'_> {
                 sample,
                 word,
                 inventory,
-            } => {
-                self.in_session(node, session)?;
-                self.alive(node, sample, word, inventory.map(|inventory| *inventory))
-            }
+            } => self.alive((node, session), sample, word, inventory),
             Command::Warden {
                 node,
                 session,
@@ -131,7 +125,7 @@ impl Tx<'_> {
     }
 
     /// A node spoke on this connection: it is heard of, unless a newer connection has taken over.
-    fn in_session(&mut self, id: NodeId, session: SessionId) -> Result<(), Refused> {
+    pub(crate) fn in_session(&mut self, id: NodeId, session: SessionId) -> Result<(), Refused> {
         let open = self.node(id)?.link.as_ref().and_then(|link| link.session);
         if open != Some(session) {
             return Err(Refused::SessionReplaced);

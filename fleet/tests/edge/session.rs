@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::jobs::{by_number, carry_out, joined, submission};
 use crate::node::message;
-use crate::world::{World, reason, wait_for};
+use crate::world::{Person, World, reason, wait_for};
 
 #[tokio::test]
 async fn events_are_acknowledged_once_and_resumed_after_a_break() {
@@ -151,49 +151,45 @@ async fn liveness_brings_a_sample_and_what_is_not_understood_ends_nothing() {
     stream.acked(1).await;
 }
 
-#[tokio::test]
-async fn an_operator_closes_a_node_and_the_node_hears_it_at_once() {
-    let world = World::new().await;
-    let mut admin = world.admin().await;
-    let mut olga = world.person(&mut admin, "olga", "operator").await;
-    let mut bob = world.person(&mut admin, "bob", "user").await;
-    let mut node = joined(&world, &mut admin, "n1").await;
-    let mut stream = node.connect(&world).await.unwrap();
-    let line = |share| fleet::SetCeilingRequest {
+fn line(share: u32) -> fleet::SetCeilingRequest {
+    fleet::SetCeilingRequest {
         name: "n1".into(),
         mode: None,
         line_per_mille: Some(share),
+    }
+}
+
+/// What a node says whose owner lets it only watch, and which has evicted two.
+fn able() -> node::NodeMessage {
+    let inventory = types::Inventory {
+        owner_mode: "shadow".into(),
+        mode: "shadow".into(),
+        ..crate::node::inventory(4)
     };
-    // An inventory without `owner_mode` is that of a warden that knows no ceilings.
-    let refused = olga.nodes.set_ceiling(line(0)).await.unwrap_err();
-    assert_eq!(
-        (refused.code(), reason(&refused).as_str()),
-        (Code::FailedPrecondition, "NODE_TOO_OLD")
-    );
-    let able = node::Liveness {
-        inventory: Some(types::Inventory {
-            owner_mode: "shadow".into(),
-            mode: "shadow".into(),
-            ..crate::node::inventory(4)
-        }),
-        sample: Some(types::NodeSample {
-            cpu: Some(Default::default()),
-            memory: Some(Default::default()),
-            level: "squeeze".into(),
-            reason: "production uses 3.2 CPUs".into(),
-            cost: Some(types::CostSample {
-                evictions: 2,
-                since: "one".into(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
+    let cost = types::CostSample {
+        evictions: 2,
+        since: "one".into(),
         ..Default::default()
     };
-    stream.say(message(node_message::What::Liveness(able))).await;
+    let sample = types::NodeSample {
+        cpu: Some(Default::default()),
+        memory: Some(Default::default()),
+        level: "squeeze".into(),
+        reason: "production uses 3.2 CPUs".into(),
+        cost: Some(cost),
+        ..Default::default()
+    };
+    message(node_message::What::Liveness(node::Liveness {
+        inventory: Some(inventory),
+        sample: Some(sample),
+        ..Default::default()
+    }))
+}
+
+async fn has_cost(person: &mut Person) {
     wait_for("the cost", async || {
         let request = fleet::HeadroomRequest { node: "n1".into() };
-        let told = bob.nodes.headroom(request).await.unwrap().into_inner().nodes;
+        let told = person.nodes.headroom(request).await.unwrap().into_inner().nodes;
         let level = told[0].summary.clone().unwrap().sample.unwrap_or_default().level;
         match (told[0].week.unwrap().evictions, level.as_str()) {
             (2, "squeeze") => Ok(()),
@@ -201,16 +197,17 @@ async fn an_operator_closes_a_node_and_the_node_hears_it_at_once() {
         }
     })
     .await;
-    let denied = bob.nodes.set_ceiling(line(0)).await.unwrap_err();
-    assert_eq!(denied.code(), Code::PermissionDenied);
-    let beyond = fleet::SetCeilingRequest {
-        mode: Some("enforce".into()),
-        ..line(0)
-    };
-    let refused = olga.nodes.set_ceiling(beyond).await.unwrap_err();
-    assert_eq!(reason(&refused), "BEYOND_OWNER");
-    let wrong = olga.nodes.set_ceiling(line(1001)).await.unwrap_err();
-    assert_eq!(wrong.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn an_operator_closes_a_node_and_the_node_hears_it_at_once() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut olga = world.person(&mut admin, "olga", "operator").await;
+    let node = joined(&world, &mut admin, "n1").await;
+    let mut stream = node.connect(&world).await.unwrap();
+    stream.say(able()).await;
+    has_cost(&mut olga).await;
     let set = olga.nodes.set_ceiling(line(0)).await.unwrap().into_inner();
     let shown = set.summary.unwrap().ceiling.unwrap();
     assert_eq!(
@@ -226,32 +223,54 @@ async fn an_operator_closes_a_node_and_the_node_hears_it_at_once() {
         (ceiling.mode.as_str(), ceiling.line_per_mille, ceiling.by.as_str()),
         ("enforce", 0, "olga")
     );
-    node.applied = order.generation;
     let applied = node::OrdersApplied {
         generation: order.generation,
     };
     stream.say(message(node_message::What::Applied(applied))).await;
     wait_for("the node to have it", async || {
-        let nodes = bob.nodes.list(fleet::ListNodesRequest {}).await.unwrap();
+        let nodes = olga.nodes.list(fleet::ListNodesRequest {}).await.unwrap();
         match nodes.into_inner().nodes[0].ceiling.clone() {
             Some(ceiling) if ceiling.applied => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    let text = std::fs::read_to_string(world.state("audit.log")).unwrap();
-    let line = |decision: &str, who: &str| {
-        text.lines().any(|line| {
-            line.contains("node.ceiling")
-                && line.contains("node/n1 line 0")
-                && line.contains(decision)
-                && line.contains(who)
-        })
-    };
-    assert!(
-        line("allowed", "person/olga") && line("denied", "person/bob"),
-        "{text}"
+}
+
+#[tokio::test]
+async fn what_nobody_may_set_is_refused_by_name_and_what_is_asked_is_audited() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let mut olga = world.person(&mut admin, "olga", "operator").await;
+    let mut bob = world.person(&mut admin, "bob", "user").await;
+    let node = joined(&world, &mut admin, "n1").await;
+    let stream = node.connect(&world).await.unwrap();
+    // An inventory without `owner_mode` is that of a warden that knows no ceilings.
+    let refused = olga.nodes.set_ceiling(line(0)).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "NODE_TOO_OLD")
     );
+    stream.say(able()).await;
+    has_cost(&mut bob).await;
+    let denied = bob.nodes.set_ceiling(line(0)).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    let beyond = fleet::SetCeilingRequest {
+        mode: Some("enforce".into()),
+        ..line(0)
+    };
+    let refused = olga.nodes.set_ceiling(beyond).await.unwrap_err();
+    assert_eq!(reason(&refused), "BEYOND_OWNER");
+    let wrong = olga.nodes.set_ceiling(line(1001)).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    olga.nodes.set_ceiling(line(500)).await.unwrap();
+    let text = std::fs::read_to_string(world.state("audit.log")).unwrap();
+    let told = |parts: [&str; 3]| {
+        let of = |line: &&str| line.contains("node.ceiling") && parts.iter().all(|part| line.contains(part));
+        text.lines().any(|line| of(&line))
+    };
+    assert!(told(["allowed", "person/olga", "node/n1 line 500"]), "{text}");
+    assert!(told(["denied", "person/bob", "node/n1 line 0"]), "{text}");
 }
 
 #[tokio::test]

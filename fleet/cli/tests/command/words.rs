@@ -106,13 +106,6 @@ async fn operators_ask_for_what_they_typed() {
         ("node resume n1", "resume n1"),
         ("node forget n1", "forget n1"),
         ("node ban n1", "ban n1"),
-        ("node shadow n1", "ceiling n1 Some(\"shadow\") None"),
-        ("node enforce n1", "ceiling n1 Some(\"enforce\") None"),
-        ("node off n1", "ceiling n1 Some(\"off\") None"),
-        ("node line n1 0", "ceiling n1 None Some(0)"),
-        ("node line n1 100", "ceiling n1 None Some(1000)"),
-        ("headroom", "headroom \"\""),
-        ("headroom n1", "headroom \"n1\""),
         (
             "token node n2 --pool gpu --life 5m",
             "node token n2 gpu 300000000",
@@ -144,16 +137,6 @@ async fn operators_ask_for_what_they_typed() {
     assert_eq!(
         ran.out,
         "n1 is being drained: it gets nothing new, what runs goes on (now draining, 2 workers there)\n"
-    );
-    let ran = world.fleet("node line n1 40").await;
-    assert_eq!(
-        ran.out,
-        "n1 lends 40 % of its line from now on (now draining, 2 workers there)\n"
-    );
-    let ran = world.fleet("node line n1 0").await;
-    assert!(
-        ran.out.contains("is closed to lent work: burst ends at once"),
-        "{ran:?}"
     );
     let ran = world.fleet("token node n2").await;
     assert_eq!(
@@ -192,5 +175,45 @@ async fn receipts_are_asked_of_nodes_or_of_a_job() {
     assert_eq!(
         asked,
         ["receipts of \"\", 50", "receipts of \"web\", 5", "get 412"]
+    );
+}
+
+#[tokio::test]
+async fn operators_say_what_a_node_may_do() {
+    let node = pb::NodeSummary {
+        name: "n1".into(),
+        state: pb::NodeState::Draining.into(),
+        workers: 2,
+        ..Default::default()
+    };
+    let world = World::new(Script {
+        nodes: vec![node],
+        ..Script::default()
+    })
+    .await;
+    for (words, asked) in [
+        ("node shadow n1", "ceiling n1 Some(\"shadow\") None"),
+        ("node enforce n1", "ceiling n1 Some(\"enforce\") None"),
+        ("node off n1", "ceiling n1 Some(\"off\") None"),
+        ("node line n1 0", "ceiling n1 None Some(0)"),
+        ("node line n1 100", "ceiling n1 None Some(1000)"),
+        ("headroom", "headroom \"\""),
+        ("headroom n1", "headroom \"n1\""),
+    ] {
+        world.fake.script(|script| script.asked.clear());
+        let ran = world.fleet(words).await;
+        assert_eq!(ran.code, 0, "{words}: {ran:?}");
+        let told = world.fake.script(|script| script.asked.clone());
+        assert_eq!(told, [asked], "{words}");
+    }
+    let ran = world.fleet("node line n1 40").await;
+    assert_eq!(
+        ran.out,
+        "n1 lends 40 % of its line from now on (now draining, 2 workers there)\n"
+    );
+    let ran = world.fleet("node line n1 0").await;
+    assert!(
+        ran.out.contains("is closed to lent work: burst ends at once"),
+        "{ran:?}"
     );
 }

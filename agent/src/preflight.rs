@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use loadline_policy::node_policy::{CpusetChoice, NodePolicy};
 use loadline_policy::settings::Pinning;
 
+use crate::host::capabilities::{Capability, Purpose};
 use crate::host::facts::{HostFacts, KernelVersion};
 
 /// `cpu.idle` came with it, in RHEL 9's case by backport (design §9).
@@ -337,7 +338,7 @@ fn io(facts: &HostFacts) -> Requirement {
         .controllers
         .as_ref()
         .is_some_and(|controllers| controllers.contains("io"));
-    let verdict = match (there, lacking(facts, &["io.max"]).as_slice()) {
+    let verdict = match (there, lacking(facts, Purpose::Disks).as_slice()) {
         (true, []) => Ok("controller io"),
         (true, problems) => Err((
             format!("lent work's disk use cannot be held: {}", problems.join("; ")),
@@ -353,7 +354,7 @@ fn io(facts: &HostFacts) -> Requirement {
 
 fn psi(facts: &HostFacts) -> Requirement {
     let next_step = "boot with psi=1";
-    let some = lacking(facts, &["psi.cpu", "psi.memory", "psi.io"]);
+    let some = lacking(facts, Purpose::Stalls);
     let verdict = match (facts.psi, some.as_slice()) {
         (true, []) => Ok("the kernel counts stalls (PSI)"),
         (true, problems) => Err((
@@ -368,21 +369,20 @@ fn psi(facts: &HostFacts) -> Requirement {
     judge("psi", Need::Degraded, verdict)
 }
 
-/// What does not work of these, each with its reason.
-fn lacking(facts: &HostFacts, names: &[&str]) -> Vec<String> {
-    let asked = facts.capabilities.iter().filter(|one| names.contains(&one.name));
+/// What does not work of this, each with its reason. A controller that is missing altogether is said elsewhere.
+fn lacking(facts: &HostFacts, purpose: Purpose) -> Vec<String> {
+    let there = facts.controllers.clone().unwrap_or_default();
+    let can_be_there = |one: &&Capability| purpose == Purpose::Stalls || there.contains(one.controller());
+    let asked = facts.capabilities.iter().filter(|one| one.purpose == purpose);
     asked
+        .filter(can_be_there)
         .filter_map(|one| Some(format!("{}: {}", one.name, one.problem.as_ref()?)))
         .collect()
 }
 
-/// The loop's other levers. Where a controller is missing altogether, that is said above.
+/// The loop's other levers.
 fn setpoints(facts: &HostFacts) -> Requirement {
-    let there = facts.controllers.clone().unwrap_or_default();
-    let levers = ["cpu.max", "memory.high", "memory.reclaim"];
-    let has_controller = |lever: &&str| lever.split('.').next().is_some_and(|name| there.contains(name));
-    let levers: Vec<&str> = levers.into_iter().filter(has_controller).collect();
-    let problems = lacking(facts, &levers);
+    let problems = lacking(facts, Purpose::Levers);
     let verdict = if problems.is_empty() {
         Ok("CPU and memory of lent work can be lowered at any moment")
     } else {

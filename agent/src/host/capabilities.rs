@@ -17,13 +17,33 @@ const PLACES: [&str; 4] = [SLICE, "system.slice", "user.slice", "init.scope"];
 /// `memory.reclaim` came with it.
 const RECLAIM_SINCE: KernelVersion = KernelVersion { major: 5, minor: 19 };
 
+/// What the loop uses it for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see production wait.
+    Stalls,
+    /// To lower lent work's CPU and memory.
+    Levers,
+    /// To lower its use of disks.
+    Disks,
+}
+
 /// One thing that the loop uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
     /// `psi.` and a resource, or the kernel's file. Stable: a label in metrics.
     pub name: &'static str,
+    /// What for.
+    pub purpose: Purpose,
     /// Why it does not work; none: it does.
     pub problem: Option<String>,
+}
+
+impl Capability {
+    /// The controller it belongs to, for what is a file.
+    pub fn controller(&self) -> &'static str {
+        self.name.split('.').next().unwrap_or_default()
+    }
 }
 
 /// All of them.
@@ -31,22 +51,24 @@ pub fn probe(root: &HostRoot, controllers: &BTreeSet<String>, kernel: &str) -> V
     let counted = production::pressure(root);
     let psi = |name, total: Option<u64>| Capability {
         name,
+        purpose: Purpose::Stalls,
         problem: total
             .is_none()
             .then(|| "the kernel does not count these stalls".to_owned()),
     };
-    let file = |name: &'static str| Capability {
+    let file = |name: &'static str, purpose| Capability {
         name,
+        purpose,
         problem: tried(root, name, controllers, kernel).err(),
     };
     vec![
         psi("psi.cpu", counted.cpu_some_us),
         psi("psi.memory", counted.memory_full_us),
         psi("psi.io", counted.io_full_us),
-        file("cpu.max"),
-        file("memory.high"),
-        file("memory.reclaim"),
-        file("io.max"),
+        file("cpu.max", Purpose::Levers),
+        file("memory.high", Purpose::Levers),
+        file("memory.reclaim", Purpose::Levers),
+        file("io.max", Purpose::Disks),
     ]
 }
 

@@ -1,6 +1,5 @@
 use super::*;
 use crate::host::affinity::NarrowedProcess;
-use crate::host::capabilities::Capability;
 use loadline_model::{Bytes, NumaNode, Thread, Topology};
 use loadline_policy::node_policy::{Protect, ReserveCpus};
 
@@ -107,16 +106,16 @@ fn each_requirement_is_missed_by_name() {
 
 #[test]
 fn what_the_loop_cannot_use_is_named() {
-    for (name, requirement) in [
-        ("psi.memory", "psi"),
-        ("io.max", "io"),
-        ("cpu.max", "setpoints"),
-        ("memory.high", "setpoints"),
-        ("memory.reclaim", "setpoints"),
+    for (name, purpose, requirement) in [
+        ("psi.memory", Purpose::Stalls, "psi"),
+        ("io.max", Purpose::Disks, "io"),
+        ("cpu.max", Purpose::Levers, "setpoints"),
+        ("memory.reclaim", Purpose::Levers, "setpoints"),
     ] {
         let mut facts = good();
         facts.capabilities = vec![Capability {
             name,
+            purpose,
             problem: Some("Permission denied".into()),
         }];
         assert_eq!(missed(&facts, &reached("252")), (vec![requirement], true));

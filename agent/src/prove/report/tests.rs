@@ -146,7 +146,10 @@ fn the_screen_says_every_verdict_with_its_figures() {
         assert!(text.contains(words), "{words}\n{text}");
     }
     assert!(text.contains("more rounds would"), "{text}");
-    assert!(text.contains("cpu, pair 2: a round was discarded"), "{text}");
+    assert!(
+        text.contains("cpu: 1 of 10 rounds discarded, first in pair 2"),
+        "{text}"
+    );
     assert!(
         text.contains("disk: temporary files lie in memory here"),
         "{text}"

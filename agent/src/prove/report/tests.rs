@@ -192,6 +192,7 @@ fn the_page_holds_all_it_shows_and_runs_nothing() {
     // Three resources with two plots each; the fourth was not measured.
     assert_eq!(page.matches("<svg").count(), 6);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    // For people who want to look at it: a folder to leave the page in.
     if let Some(folder) = std::env::var_os("LOADLINE_PAGE") {
         std::fs::write(std::path::Path::new(&folder).join("page.html"), &page).unwrap();
     }

@@ -26,8 +26,8 @@ use crate::host::systemd::aside::{Aside, AsideUnit, Place};
 use crate::host::trial::{burst_cgroup, kill_now};
 use crate::sentence::chain;
 
-/// What an antagonist lives longer than its round at most: a start into a busy slice takes seconds.
-const SPARE_LIFE: Span = Span::from_secs(60);
+/// What an antagonist lives longer than its round at most, from when it runs: for the last answers and its end.
+const SPARE_LIFE: Span = Span::from_secs(15);
 /// The probe speaks every second; silent for so long, it is gone.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a killed unit may take to be gone: dying needs CPU.
@@ -349,7 +349,7 @@ impl<S: Systemd + Aside, P: Prober, W: Watcher, C: Clock> Flow<'_, S, P, W, C> {
             Ok(None) => false,
             Err(_) => usage.tasks.is_some_and(|tasks| tasks > 0),
         };
-        if !there && round.discarded.is_none() {
+        if !there {
             round.discarded = Some(format!("lent work ended by itself: see `journalctl -u {unit}`"));
         }
     }

@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 
-use loadline_model::{MilliCpu, Span, Topology};
+use loadline_model::{Bytes, MilliCpu, PerMille, Span, Topology};
 use loadline_policy::line::{Line, ProductionUse};
 use loadline_policy::node_policy::NodePolicy;
 use loadline_policy::prove::room::Room;
+use loadline_policy::settings::Limit;
 
 use super::flow::{Look, Watcher};
+use crate::host::cgroup::{CgroupFs, MOUNT};
 use crate::host::clock::{Clock, SystemClock};
 use crate::host::production::{self, Usage};
 use crate::host::root::HostRoot;
+use crate::host::systemd::SLICE;
 use crate::host::trial::{disk_free, last_level_cache};
 use crate::host::vitals::Vitals;
 
 /// Rates over less than this say more about the reading than about the machine.
 const SHORTEST: Span = Span::from_millis(500);
+/// What the shipped `loadline.slice` allows until a warden has rendered the line for the first time.
+const SLICE_SHIPPED: PerMille = PerMille(500);
 /// Where antagonists keep their files.
 const TEMPORARY: &str = "/var/tmp";
 
@@ -56,6 +61,19 @@ impl LiveWatcher {
         Line::new(&self.topology, no_gpus, &self.policy, &used)
     }
 
+    /// What the slice of all lent work allows, which may be less than the line: an antagonist that goes by the line alone
+    /// would be killed there. Of a slice that is not there yet only its shipped limit is known.
+    fn slice_allows(&self) -> Bytes {
+        let limits = CgroupFs::new(self.root.path(MOUNT)).limits(&format!("/{SLICE}"));
+        let at = |limit: Option<Limit<Bytes>>| match limit {
+            Some(Limit::At(bytes)) => Some(bytes),
+            Some(Limit::Max) | None => None,
+        };
+        let known = [at(limits.memory_high), at(limits.memory_max)];
+        let shipped = self.topology.memory().share(SLICE_SHIPPED);
+        known.into_iter().flatten().min().unwrap_or(shipped)
+    }
+
     fn read(&mut self, now: Span) {
         let usage = production::usage(&self.root);
         let passed = now.minus(self.last.0);
@@ -74,12 +92,12 @@ impl Watcher for LiveWatcher {
         let now = SystemClock.monotonic();
         self.read(now);
         let sample = self.vitals.look(now);
-        let line = self.line();
+        let (line, lent) = (self.line(), self.last.1.memory_lent.unwrap_or_default());
         Look {
             room: Room {
                 cpu: line.cpu.now,
                 cpus: line.lendable.len(),
-                memory: line.memory.now.minus(self.last.1.memory_lent.unwrap_or_default()),
+                memory: line.memory.now.min(self.slice_allows()).minus(lent),
                 memory_available: sample.memory_available,
                 memory_headroom: line.memory.headroom,
                 cache: last_level_cache(&self.root),
@@ -87,5 +105,49 @@ impl Watcher for LiveWatcher {
             },
             memory_full: sample.stalls.memory_full,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use loadline_model::{NumaNode, Thread};
+
+    use super::*;
+
+    fn topology() -> Topology {
+        let thread = |cpu| Thread {
+            cpu,
+            core: cpu,
+            l3: 0,
+            numa: 0,
+            socket: 0,
+        };
+        let memory = NumaNode {
+            id: 0,
+            memory: Bytes::from_mib(1000),
+        };
+        Topology::new((0..4).map(thread).collect(), vec![memory]).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_lent_before_production_s_use_is_known_nor_beyond_the_slice() {
+        let place = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(place.path());
+        let watcher = LiveWatcher::new(root.clone(), topology(), NodePolicy::default());
+        assert_eq!(watcher.line().cpu.now, MilliCpu::ZERO);
+        assert_eq!(watcher.slice_allows(), Bytes::from_mib(500), "as shipped");
+        let slice = root.path(&format!("{MOUNT}/{SLICE}"));
+        fs::create_dir_all(&slice).unwrap();
+        fs::write(slice.join("memory.max"), "734003200\n").unwrap();
+        fs::write(slice.join("memory.high"), "max\n").unwrap();
+        assert_eq!(watcher.slice_allows(), Bytes::from_mib(700));
+        fs::write(slice.join("memory.high"), "629145600\n").unwrap();
+        assert_eq!(
+            watcher.slice_allows(),
+            Bytes::from_mib(600),
+            "beyond it it would be slowed down, not pressed"
+        );
     }
 }

@@ -146,7 +146,10 @@ fn the_screen_says_every_verdict_with_its_figures() {
         assert!(text.contains(words), "{words}\n{text}");
     }
     assert!(text.contains("more rounds would"), "{text}");
-    assert!(text.contains("cpu, pair 2: a round was discarded"), "{text}");
+    assert!(
+        text.contains("cpu: 1 of 10 rounds discarded, first in pair 2"),
+        "{text}"
+    );
     assert!(
         text.contains("disk: temporary files lie in memory here"),
         "{text}"
@@ -189,6 +192,7 @@ fn the_page_holds_all_it_shows_and_runs_nothing() {
     // Three resources with two plots each; the fourth was not measured.
     assert_eq!(page.matches("<svg").count(), 6);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    // For people who want to look at it: a folder to leave the page in.
     if let Some(folder) = std::env::var_os("LOADLINE_PAGE") {
         std::fs::write(std::path::Path::new(&folder).join("page.html"), &page).unwrap();
     }

@@ -75,16 +75,18 @@ fn fill(out: &mut String, report: &Report) -> std::fmt::Result {
     discards(out, report)
 }
 
+/// One line for each resource: the rest stands in the page and in the JSON.
 fn discards(out: &mut String, report: &Report) -> std::fmt::Result {
     for resource in &report.resources {
-        let discarded = resource
+        let mut discarded = resource
             .rounds
             .iter()
             .filter_map(|round| Some((round, round.discarded.as_ref()?)));
-        for (round, why) in discarded {
+        if let Some((round, why)) = discarded.next() {
+            let (count, all) = (discarded.count() + 1, resource.rounds.len());
             writeln!(
                 out,
-                "{}, pair {}: a round was discarded: {why}",
+                "{}: {count} of {all} rounds discarded, first in pair {}: {why}",
                 resource.resource,
                 round.pair + 1
             )?;

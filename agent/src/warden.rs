@@ -7,6 +7,7 @@ mod cli;
 mod drain;
 pub mod facts;
 pub mod headroom;
+pub mod logins;
 pub mod machine;
 mod notify;
 pub mod orders;

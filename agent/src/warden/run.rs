@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::headroom::Headroom;
+use super::logins::Logins;
 use super::machine::{Machine, MachineError};
 use super::notify::{self, Pulse};
 use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLedger, lock};
@@ -122,6 +123,7 @@ pub(super) struct Running {
     pub(super) task: JoinHandle<Result<(), LedgerError>>,
     pub(super) ledger: SharedLedger,
     headroom: Headroom,
+    logins: Logins,
     sequence: watch::Receiver<Sequence>,
     stop: oneshot::Sender<()>,
 }
@@ -175,6 +177,7 @@ pub(super) async fn start(
     tokio::spawn(pulse.clone().pass_on(clock));
     let headroom =
         Headroom::start(HostRoot::default(), clock, &node).map_err(kernel("starting the headroom loop"))?;
+    let logins = Logins::start(HostRoot::default(), systemd.clone(), &node);
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -210,6 +213,7 @@ pub(super) async fn start(
         task,
         ledger,
         headroom,
+        logins,
         sequence: sequences,
         stop,
     })
@@ -318,6 +322,7 @@ async fn serve(
                         node = fresh;
                         write_reserve(paths, &node, &running.systemd).await;
                         running.headroom.replace(&node);
+                        running.logins.replace(&node);
                         let replace = Command::Replace(Box::new(node.clone()));
                         running.commands.send(replace).await.map_err(|_| RunError::Reconciler)?;
                         info!("node.toml is in force");

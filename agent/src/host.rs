@@ -11,6 +11,7 @@ pub mod ended;
 pub mod facts;
 pub mod journal;
 pub mod journal_stream;
+pub mod logins;
 pub mod notify;
 pub mod production;
 pub mod root;

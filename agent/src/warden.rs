@@ -10,6 +10,7 @@ mod drain;
 pub mod facts;
 pub mod floors;
 pub mod headroom;
+pub mod logins;
 pub mod machine;
 mod notify;
 pub mod orders;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::headroom::Headroom;
+use super::logins::Logins;
 use super::machine::{Machine, MachineError};
 use super::notify::{self, Pulse};
 use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLedger, lock};
@@ -123,6 +124,8 @@ pub(super) struct Running {
     pub(super) task: JoinHandle<Result<(), LedgerError>>,
     pub(super) ledger: SharedLedger,
     headroom: Headroom,
+    /// Ends with it.
+    _logins: Logins,
     sequence: watch::Receiver<Sequence>,
     stop: oneshot::Sender<()>,
 }
@@ -190,6 +193,7 @@ pub(super) async fn start(
     tokio::spawn(pulse.clone().pass_on(clock));
     let headroom =
         Headroom::start(HostRoot::default(), clock, &ruled).map_err(kernel("starting the headroom loop"))?;
+    let logins = Logins::start(HostRoot::default(), systemd.clone(), &ruled);
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -207,7 +211,13 @@ pub(super) async fn start(
             move || pulse.beat(clock.monotonic())
         }),
         headroom: headroom.decisions(),
-        ruled: headroom.teller(),
+        ruled: {
+            let (loops, logins) = (headroom.teller(), logins.teller());
+            Box::new(move |node| {
+                loops(node);
+                logins(node);
+            })
+        },
         settled: Some(settled),
     };
     let run = Reconciler::run(outside, node, requests, sequence, found, async {
@@ -227,6 +237,7 @@ pub(super) async fn start(
         task,
         ledger,
         headroom,
+        _logins: logins,
         sequence: sequences,
         stop,
     })

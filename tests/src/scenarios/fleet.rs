@@ -68,6 +68,10 @@ pub(super) const SUITE: Suite = Suite {
         ),
         ("no_door_of_another_daemon_is_open_to_a_worker", escapes::doors),
         (
+            "what_a_person_s_logins_may_use_is_held_meanwhile",
+            escapes::logins,
+        ),
+        (
             "a_flood_of_lines_calls_and_look_ups_is_lent_work_s_own",
             escapes::floods,
         ),

@@ -2,7 +2,7 @@
 //! the same person: a door that is shut to both proves nothing of the sandbox.
 //!
 //! Not closed, since Dask and Ray need the loopback: a daemon that listens there and starts programs of a person, like
-//! sshd with that person's own key, or a mail server that obeys `~/.forward`.
+//! sshd with that person's own key. What such a one starts lies among the person's logins, and those are held.
 
 use std::collections::BTreeSet;
 
@@ -206,6 +206,54 @@ fn doors_of(fleet: &Fleet, node: &Guest) -> Result<()> {
         login.sockets
     );
     Ok(())
+}
+
+/// What a sandbox cannot shut: the person's own user manager, reached here as its person. It gets no more than is kept
+/// idle for production anyway, while a worker lives, and all again afterwards.
+pub(super) fn logins(fleet: &Fleet) -> Result<()> {
+    for (name, share) in [(OLD, 400), (NEW, 800)] {
+        let node = fleet.guest(name)?;
+        node.ok("systemctl start user@1000.service")?;
+        let outcome = logins_of(fleet, node, share).with_context(|| format!("on {name}"));
+        node.ok("systemctl stop user@1000.service")?;
+        outcome?;
+    }
+    Ok(())
+}
+
+fn logins_of(fleet: &Fleet, node: &Guest, share: u64) -> Result<()> {
+    let alice = Person::of(fleet)?;
+    let slice = "cd /sys/fs/cgroup/user.slice/user-1000.slice";
+    let job = alice.submit(
+        &format!("--cpus 100m --memory 64MiB --node {}", node.name()),
+        "sleep 600",
+    )?;
+    alice.running(job)?;
+    let held = format!(
+        "{slice} && cat cpu.max && test \"$(cat cpu.max)\" = '{} 10000'",
+        share * 10
+    );
+    node.wait_ok("her logins are held", &held, SOON)?;
+    let hogs = "export XDG_RUNTIME_DIR=/run/user/1000; for i in 1 2 3 4; do systemd-run --user --quiet --collect \
+        --unit=hog-$i sh -c \"while :; do :; done\"; done";
+    node.ok(&as_person("alice", hogs))?;
+    let used = node.ok(&format!(
+        "{slice}; now() {{ echo $(sed -n 's/^usage_usec //p' cpu.stat) $(cut -d' ' -f1 /proc/uptime | tr -d .); }}; \
+         a=$(now); sleep 8; set -- $a $(now); echo $((($3 - $1) / ($4 - $2) / 10))"
+    ))?;
+    let used: u64 = used.trim().parse().with_context(|| format!("used {used:?}"))?;
+    println!(
+        "# {}: logins that want four CPUs use {used} thousandths of one of {share}",
+        node.name()
+    );
+    ensure!(
+        used <= share * 115 / 100,
+        "{used} of {share} thousandths of a CPU"
+    );
+    ensure!(used >= share / 4, "the hogs did not run: {used}");
+    alice.cancel(job)?;
+    let free = format!("{slice} && cat cpu.max && grep -q ^max cpu.max");
+    node.wait_ok("her logins are free again", &free, SOON).map(drop)
 }
 
 /// Ten seconds of everything that makes daemons work: lines, look-ups of people who do not exist, calls to the bus and

@@ -19,6 +19,7 @@ use loadline_node::agent::{Backoff, Timing};
 use loadline_node::spool::SpoolLimits;
 use loadline_proto::node::v1::{Desired, LogRequest, fleet_message};
 use loadline_proto::types::v1::{AttemptPhase, Inventory, SignedOrder, event};
+use loadline_proto::warden::v1::{SloTarget, slo_reading, slo_target};
 use tokio::time::Instant;
 
 use self::network::Weather;
@@ -602,16 +603,40 @@ async fn what_production_promises_is_measured_and_told_the_warden() {
         target: Some(slo_target::Target::P99Us(p99)),
     };
     let probe = slo_target::Probe::Tcp(address);
-    node.warden.ledger.send_modify(|ledger| ledger.slo_targets = vec![target(probe, 500_000)]);
+    node.warden
+        .ledger
+        .send_modify(|ledger| ledger.slo_targets = vec![target(probe, 500_000)]);
     node.start();
     let mut ledger = node.warden.ledger.subscribe();
-    let told = ledger.wait_for(|ledger| ledger.readings.iter().any(|reading| reading.unit == "web.service"));
-    let told = tokio::time::timeout(Duration::from_secs(60), told).await.unwrap().unwrap().readings.clone();
+    let told = ledger.wait_for(|ledger| {
+        ledger
+            .readings
+            .iter()
+            .any(|reading| reading.unit == "web.service")
+    });
+    let told = tokio::time::timeout(Duration::from_secs(60), told)
+        .await
+        .unwrap()
+        .unwrap()
+        .readings
+        .clone();
     assert_eq!(told[0].measured, None, "one sample is no percentile");
-    assert!(told[0].trouble.ends_with("of 100 samples are in"), "{}", told[0].trouble);
+    assert!(
+        told[0].trouble.ends_with("of 100 samples are in"),
+        "{}",
+        told[0].trouble
+    );
     drop(service);
     let missed = ledger.wait_for(|ledger| ledger.readings.iter().any(|reading| reading.measured.is_some()));
-    let missed = tokio::time::timeout(Duration::from_secs(60), missed).await.unwrap().unwrap().readings.clone();
+    let missed = tokio::time::timeout(Duration::from_secs(60), missed)
+        .await
+        .unwrap()
+        .unwrap()
+        .readings
+        .clone();
     let whole = Some(slo_reading::Measured::P99Us(1_000_000));
-    assert_eq!(missed[0].measured, whole, "whoever refuses is missed with the whole time-out");
+    assert_eq!(
+        missed[0].measured, whole,
+        "whoever refuses is missed with the whole time-out"
+    );
 }

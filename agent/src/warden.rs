@@ -4,6 +4,7 @@
 //! a network socket; never runs what local policy forbids, whoever asks.
 
 mod brakes;
+mod check_protect;
 mod cli;
 mod control;
 mod drain;

@@ -8,10 +8,12 @@ use loadline_policy::node_policy::Mode;
 use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 
+use super::check_protect::protected;
 use super::control;
 use super::drain::drain;
 use super::record_end::record_end;
 use super::run::{Paths, look, run};
+use crate::host::cgroup::CgroupFs;
 use crate::host::clock::SystemClock;
 use crate::host::systemd::LiveSystemd;
 use crate::prove::{self, antagonist, stand_in};
@@ -158,7 +160,12 @@ async fn check(output: Output) -> ExitCode {
         Ok((systemd, _)) => look(&Paths::default(), Ok(systemd)).await,
         Err(problem) => look(&Paths::default(), Err(chain(problem))).await,
     };
-    let report = machine.report();
+    let mut report = machine.report();
+    if let (Ok((systemd, _)), Some(policy)) = (&systemd, machine.policy()) {
+        report
+            .requirements
+            .extend(protected(&policy, systemd, &CgroupFs::default()).await);
+    }
     match output {
         Output::Table => say(report.table().trim_end()),
         Output::Json => say(report.json()),

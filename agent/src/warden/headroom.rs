@@ -215,6 +215,11 @@ mod tests {
     use super::*;
     use crate::host::clock::SystemClock;
     use crate::warden::reconciler::tests::rig::node;
+    use crate::warden::slo::Observation;
+    use loadline_model::Span;
+    use loadline_policy::headroom::Reason;
+    use loadline_policy::node_policy::NodePolicy;
+    use loadline_policy::slo::Measured;
 
     /// A machine of 4 CPUs whose files say what they are told.
     struct Tree(tempfile::TempDir);
@@ -298,5 +303,30 @@ mod tests {
         let mut wanted = headroom.decisions().wanted;
         drop(headroom);
         while wanted.changed().await.is_ok() {}
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_nobody_measures_holds_lent_work_and_a_missed_one_squeezes_it() {
+        let tree = Tree::new();
+        let protect = r#"{ unit = "web.service", slo = { tcp = "127.0.0.1:80", p99 = "20ms" } }"#;
+        let text = format!("version = 1\n[production]\nprotect = [{protect}]");
+        let mut node = node();
+        node.policy = NodePolicy::new(toml::from_str(&text).unwrap()).unwrap();
+        let headroom = Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node).unwrap();
+        let mut latest = headroom.decisions().latest;
+        let mut reason = async |wanted: Reason| {
+            let seen = latest.wait_for(|decision| decision.is_some_and(|one| one.reason == wanted));
+            let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
+            seen.expect("the law was not told").unwrap();
+        };
+        reason(Reason::SloUnknown).await;
+        let missed = Observation {
+            unit: "web.service".into(),
+            measured: Some(Measured::P99(Span::from_millis(21))),
+            age: Span::ZERO,
+            trouble: String::new(),
+        };
+        headroom.promises().observe(vec![missed], SystemClock.monotonic());
+        reason(Reason::SloSlack(-50)).await;
     }
 }

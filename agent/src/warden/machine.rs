@@ -53,6 +53,12 @@ impl Machine {
         self.host.topology.clone().map_err(MachineError::Topology)
     }
 
+    /// The owner's policy, if it can be used.
+    pub fn policy(&self) -> Option<NodePolicy> {
+        let loaded = config::load(&self.node_toml, &self.topology().ok()?);
+        loaded.ok().map(|loaded| loaded.policy)
+    }
+
     /// Every requirement, met or missed.
     pub fn report(&self) -> Report {
         match self.topology() {

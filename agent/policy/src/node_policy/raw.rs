@@ -176,7 +176,7 @@ impl Section {
 
     /// True if the file has this key.
     pub(super) fn had(&self, name: &str) -> bool {
-        self.taken.iter().any(|taken| *taken == name)
+        self.taken.contains(&name)
     }
 
     pub(super) fn table(&mut self, name: &'static str, mistakes: &mut Mistakes) -> Option<Section> {

@@ -145,7 +145,10 @@ fn is_metric_name(name: &str) -> bool {
     name.bytes().next().is_some_and(first) && name.bytes().all(|b| first(b) || b.is_ascii_digit())
 }
 
-/// The keys as they stand in the file.
+/// The keys that say which kind of probe it is.
+const KINDS: [&str; 5] = ["http", "tcp", "scrape", "promql", "push"];
+
+/// The values of a section that describe its probe.
 struct Keys {
     http: Option<String>,
     tcp: Option<String>,
@@ -153,11 +156,10 @@ struct Keys {
     histogram: Option<String>,
     promql: Option<String>,
     query: Option<String>,
-    push: Option<bool>,
+    push: bool,
 }
 
 pub(super) fn read_slo(mut section: Section, mistakes: &mut Mistakes) -> Option<Slo> {
-    let before = mistakes.0.len();
     let keys = Keys {
         http: section.text("http", mistakes),
         tcp: section.text("tcp", mistakes),
@@ -165,12 +167,11 @@ pub(super) fn read_slo(mut section: Section, mistakes: &mut Mistakes) -> Option<
         histogram: section.text("histogram", mistakes),
         promql: section.text("promql", mistakes),
         query: section.text("query", mistakes),
-        push: section.flag("push", mistakes),
+        push: section.flag("push", mistakes) == Some(true),
     };
     let p99: Option<Span> = section.parsed("p99", mistakes);
     let below = section.number("below", mistakes);
-    let sound = mistakes.0.len() == before;
-    let probe = read_probe(&section, keys, sound, mistakes);
+    let probe = read_probe(&section, keys, mistakes);
     let target = read_target(&section, probe.as_ref(), p99, below, mistakes);
     section.finish(mistakes);
     Some(Slo {
@@ -179,124 +180,76 @@ pub(super) fn read_slo(mut section: Section, mistakes: &mut Mistakes) -> Option<
     })
 }
 
-fn read_probe(section: &Section, keys: Keys, sound: bool, mistakes: &mut Mistakes) -> Option<Probe> {
-    let mut dial = |key: &str, text: String| {
-        let url = url(&text).map_err(|problem| mistakes.add(&section.key(key), problem.to_string()));
-        url.ok()
-    };
-    let probe = match keys {
-        Keys {
-            http: Some(http),
-            tcp: None,
-            scrape: None,
-            promql: None,
-            push: None,
-            ..
-        } => dial("http", http).map(Probe::Http),
-        Keys {
-            tcp: Some(tcp),
-            http: None,
-            scrape: None,
-            promql: None,
-            push: None,
-            ..
-        } => {
-            if is_dialled(&tcp) {
-                Some(Probe::Tcp(tcp))
-            } else {
-                mistakes.add(
-                    &section.key("tcp"),
-                    format!("`{tcp}` is not an address like \"127.0.0.1:5432\""),
-                );
-                None
-            }
-        }
-        Keys {
-            scrape: Some(scrape),
-            http: None,
-            tcp: None,
-            promql: None,
-            push: None,
-            ref histogram,
-            ..
-        } => {
-            let url = dial("scrape", scrape);
-            match histogram {
-                Some(name) if is_metric_name(name) => {
-                    let histogram = name.strip_suffix("_bucket").unwrap_or(name).to_string();
-                    url.map(|url| Probe::Scrape { url, histogram })
-                }
-                Some(name) => {
-                    mistakes.add(
-                        &section.key("histogram"),
-                        format!("`{name}` is not the name of a metric"),
-                    );
-                    None
-                }
-                None => {
-                    let rule = "is missing: which histogram, like \"http_request_duration_seconds\"?";
-                    mistakes.add(&section.key("histogram"), rule);
-                    None
-                }
-            }
-        }
-        Keys {
-            promql: Some(promql),
-            http: None,
-            tcp: None,
-            scrape: None,
-            push: None,
-            ref query,
-            ..
-        } => {
-            let url = dial("promql", promql);
-            match query {
-                Some(query) if !query.trim().is_empty() => url.map(|url| Probe::Promql {
-                    url,
-                    query: query.clone(),
-                }),
-                _ => {
-                    mistakes.add(&section.key("query"), "is missing: what is the server asked?");
-                    None
-                }
-            }
-        }
-        Keys {
-            push: Some(true),
-            http: None,
-            tcp: None,
-            scrape: None,
-            promql: None,
-            ..
-        } => Some(Probe::Push),
-        _ if !sound => None,
-        _ => {
-            let rule = "say one of `http = \"http://…\"`, `tcp = \"host:port\"`, `scrape = \"http://…\"`, \
-                        `promql = \"http://…\"` or `push = true`";
-            mistakes.add(&section.key("http"), rule);
-            None
-        }
-    };
-    let probe = probe?;
-    let stray = [
-        ("histogram", keys_stray(&probe, "histogram", section)),
-        ("query", keys_stray(&probe, "query", section)),
-    ];
-    for (key, stray) in stray {
-        if stray {
+fn read_probe(section: &Section, keys: Keys, mistakes: &mut Mistakes) -> Option<Probe> {
+    let kinds = KINDS.iter().filter(|kind| section.had(kind)).count();
+    // One whose value is of the wrong kind has been told already.
+    let told = [&keys.http, &keys.tcp, &keys.scrape, &keys.promql];
+    let valued = told.into_iter().flatten().count() + usize::from(keys.push);
+    if kinds != 1 || (valued == 0 && section.had("push")) {
+        let rule = "say one of `http = \"http://…\"`, `tcp = \"host:port\"`, `scrape = \"http://…\"`, \
+                    `promql = \"http://…\"` or `push = true`";
+        mistakes.add(&section.key("http"), rule);
+        return None;
+    }
+    for (key, kind) in [("histogram", "scrape"), ("query", "promql")] {
+        if section.had(key) && !section.had(kind) {
             mistakes.add(&section.key(key), "means nothing for this kind of probe");
         }
     }
-    Some(probe)
+    match keys {
+        Keys { http: Some(http), .. } => dial(section, "http", &http, mistakes).map(Probe::Http),
+        Keys { tcp: Some(tcp), .. } if is_dialled(&tcp) => Some(Probe::Tcp(tcp)),
+        Keys { tcp: Some(tcp), .. } => {
+            let problem = format!("`{tcp}` is not an address like \"127.0.0.1:5432\"");
+            mistakes.add(&section.key("tcp"), problem);
+            None
+        }
+        Keys {
+            scrape: Some(scrape),
+            histogram,
+            ..
+        } => {
+            let url = dial(section, "scrape", &scrape, mistakes);
+            let histogram = read_histogram(section, histogram, mistakes);
+            Some(Probe::Scrape {
+                url: url?,
+                histogram: histogram?,
+            })
+        }
+        Keys {
+            promql: Some(promql),
+            query,
+            ..
+        } => {
+            let url = dial(section, "promql", &promql, mistakes);
+            let query = query.filter(|query| !query.trim().is_empty());
+            if query.is_none() {
+                mistakes.add(&section.key("query"), "is missing: what is the server asked?");
+            }
+            Some(Probe::Promql {
+                url: url?,
+                query: query?,
+            })
+        }
+        Keys { push, .. } => push.then_some(Probe::Push),
+    }
 }
 
-/// True if the file has a key that belongs to another kind of probe.
-fn keys_stray(probe: &Probe, key: &str, section: &Section) -> bool {
-    let belongs = match key {
-        "histogram" => matches!(probe, Probe::Scrape { .. }),
-        _ => matches!(probe, Probe::Promql { .. }),
+fn dial(section: &Section, key: &str, text: &str, mistakes: &mut Mistakes) -> Option<HttpUrl> {
+    let url = url(text).map_err(|problem| mistakes.add(&section.key(key), problem.to_string()));
+    url.ok()
+}
+
+fn read_histogram(section: &Section, name: Option<String>, mistakes: &mut Mistakes) -> Option<String> {
+    let problem = match name {
+        Some(name) if is_metric_name(&name) => {
+            return Some(name.strip_suffix("_bucket").unwrap_or(&name).to_string());
+        }
+        Some(name) => format!("`{name}` is not the name of a metric"),
+        None => "is missing: which histogram, like \"http_request_duration_seconds\"?".to_string(),
     };
-    !belongs && section.had(key)
+    mistakes.add(&section.key("histogram"), problem);
+    None
 }
 
 fn read_target(

@@ -117,7 +117,8 @@ fn scrapes(pages: &[[u64; 4]]) -> Scrapes {
 
 #[test]
 fn the_buckets_between_two_scrapes_give_the_percentile() {
-    let cases: [(&[[u64; 4]], Option<u64>, &str); 8] = [
+    type Case = (&'static [[u64; 4]], Option<u64>, &'static str);
+    let cases: [Case; 8] = [
         (&[[0, 0, 0, 0]], None, "one scrape has no difference"),
         (
             &[[5, 9, 9, 9], [205, 209, 209, 209]],

@@ -364,7 +364,9 @@ async fn strangers_are_hung_up_on_and_the_socket_is_for_owner_and_group() {
 
 #[tokio::test]
 async fn what_the_agent_measures_is_compared_with_the_owner_s_target() {
-    let rig = Rig::new().await;
+    let mut node = node();
+    node.policy = promising();
+    let rig = Rig::with(node).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("warden.sock");
     serve(&rig, &path, vec![Uid::effective().as_raw()]);

@@ -114,7 +114,7 @@ fn promised(slo: &Slo) -> String {
 }
 
 /// What is protected, one sentence a unit: only what stands in the policy, so that it changes with that alone.
-pub(super) fn sentences(protect: &[Protect]) -> Vec<String> {
+pub fn sentences(protect: &[Protect]) -> Vec<String> {
     let sentence = |entry: &Protect| {
         let floor = entry.memory.map(|memory| format!("keeps {memory}"));
         let slo = entry.slo.as_ref().map(promised);

@@ -29,7 +29,7 @@ const ADDRESS_FAMILIES: [&str; 4] = ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLI
 
 /// Doors to daemons that would work on the worker's behalf, outside its slice and its limits. What look-ups of names
 /// need stays open: userdbd, nscd, sssd, resolved.
-const DAEMON_DOORS: [&str; 38] = [
+const DAEMON_DOORS: [&str; 39] = [
     // A bus, or a manager of units.
     "-/run/user",
     "-/run/dbus",
@@ -52,6 +52,7 @@ const DAEMON_DOORS: [&str; 38] = [
     "-/run/systemd/io.systemd.PCRLock",
     "-/run/systemd/io.systemd.sysext",
     "-/run/systemd/coredump",
+    "-/run/ssh-unix-local",
     "-/run/systemd/machine",
     // Containers and virtual machines.
     "-/run/docker.sock",

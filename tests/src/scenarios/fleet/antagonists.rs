@@ -34,9 +34,9 @@ while True:
     time.sleep(max(0, 0.1 - (time.monotonic() - begun)))
 ";
 
-/// Reads a file three times as large as the machine's memory.
+/// Reads a file larger than the machine's memory.
 const STREAMER: &str =
-    "sh -c \"truncate -s 6G \\$HOME/stream; cat \\$HOME/stream > /dev/null; rm \\$HOME/stream; exit 9\"";
+    "sh -c \"truncate -s 3G \\$HOME/stream; cat \\$HOME/stream > /dev/null; rm \\$HOME/stream; exit 9\"";
 
 pub(super) fn memory(fleet: &Fleet) -> Result<()> {
     let (alice, operator, node) = (Person::of(fleet)?, Operator::of(fleet)?, fleet.guest(NEW)?);

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use loadline_model::MilliCpu;
+use loadline_model::{MilliCpu, Span};
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
@@ -63,11 +63,11 @@ pub struct Decisions {
 }
 
 impl Headroom {
-    /// Starts the thread.
+    /// Starts the thread. `alive` is told of each look.
     ///
     /// # Errors
     /// When the machine gives none.
-    pub fn start<C: Clock>(root: HostRoot, clock: C, node: &Node) -> io::Result<Self> {
+    pub fn start<C: Clock>(root: HostRoot, clock: C, node: &Node, alive: Alive) -> io::Result<Self> {
         let (sender, receiver) = channel();
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
@@ -79,6 +79,7 @@ impl Headroom {
             given,
             latest,
             wanted,
+            alive,
             brake_failed: false,
         };
         let thread = std::thread::Builder::new()
@@ -124,6 +125,9 @@ impl Drop for Headroom {
     }
 }
 
+/// Told when the loop looks.
+pub type Alive = Box<dyn Fn(Span) + Send>;
+
 struct Loop {
     law: Law,
     vitals: Vitals,
@@ -131,6 +135,7 @@ struct Loop {
     given: Given,
     latest: watch::Sender<Option<Decision>>,
     wanted: watch::Sender<Option<Decision>>,
+    alive: Alive,
     /// Said once, not ten times a second.
     brake_failed: bool,
 }
@@ -138,7 +143,9 @@ struct Loop {
 impl Loop {
     fn turn<C: Clock>(mut self, clock: &C, given: &Receiver<Given>) {
         loop {
-            let decision = self.law.step(&self.vitals.look(clock.monotonic()));
+            let now = clock.monotonic();
+            (self.alive)(now);
+            let decision = self.law.step(&self.vitals.look(now));
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
                 self.brake(&decision.setpoints);
@@ -224,7 +231,7 @@ mod tests {
         fn start(&self, mode: Mode) -> Headroom {
             let mut node = node();
             node.policy.lend.mode = mode;
-            Headroom::start(HostRoot::new(self.0.path()), SystemClock, &node).unwrap()
+            Headroom::start(HostRoot::new(self.0.path()), SystemClock, &node, Box::new(|_| {})).unwrap()
         }
     }
 

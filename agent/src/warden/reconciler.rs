@@ -28,7 +28,7 @@ use loadline_policy::attempt::{BootId, Moment};
 use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
-use loadline_policy::reconcile::{Absences, EndRecord, ObservedUnit, Plan, View, reconcile};
+use loadline_policy::reconcile::{Absences, AtOnce, EndRecord, ObservedUnit, Plan, View, reconcile};
 use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -179,6 +179,8 @@ pub struct Reconciler<S, C, A> {
     yields: Setpoints,
     /// Why tiers are squeezed, as a clause.
     squeezed_for: String,
+    /// Why lent work last had less than its line, as a clause.
+    pressed_for: String,
     headroom: Decisions,
     told_at: Span,
     /// Why someone has to go, for the next decision …
@@ -341,6 +343,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         let local = (self.local)(&self.node.policy);
         let evict = self.evict.take();
+        let at_once = self.at_once();
         let view = View {
             policy: &self.node.policy,
             machine: Machine {
@@ -350,6 +353,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             },
             setpoints: &self.setpoints,
             squeezed_for: &self.squeezed_for,
+            at_once: AtOnce {
+                why: &self.pressed_for,
+                ..at_once
+            },
             evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,

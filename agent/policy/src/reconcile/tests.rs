@@ -1,5 +1,6 @@
 //! Stories of one node, and any history with failures at any action.
 
+mod acting;
 mod world;
 
 use alloc::string::{String, ToString};

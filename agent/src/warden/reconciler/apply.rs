@@ -313,6 +313,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         let held = self.memory_held();
         for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
+            (self.alive)();
             let allowed_cpus = None;
             let settings = SliceSettings {
                 allowed_cpus,

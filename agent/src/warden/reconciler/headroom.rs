@@ -5,8 +5,9 @@
 //! production's.
 
 use loadline_model::{MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier};
-use loadline_policy::headroom::{Decision, Level};
+use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
+use loadline_policy::reconcile::AtOnce;
 use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice, cpu_quota};
 use tracing::warn;
 
@@ -53,6 +54,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         let before = std::mem::replace(&mut self.setpoints, decision.setpoints);
         for slice in Slice::ALL {
+            (self.alive)();
             self.set_quota(slice, &before, &decision.setpoints).await;
         }
         self.read_slices();
@@ -79,6 +81,23 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if let (Some(decision), false) = (top, recently || self.node.policy.lend.mode == Mode::Shadow) {
             self.evicted_at = Some(now);
             self.evict = Some(decision.reason.to_string());
+        }
+    }
+
+    /// What the loop lets lent work have by now; systemd hears of it later. `pressed_for` says why.
+    pub(super) fn at_once(&mut self) -> AtOnce<'static> {
+        let latest = *self.headroom.latest.borrow();
+        let Some(decision) = latest.filter(|_| self.node.policy.lend.mode == Mode::Enforce) else {
+            return AtOnce::default();
+        };
+        // While it grows again production is calm: why it had to shrink says more.
+        if decision.reason != Reason::Calm || self.pressed_for.is_empty() {
+            self.pressed_for = decision.reason.to_string();
+        }
+        AtOnce {
+            cpu: decision.setpoints.cpu,
+            squeezed: decision.setpoints.squeezed,
+            why: "",
         }
     }
 

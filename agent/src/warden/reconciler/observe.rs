@@ -76,6 +76,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             setpoints: Default::default(),
             yields: Default::default(),
             squeezed_for: String::new(),
+            pressed_for: String::new(),
             headroom: outside.headroom,
             evict: None,
             evicted_at: None,

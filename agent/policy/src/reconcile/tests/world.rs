@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) policy: NodePolicy,
     pub(super) pinning: Pinning,
     pub(super) setpoints: Setpoints,
+    /// What the brake leaves.
+    pub(super) at_once: AtOnce<'static>,
     /// Why someone has to go; for one pass.
     pub(super) evict: Option<&'static str>,
     pub(super) boot: u32,
@@ -65,6 +67,7 @@ impl World {
             policy,
             pinning: Pinning::Cpuset,
             setpoints: Setpoints::default(),
+            at_once: AtOnce::default(),
             evict: None,
             boot: 1,
             now: Moment {
@@ -273,6 +276,7 @@ impl World {
             },
             setpoints: &self.setpoints,
             squeezed_for: "production uses 7 CPUs",
+            at_once: self.at_once,
             evict: self.evict.take(),
             local: &LocalTimes {
                 node,

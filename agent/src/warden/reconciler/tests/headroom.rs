@@ -254,3 +254,25 @@ async fn another_mode_takes_up_what_is_wanted_already_or_lets_it_go() {
     rig.has_cpu_max(burst, "1000 20000").await;
     rig.has_cpu_max("loadline.slice", "4000 10000").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_at_the_floor_whether_systemd_was_told_or_not() {
+    let mut rig = Rig::new().await;
+    // 4 CPUs: the floor is 200m. The brake is at once, systemd comes later.
+    rig.wanted.send_replace(decision(Some(200), Squeezed::No));
+    let starved = rig.start(&worker(Tier::Standard)).await;
+    let detail = rig.ended(starved).await.detail;
+    assert!(
+        detail.contains("too few to start in: production uses 3.2 CPUs"),
+        "{detail}"
+    );
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    rig.running(&worker(Tier::Standard)).await;
+    // The lower one counts.
+    rig.wanted.send_replace(decision(Some(200), Squeezed::No));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    let waits = rig.start(&worker(Tier::Standard)).await;
+    assert_eq!(rig.ended(waits).await.reason(), EndReason::RefusedForNow);
+}

@@ -8,6 +8,7 @@ pub mod ended;
 pub mod facts;
 pub mod journal;
 pub mod journal_stream;
+pub mod kill;
 pub mod notify;
 pub mod production;
 pub mod root;

@@ -5,7 +5,7 @@
 //! the owner allows), [`line`] (how much that is), [`admission`] (may this order run here), [`allocation`]
 //! (on which CPUs), [`settings`] (with which limits, and are they held), [`attempt`] (where it stands),
 //! [`reconcile`] (what to do now), [`check`] (the invariants, stated apart). Beside them, every 100 ms:
-//! [`headroom`] (how much lent work may have at this moment).
+//! [`headroom`] (how much lent work may have at this moment) and [`reap`] (what it needs to end).
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -18,6 +18,7 @@ pub mod check;
 pub mod headroom;
 pub mod line;
 pub mod node_policy;
+pub mod reap;
 pub mod reconcile;
 pub mod settings;
 

@@ -25,6 +25,7 @@ use crate::admission::{Account, Refusal};
 use crate::allocation::{Allocation, Holding, Machine};
 use crate::attempt::{BootId, Life, Moment, UnitEnd, WorkOrder};
 use crate::node_policy::{LocalTimes, Mode, NodePolicy};
+use crate::reap::{Budget, Dying};
 use crate::settings::{Mismatch, Observed, Setpoints, Slice, SliceSettings, Squeezed, WorkerSettings};
 
 /// An attempt as the ledger has it, not ended.
@@ -92,6 +93,8 @@ pub struct View<'a> {
     pub squeezed_for: &'a str,
     /// What lent work has at this moment, by the brake: it may be less than `setpoints`, which systemd was told.
     pub at_once: AtOnce<'a>,
+    /// What those who are being ended may use, as it was set last.
+    pub reap: Option<Budget>,
     /// Why someone has to go for production now, as a clause; none: nobody has to.
     pub evict: Option<&'a str>,
     /// The moment by the clocks that windows go by.
@@ -252,6 +255,8 @@ pub struct Plan {
     pub waiting: Vec<(AttemptId, Refusal)>,
     /// Limits that could not be read, by unit: not known to be held.
     pub unverified: Vec<(String, Mismatch)>,
+    /// Who is being ended and not gone yet, once all is done.
+    pub dying: Vec<Dying>,
     /// What cannot be, as far as the ledger knows: to be logged and counted. Nothing is done about it.
     pub contradictions: Vec<(AttemptId, &'static str)>,
 }
@@ -315,6 +320,7 @@ pub fn reconcile(view: &View<'_>) -> Plan {
     let lives = lives::advance(view);
     let mut allocation = cpus::held(view, &lives);
     let starts = starts::decide(view, &lives, &mut allocation);
+    let dying = lives::dying(view, &lives.after);
     let mut actions = lives.actions;
     let mut unverified = Vec::new();
     actions.extend(starts.refused);
@@ -332,6 +338,7 @@ pub fn reconcile(view: &View<'_>) -> Plan {
         allocation,
         waiting: starts.waiting,
         unverified,
+        dying,
         contradictions: lives.contradictions,
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use loadline_model::{MilliCpu, Span};
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
+use loadline_policy::reap::Budget;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -60,6 +61,8 @@ pub struct Decisions {
     pub latest: watch::Receiver<Option<Decision>>,
     /// Changes only when other setpoints are wanted.
     pub wanted: watch::Receiver<Option<Decision>>,
+    /// What those who are being ended may use: the brake must not take it from them.
+    pub reaping: watch::Sender<Option<Budget>>,
 }
 
 impl Headroom {
@@ -71,6 +74,7 @@ impl Headroom {
         let (sender, receiver) = channel();
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
+        let (reaping, granted) = watch::channel(None);
         let given = Given::of(node);
         let turning = Loop {
             law: Law::new(given.bounds),
@@ -80,6 +84,7 @@ impl Headroom {
             latest,
             wanted,
             alive,
+            granted,
             brake_failed: false,
         };
         let thread = std::thread::Builder::new()
@@ -90,6 +95,7 @@ impl Headroom {
             decisions: Decisions {
                 latest: told_latest,
                 wanted: told_wanted,
+                reaping,
             },
             thread: Some(thread),
         })
@@ -136,6 +142,7 @@ struct Loop {
     latest: watch::Sender<Option<Decision>>,
     wanted: watch::Sender<Option<Decision>>,
     alive: Alive,
+    granted: watch::Receiver<Option<Budget>>,
     /// Said once, not ten times a second.
     brake_failed: bool,
 }
@@ -181,8 +188,10 @@ impl Loop {
     }
 
     fn brake(&mut self, setpoints: &Setpoints) {
+        let granted = *self.granted.borrow();
         for (slice, brake) in &self.brakes {
-            match brake.lower(cpu_quota(*slice, self.given.firm, setpoints)) {
+            let quota = cpu_quota(*slice, self.given.firm, setpoints);
+            match brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota))) {
                 Ok(_) => self.brake_failed = false,
                 Err(error) if !self.brake_failed => {
                     self.brake_failed = true;
@@ -264,6 +273,25 @@ mod tests {
         assert!(decision.production >= MilliCpu(3000), "{decision:?}");
         drop(headroom);
         assert_eq!(tree.cpu_max(), "2000 10000", "5 % of 4 CPUs, as written last");
+    }
+
+    #[tokio::test]
+    async fn who_is_ended_keeps_what_was_granted() {
+        let tree = Tree::new();
+        let headroom = tree.start(Mode::Enforce);
+        let budget = Budget {
+            cpu: MilliCpu(400),
+            standard: false,
+            burst: true,
+        };
+        headroom.decisions().reaping.send_replace(Some(budget));
+        under_load(&tree, &headroom).await;
+        drop(headroom);
+        assert_eq!(
+            tree.cpu_max(),
+            "4000 10000",
+            "a tenth, where production leaves a twentieth"
+        );
     }
 
     #[tokio::test]

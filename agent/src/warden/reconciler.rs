@@ -13,11 +13,12 @@ mod ends;
 mod headroom;
 mod intake;
 mod observe;
+mod reap;
 mod starts;
 mod state;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use loadline_policy::attempt::{BootId, Moment};
 use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
+use loadline_policy::reap::{Budget, Reaper};
 use loadline_policy::reconcile::{Absences, AtOnce, EndRecord, ObservedUnit, Plan, View, reconcile};
 use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -182,6 +184,11 @@ pub struct Reconciler<S, C, A> {
     /// Why lent work last had less than its line, as a clause.
     pressed_for: String,
     headroom: Decisions,
+    reaper: Reaper,
+    /// In force for those who are being ended.
+    reap: Option<Budget>,
+    /// Who goes before all others of its slice, until it is gone.
+    hastened: BTreeSet<AttemptId>,
     told_at: Span,
     /// Why someone has to go, for the next decision …
     evict: Option<String>,
@@ -357,6 +364,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 why: &self.pressed_for,
                 ..at_once
             },
+            reap: self.reap,
             evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,

@@ -130,6 +130,8 @@ pub(crate) struct Counters {
     pub(crate) records_set_aside: u64,
     pub(crate) config_reload_failures: u64,
     pub(crate) protection_actions: BTreeMap<String, u64>,
+    /// CPU time granted to those who were ended while lent work starved.
+    pub(crate) reaping_ms: u64,
 }
 
 /// The warden's status.
@@ -253,6 +255,7 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
         records_set_aside,
         config_reload_failures,
         protection_actions,
+        reaping_ms,
     } = counters;
     Counters {
         limit_repairs,
@@ -263,6 +266,7 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
         records_set_aside,
         config_reload_failures,
         protection_actions: protection_actions.into_iter().collect(),
+        reaping_ms,
     }
 }
 

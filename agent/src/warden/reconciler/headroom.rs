@@ -8,7 +8,7 @@ use loadline_model::{MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tie
 use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reconcile::AtOnce;
-use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice, cpu_quota};
+use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice};
 use tracing::warn;
 
 use super::Reconciler;
@@ -104,22 +104,21 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// What was read of a slice, for comparison with what systemd was told. A quota that the brake has lowered
     /// meanwhile is no stranger's: it counts as held.
     pub(super) fn forgive_the_brake(&self, slice: Slice, observed: &mut Observed) {
-        let told = cpu_quota(slice, self.node.line.cpu.firm, &self.setpoints);
+        let told = self.quota_meant(slice, &self.setpoints);
         if is_lower(observed.cpu_max, told) && self.is_behind() {
             observed.cpu_max = Some(as_max(told));
         }
     }
 
     async fn set_quota(&mut self, slice: Slice, before: &Setpoints, after: &Setpoints) {
-        let firm = self.node.line.cpu.firm;
-        let quota = cpu_quota(slice, firm, after);
+        let quota = self.quota_meant(slice, after);
         let cgroup = self.slice_cgroup(slice);
         if !self.cgroups.exists(&cgroup) {
             return;
         }
         // Lower and higher again since systemd was told: then the brake's value still stands.
         let braked = || is_lower(self.cgroups.limits(&cgroup).cpu_max, quota);
-        if quota == cpu_quota(slice, firm, before) && !braked() {
+        if quota == self.quota_meant(slice, before) && !braked() {
             return;
         }
         if let Err(problem) = self.systemd.set(slice.unit(), &[Setting::CpuQuota(quota)]).await {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loadline_model::{AttemptId, Generation, LedgerId, Sequence};
+use loadline_model::{AttemptId, Generation, LedgerId, Sequence, Span};
 use loadline_policy::settings::{LimitReading, Slice};
 
 use super::{Node, Reconciler, lock};
@@ -27,6 +27,8 @@ pub struct Counters {
     pub records_set_aside: u64,
     /// Writes to the ledger that failed.
     pub ledger_failures: u64,
+    /// CPU time granted to those who were ended while lent work starved.
+    pub reaping: Span,
     /// Receipts, by action.
     pub protection_actions: BTreeMap<&'static str, u64>,
     /// How often each slice has met its own memory limit, as last read.

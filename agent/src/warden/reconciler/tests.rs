@@ -3,5 +3,6 @@
 mod faults;
 mod headroom;
 mod lives;
+mod reaping;
 mod restarts;
 pub(crate) mod rig;

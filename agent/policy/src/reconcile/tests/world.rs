@@ -277,6 +277,7 @@ impl World {
             setpoints: &self.setpoints,
             squeezed_for: "production uses 7 CPUs",
             at_once: self.at_once,
+            reap: None,
             evict: self.evict.take(),
             local: &LocalTimes {
                 node,

@@ -11,6 +11,7 @@ use loadline_model::{
 use loadline_policy::attempt::BootId;
 use loadline_policy::headroom::Decision;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, NodePolicy, Weekday};
+use loadline_policy::reap::Budget;
 use loadline_policy::settings::Pinning;
 use loadline_proto::types::v1 as proto;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,6 +75,8 @@ pub(crate) struct Rig {
     warden: Option<Warden>,
     /// The headroom loop's word.
     pub(crate) wanted: watch::Sender<Option<Decision>>,
+    /// What the brake is told of those who are ended.
+    pub(crate) reaping: watch::Sender<Option<Budget>>,
     next: u8,
 }
 
@@ -127,6 +130,7 @@ impl Rig {
             clock: BenchClock(Instant::now()),
             warden: None,
             wanted: watch::channel(None).0,
+            reaping: watch::channel(None).0,
             next: 0,
             _dir: dir,
             root,
@@ -160,6 +164,7 @@ impl Rig {
             headroom: Decisions {
                 latest: self.wanted.subscribe(),
                 wanted: self.wanted.subscribe(),
+                reaping: self.reaping.clone(),
             },
             boot: BootId(self.boot.clone()),
             alive: Box::new(|| {}),

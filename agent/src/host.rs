@@ -10,6 +10,7 @@ pub mod journal;
 pub mod journal_stream;
 pub mod kill;
 pub mod notify;
+pub mod pressure;
 pub mod production;
 pub mod root;
 pub mod systemd;

@@ -1,5 +1,5 @@
-//! The headroom loop's body: a thread of its own that looks at production ten times a second, asks the law, and
-//! brakes.
+//! The headroom loop's body: a thread of its own that looks at production ten times a second, and at once when the
+//! kernel says that production waits, asks the law, and brakes.
 //!
 //! Beside the reconciler, not in it: that one may wait for systemd for seconds. Here nobody is waited for. What is
 //! lower than before takes effect at once, by the brake; the reconciler then gives systemd the same value, verifies
@@ -22,11 +22,14 @@ use tracing::{error, info, warn};
 use super::reconciler::Node;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
+use crate::host::pressure::Alarm;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
-/// Ten looks a second: a stall is seen within one of them (design §8, P2).
-const TICK: Duration = Duration::from_millis(100);
+/// Two looks are so far apart at least, however often production waits: the kernel tells of it in each cgroup.
+const APART: Duration = Duration::from_millis(20);
+/// Ten looks a second where nothing happens: a stall is seen within one of them (design §8, P2).
+const REST_MS: u16 = 80;
 
 /// What the loop has to know of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,7 @@ impl Headroom {
         let turning = Loop {
             law: Law::new(given.bounds),
             brakes: Slice::ALL.map(|slice| (slice, Brake::new(&root, slice))),
+            alarm: Alarm::new(&root),
             vitals: Vitals::new(root),
             given,
             latest,
@@ -86,6 +90,7 @@ impl Headroom {
             alive,
             granted,
             brake_failed: false,
+            alarm_failed: false,
         };
         let thread = std::thread::Builder::new()
             .name("headroom".into())
@@ -143,8 +148,10 @@ struct Loop {
     wanted: watch::Sender<Option<Decision>>,
     alive: Alive,
     granted: watch::Receiver<Option<Budget>>,
+    alarm: Alarm,
     /// Said once, not ten times a second.
     brake_failed: bool,
+    alarm_failed: bool,
 }
 
 impl Loop {
@@ -157,13 +164,29 @@ impl Loop {
             if self.given.mode != Mode::Shadow {
                 self.brake(&decision.setpoints);
             }
-            match given.recv_timeout(TICK) {
+            match given.recv_timeout(APART) {
                 Ok(fresh) => {
                     self.given = fresh;
                     self.law.rebound(fresh.bounds);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.rest(now, given),
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Until the next tick, or until production waits.
+    fn rest(&mut self, now: Span, given: &Receiver<Given>) {
+        self.alarm.scan(now);
+        if let Err(error) = self.alarm.wait(REST_MS) {
+            if !self.alarm_failed {
+                self.alarm_failed = true;
+                warn!(%error, "pressure cannot be waited for; the tick has to do");
+            }
+            // What was given is taken at the next look.
+            if let Ok(fresh) = given.recv_timeout(Duration::from_millis(REST_MS.into())) {
+                self.given = fresh;
+                self.law.rebound(fresh.bounds);
             }
         }
     }

@@ -120,7 +120,7 @@ impl Headroom {
     /// The owner changed the policy.
     pub fn replace(&self, node: &Node) {
         if let Some(Err(_)) = self.given.as_ref().map(|sender| sender.send(Given::of(node))) {
-            error!("the headroom loop has ended; the static line stays in force");
+            error!("the headroom loop has ended; the last limits stay in force");
         }
     }
 }
@@ -131,7 +131,7 @@ impl Drop for Headroom {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            error!("the headroom loop ended in a panic; the static line stays in force");
+            error!("the headroom loop ended in a panic; the last limits stay in force");
         }
     }
 }

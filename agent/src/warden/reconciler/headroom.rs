@@ -43,6 +43,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Takes over what the loop wants, if that is something else.
     pub(super) async fn follow(&mut self) {
+        if self.is_idle() {
+            return self.let_all_go().await;
+        }
         let Some(decision) = *self.headroom.wanted.borrow_and_update() else {
             return;
         };
@@ -56,6 +59,34 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         for slice in Slice::ALL {
             (self.alive)();
             self.set_quota(slice, &before, &decision.setpoints).await;
+        }
+        self.read_slices();
+    }
+
+    /// Nothing is lent, and nothing is only thought through: then nobody needs to hear what the loop wants. It stays
+    /// untaken, and is taken up with the first order.
+    fn is_idle(&self) -> bool {
+        self.state.attempts.is_empty() && self.node.policy.lend.mode != Mode::Shadow
+    }
+
+    /// Who was held is gone: the slices are as they are without the loop, and the brake sees to the rest.
+    async fn let_all_go(&mut self) {
+        let told = std::mem::take(&mut self.yields);
+        let before = std::mem::take(&mut self.setpoints);
+        if before == Setpoints::default() {
+            return;
+        }
+        self.told_at = self.clock.monotonic();
+        self.headroom.wanted.mark_changed();
+        for tier in [Tier::Burst, Tier::Standard] {
+            if told.squeezed.holds(tier) {
+                let sentence = format!("{} work is let go: nothing is lent here any more", tier.word());
+                self.tell_of_tier(tier, ReceiptAction::Released, sentence);
+            }
+        }
+        for slice in Slice::ALL {
+            (self.alive)();
+            self.set_quota(slice, &before, &Setpoints::default()).await;
         }
         self.read_slices();
     }
@@ -142,23 +173,28 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if tighter {
             self.squeezed_for = decision.reason.to_string();
         }
-        let now = self.now();
         let turned = |tier: &Tier| before.squeezed.holds(*tier) != after.holds(*tier);
         for tier in [Tier::Burst, Tier::Standard].into_iter().filter(turned) {
-            let receipt = Receipt {
-                at: now.wall,
-                action: match (shadow, tighter) {
-                    (false, true) => ReceiptAction::Squeezed,
-                    (false, false) => ReceiptAction::Released,
-                    (true, true) => ReceiptAction::WouldSqueeze,
-                    (true, false) => ReceiptAction::WouldRelease,
-                },
-                subject: ReceiptSubject::Node(Slice::of(tier).unit().into()),
-                sentence: sentence(shadow, tighter, tier, decision),
+            let action = match (shadow, tighter) {
+                (false, true) => ReceiptAction::Squeezed,
+                (false, false) => ReceiptAction::Released,
+                (true, true) => ReceiptAction::WouldSqueeze,
+                (true, false) => ReceiptAction::WouldRelease,
             };
-            self.count(&receipt);
-            self.state.receipt(receipt, now);
+            self.tell_of_tier(tier, action, sentence(shadow, tighter, tier, decision));
         }
+    }
+
+    fn tell_of_tier(&mut self, tier: Tier, action: ReceiptAction, sentence: String) {
+        let now = self.now();
+        let receipt = Receipt {
+            at: now.wall,
+            action,
+            subject: ReceiptSubject::Node(Slice::of(tier).unit().into()),
+            sentence,
+        };
+        self.count(&receipt);
+        self.state.receipt(receipt, now);
     }
 }
 

@@ -2,8 +2,10 @@
 
 pub mod affinity;
 pub mod brake;
+pub mod capabilities;
 pub mod cgroup;
 pub mod clock;
+pub mod disks;
 pub mod ended;
 pub mod facts;
 pub mod journal;

@@ -20,6 +20,9 @@ const KERNEL_KEEPS_AFFINITY: KernelVersion = KernelVersion { major: 6, minor: 2 
 const SYSTEMD_MIN: u32 = 252;
 /// Without these there are no limits.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// What helps where a limit's file is missing or closed.
+const AS_ROOT: &str =
+    "use a kernel from 5.19 on; ask `loadline-warden check` as root and outside a container";
 /// How many processes a sentence names before it only counts.
 const NAMED_MAX: usize = 3;
 
@@ -157,6 +160,7 @@ pub fn check(facts: &HostFacts, bus: &Bus, policy: Result<&NodePolicy, &str>) ->
         cpuset,
         io(facts),
         psi(facts),
+        setpoints(facts),
         swap(facts),
         floors(facts, policy),
     ];
@@ -333,27 +337,62 @@ fn io(facts: &HostFacts) -> Requirement {
         .controllers
         .as_ref()
         .is_some_and(|controllers| controllers.contains("io"));
-    let verdict = if there {
-        Ok("controller io")
-    } else {
-        Err((
-            "the cgroup root lacks the controller io, so lent work's disk use cannot be held",
+    let verdict = match (there, lacking(facts, &["io.max"]).as_slice()) {
+        (true, []) => Ok("controller io"),
+        (true, problems) => Err((
+            format!("lent work's disk use cannot be held: {}", problems.join("; ")),
+            AS_ROOT,
+        )),
+        (false, _) => Err((
+            "the cgroup root lacks the controller io, so lent work's disk use cannot be held".to_owned(),
             "remove cgroup_disable= from the kernel's command line",
-        ))
+        )),
     };
     judge("io", Need::Degraded, verdict)
 }
 
 fn psi(facts: &HostFacts) -> Requirement {
-    let verdict = if facts.psi {
-        Ok("the kernel counts stalls (PSI)")
-    } else {
-        Err((
-            "the kernel does not count stalls (PSI), so production's stalls go unseen",
-            "boot with psi=1",
-        ))
+    let next_step = "boot with psi=1";
+    let some = lacking(facts, &["psi.cpu", "psi.memory", "psi.io"]);
+    let verdict = match (facts.psi, some.as_slice()) {
+        (true, []) => Ok("the kernel counts stalls (PSI)"),
+        (true, problems) => Err((
+            format!("some of production's stalls go unseen: {}", problems.join("; ")),
+            next_step,
+        )),
+        (false, _) => Err((
+            "the kernel does not count stalls (PSI), so production's stalls go unseen".to_owned(),
+            next_step,
+        )),
     };
     judge("psi", Need::Degraded, verdict)
+}
+
+/// What does not work of these, each with its reason.
+fn lacking(facts: &HostFacts, names: &[&str]) -> Vec<String> {
+    let asked = facts.capabilities.iter().filter(|one| names.contains(&one.name));
+    asked
+        .filter_map(|one| Some(format!("{}: {}", one.name, one.problem.as_ref()?)))
+        .collect()
+}
+
+/// The loop's other levers. Where a controller is missing altogether, that is said above.
+fn setpoints(facts: &HostFacts) -> Requirement {
+    let there = facts.controllers.clone().unwrap_or_default();
+    let levers = ["cpu.max", "memory.high", "memory.reclaim"];
+    let has_controller = |lever: &&str| lever.split('.').next().is_some_and(|name| there.contains(name));
+    let levers: Vec<&str> = levers.into_iter().filter(has_controller).collect();
+    let problems = lacking(facts, &levers);
+    let verdict = if problems.is_empty() {
+        Ok("CPU and memory of lent work can be lowered at any moment")
+    } else {
+        let lacks = problems.join("; ");
+        Err((
+            format!("the headroom loop squeezes or evicts earlier, as it lacks {lacks}"),
+            AS_ROOT,
+        ))
+    };
+    judge("setpoints", Need::Degraded, verdict)
 }
 
 /// Both are fine; it is said because it changes what memory pressure looks like.

@@ -3,6 +3,7 @@
 //! Observe → decide (`loadline-policy`, pure) → apply → report. Works with agent and fleet gone; never opens
 //! a network socket; never runs what local policy forbids, whoever asks.
 
+mod brakes;
 mod cli;
 mod drain;
 pub mod facts;

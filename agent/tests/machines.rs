@@ -239,5 +239,5 @@ fn many_processes_are_counted_after_three() {
         why.contains("pid 1300 (loop, session-3.scope) runs on CPU 5 only, and 1 more do so too; "),
         "{why}"
     );
-    assert_eq!(names_missed(&report), ["cpuset", "psi"].into());
+    assert_eq!(names_missed(&report), ["cpuset", "psi", "setpoints"].into());
 }

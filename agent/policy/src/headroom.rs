@@ -5,9 +5,12 @@
 //! was taken must not come back at once, or both swing.
 //! **Approach.** Lent work gets what production leaves (`usage`), less at once when production waits (`stall`),
 //! is held at its floor when that is not enough (`ladder`), and grows slowly after a hold (`pace`). Stalls that
-//! do not fall when lent work gets less are production's own (`relief`).
+//! do not fall when lent work gets less are production's own (`relief`), each kind by itself. The same for memory
+//! (`memory`) and disks (`io`); of the CPUs, burst gives first (`burst`).
 //! **Terms.** *Use*: production's CPU, smoothed: all but what lent work and Loadline's own programs use. *Line of now*: capacity − max(reserve, use) − headroom.
 //! *Quota*: what lent work may use. *Bad*: production stalled while lent work ran, and not by its own doing.
+//! *High*: what lent work may hold of memory before the kernel takes it back. *Bandwidth*: what it may read, and
+//! write, in a second.
 //! **Properties.** The quota is never above the line of now nor the static line, nor below the floor; a worse look
 //! never gives more; it grows by 2 % of capacity a second at most; the same looks give the same decisions.
 //!
@@ -16,11 +19,17 @@
 //! A blind look silences use and stalls, not memory and promises, and does not hide that tiers are squeezed.
 //! A run of bad moments is one entry into the hold. A stall younger than half a second is compared by its rate, or
 //! its own onset would make every cut look useless; and what is found self-inflicted counts from the next look.
+//! Memory falls a bite at a look below what lent work holds: the kernel takes it back while we wait. A disk's stall
+//! lowers the bandwidth alone, where the kernel counts lent work's, and squeezes only once that is at its floor.
 
+mod burst;
 mod intake;
+mod io;
 mod ladder;
 mod law;
+mod memory;
 mod pace;
+mod ramp;
 mod relief;
 pub mod sample;
 mod stall;
@@ -34,7 +43,7 @@ use crate::line::Line;
 use crate::settings::{QUOTA_FLOOR, QUOTA_STEP, Setpoints};
 
 pub use law::Law;
-pub use sample::{Sample, Slo, Stalls};
+pub use sample::{Sample, Slo, Stalls, Transferred};
 
 /// What the owner's policy and the machine fix. The law never goes above `most`, nor below `floor` except to evict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,8 @@ pub struct Bounds {
     pub floor: MilliCpu,
     /// All memory.
     pub memory: Bytes,
+    /// The static line of memory: lent work never gets more.
+    pub memory_most: Bytes,
     /// Memory that is still free when production uses all of its reserve and lent work all of the line.
     pub memory_free: Bytes,
 }
@@ -74,6 +85,7 @@ impl Bounds {
             most,
             floor: whole_steps(floor),
             memory: line.memory.capacity,
+            memory_most: line.most().memory,
             memory_free: line
                 .memory
                 .headroom
@@ -154,7 +166,7 @@ pub enum Reason {
 }
 
 /// What the law says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Decision {
     /// How far up the ladder.
     pub level: Level,
@@ -162,6 +174,9 @@ pub struct Decision {
     pub reason: Reason,
     /// What lent work may have now.
     pub setpoints: Setpoints,
+    /// So much memory is to be taken from lent work at this look, burst first: page cache, in truth, as it has no
+    /// swap. Zero while there is enough.
+    pub reclaim: Bytes,
     /// What production uses, smoothed; what the line of now follows from.
     pub production: MilliCpu,
 }

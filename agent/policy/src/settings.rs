@@ -10,7 +10,9 @@ use loadline_model::{AttemptId, Bytes, CpuSet, JobSpec, MilliCpu, PerMille, Span
 use crate::allocation::Grant;
 use crate::line::Line;
 
-pub use compare::{CpuMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, compare, readings};
+pub use compare::{
+    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, compare, readings,
+};
 
 /// A limit, or none at all. Never a magic number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,10 @@ pub struct WorkerSettings {
     pub timeout_stop: Span,
 }
 
+/// How fast something may be read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BytesPerSecond(pub u64);
+
 /// Everything that limits one slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceSettings {
@@ -129,6 +135,8 @@ pub struct SliceSettings {
     pub cpu_weight: CpuWeight,
     /// Its share of disk time; means nothing without io.cost or BFQ.
     pub io_weight: Option<u16>,
+    /// What it may read, and what it may write, of each disk of the machine.
+    pub io_bandwidth: Limit<BytesPerSecond>,
     /// CPU per second; a multiple of [`QUOTA_STEP`].
     pub cpu_quota: Limit<MilliCpu>,
     /// Where the kernel begins to slow it down.
@@ -149,8 +157,12 @@ pub struct SliceSettings {
 pub struct Setpoints {
     /// CPU for all lent work.
     pub cpu: Option<MilliCpu>,
+    /// CPU for burst, so that standard keeps its share of the above.
+    pub burst: Option<MilliCpu>,
     /// Memory for all lent work, as `memory.high`.
     pub memory_high: Option<Bytes>,
+    /// What all lent work may read, and what it may write, of each disk of the machine.
+    pub io: Option<BytesPerSecond>,
     /// Tiers held at their floor.
     pub squeezed: Squeezed,
 }
@@ -191,7 +203,7 @@ pub const QUOTA_STEP: MilliCpu = MilliCpu(10);
 /// Dying needs CPU: a slice never gets less than this, so that what is evicted can also end.
 pub(crate) const QUOTA_FLOOR: MilliCpu = MilliCpu(50);
 /// Nor less memory than a few ending processes need.
-const MEMORY_FLOOR: Bytes = Bytes::from_mib(64);
+pub(crate) const MEMORY_FLOOR: Bytes = Bytes::from_mib(64);
 /// `memory.high` lies this much below `memory.max`: lent work slows down before it is killed.
 const HIGH_BELOW_MAX: PerMille = PerMille(20);
 /// Half of the 32768 pids of a small kernel: a fork bomb leaves production the other half.
@@ -225,9 +237,15 @@ pub fn slice_settings(
                 CpuWeight::Idle
             },
             io_weight: root.then_some(1),
+            io_bandwidth: match setpoints.io {
+                Some(rate) if root => Limit::At(rate),
+                _ => Limit::Max,
+            },
             cpu_quota: cpu_quota(slice, line.cpu.firm, setpoints),
             memory_high: only_root(memory_high),
             memory_max: only_root(memory_max),
+            // With no swap of its own it has nothing in zswap either: that holds pages on their way to swap, each
+            // charged to it first. So `memory.zswap.max` (MemoryZSwapMax=, from systemd 253 on) is not needed.
             memory_swap_max: only_root(Bytes::ZERO),
             tasks_max: if root {
                 Limit::At(SLICE_TASKS_MAX)
@@ -254,7 +272,10 @@ pub fn cpu_quota(slice: Slice, firm: MilliCpu, setpoints: &Setpoints) -> Limit<M
             Limit::At(MilliCpu(cpu.0 - cpu.0 % QUOTA_STEP.0).max(QUOTA_FLOOR))
         }
         Slice::Standard => squeezed(Tier::Standard),
-        Slice::Burst => squeezed(Tier::Burst),
+        Slice::Burst => match (squeezed(Tier::Burst), setpoints.burst) {
+            (Limit::Max, Some(cpu)) => Limit::At(MilliCpu(cpu.0 - cpu.0 % QUOTA_STEP.0).max(QUOTA_FLOOR)),
+            (squeezed, _) => squeezed,
+        },
     }
 }
 

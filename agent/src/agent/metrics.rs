@@ -3,6 +3,8 @@
 //! No user, job or attempt stands in a label: limits of workers are folded into one series a limit, which is 1
 //! only if every worker's is held.
 
+mod setpoints;
+
 use std::collections::BTreeMap;
 
 use loadline_model::{Bytes, MilliCpu, NodeSample, WallTime};
@@ -192,8 +194,9 @@ fn warden(page: &Page, status: &WardenStatus) -> prometheus::Result<()> {
     }
     if let Some(said) = &status.headroom {
         headroom_loop(page, said, status.sample.as_ref())?;
+        setpoints::setpoints(page, said)?;
     }
-    Ok(())
+    setpoints::capabilities(page, &status.capabilities)
 }
 
 fn limits(page: &Page, limits: &[Limit]) -> prometheus::Result<()> {

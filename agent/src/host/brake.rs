@@ -1,4 +1,5 @@
-//! The brake: a lower `cpu.max` of our own slices, written straight into cgroupfs.
+//! The brake: a lower `cpu.max` or `memory.high` of our own slices, and memory taken back from them, written straight into
+//! cgroupfs.
 //!
 //! Systemd owns these cgroups and gets the same value over D-Bus afterwards; but while it loads its units anew it
 //! answers no one for seconds, and production cannot wait that long. Only ever downwards, only below `loadline.slice`.
@@ -8,7 +9,7 @@ use std::io::{self, Cursor, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use loadline_model::MilliCpu;
+use loadline_model::{Bytes, MilliCpu};
 use loadline_policy::settings::{CpuMax, Limit, Slice};
 
 use super::cgroup::MOUNT;
@@ -21,7 +22,7 @@ const LENGTH: usize = 64;
 /// The brake of one slice.
 #[derive(Debug)]
 pub struct Brake {
-    path: PathBuf,
+    folder: PathBuf,
 }
 
 impl Brake {
@@ -32,7 +33,7 @@ impl Brake {
             Slice::Standard | Slice::Burst => format!("{MOUNT}/{SLICE}/{}", slice.unit()),
         };
         Self {
-            path: root.path(&folder).join("cpu.max"),
+            folder: root.path(&folder),
         }
     }
 
@@ -43,10 +44,8 @@ impl Brake {
     /// When the kernel does not let us read or write the limit.
     pub fn lower(&self, to: Limit<MilliCpu>) -> io::Result<bool> {
         let Limit::At(cpu) = to else { return Ok(false) };
-        let file = match File::options().read(true).write(true).open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
+        let Some(file) = self.open("cpu.max", true)? else {
+            return Ok(false);
         };
         let (wanted, mut text) = (CpuMax::of(cpu), [0; LENGTH]);
         let length = file.read_at(&mut text, 0)?;
@@ -56,12 +55,80 @@ impl Brake {
             Some(Limit::Max) | None => true,
         };
         if has_more {
-            let (CpuMax { quota_us, period_us }, mut line) = (wanted, Cursor::new([0; LENGTH]));
-            writeln!(line, "{quota_us} {period_us}")?;
-            let length = usize::try_from(line.position()).unwrap_or(LENGTH);
-            file.write_all_at(line.get_ref().get(..length).unwrap_or_default(), 0)?;
+            let CpuMax { quota_us, period_us } = wanted;
+            write(&file, format_args!("{quota_us} {period_us}"))?;
         }
         Ok(has_more)
+    }
+
+    /// Makes sure that the slice may hold no more memory than this before the kernel takes it back. True if it might
+    /// until now. The kernel begins before it answers, so a value far below what the slice holds takes its time.
+    ///
+    /// # Errors
+    /// When the kernel does not let us read or write the limit.
+    pub fn lower_memory(&self, to: Bytes) -> io::Result<bool> {
+        let Some(file) = self.open("memory.high", true)? else {
+            return Ok(false);
+        };
+        let mut text = [0; LENGTH];
+        let length = file.read_at(&mut text, 0)?;
+        let text = std::str::from_utf8(text.get(..length).unwrap_or_default());
+        let now: Option<u64> = text.ok().and_then(|text| text.trim().parse().ok());
+        // It rounds down to pages, so the same value reads as no more.
+        let has_more = now.is_none_or(|now| now > to.0);
+        if has_more {
+            write(&file, format_args!("{}", to.0))?;
+        }
+        Ok(has_more)
+    }
+
+    /// Has the kernel take so much memory from the slice. False if it could not find all of it, which is no fault:
+    /// without swap only page cache can be taken.
+    ///
+    /// # Errors
+    /// When the kernel does not let us ask.
+    pub fn reclaim(&self, amount: Bytes) -> io::Result<bool> {
+        // Only since kernel 5.19; `check` says so, and the limit of the slice still works.
+        let Some(file) = self.open("memory.reclaim", false)? else {
+            return Ok(false);
+        };
+        match write(&file, format_args!("{}", amount.0)) {
+            Ok(()) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// None: no such slice, or no such file on this kernel.
+    fn open(&self, file: &str, read: bool) -> io::Result<Option<File>> {
+        match File::options()
+            .read(read)
+            .write(true)
+            .open(self.folder.join(file))
+        {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn write(file: &File, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+    let mut line = Cursor::new([0; LENGTH]);
+    writeln!(line, "{text}")?;
+    let length = usize::try_from(line.position()).unwrap_or(LENGTH);
+    let line = line.get_ref().get(..length).unwrap_or_default();
+    // At once and once: a second write would be a second order.
+    match file.write_at(line, 0)? {
+        written if written == length => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 
@@ -111,6 +178,20 @@ mod tests {
             lowered("max 100000\n", Limit::Max),
             (false, "max 100000\n".into())
         );
+        let file = folder.join("memory.high");
+        let lowered = |before: &str, bytes| {
+            fs::write(&file, before).unwrap();
+            let said = brake.lower_memory(Bytes(bytes)).unwrap();
+            (said, fs::read_to_string(&file).unwrap())
+        };
+        assert_eq!(lowered("max\n", 8192), (true, "8192\n".to_owned()));
+        assert_eq!(lowered("4096\n", 8192), (false, "4096\n".to_owned()));
+        assert_eq!(lowered("8192\n", 8192), (false, "8192\n".to_owned()));
+        let file = folder.join("cpu.max");
+        let lowered = |before: &str, cpu| {
+            fs::write(&file, before).unwrap();
+            (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
+        };
         assert!(lowered("?", to(50)).0, "what is not understood is written over");
     }
 }

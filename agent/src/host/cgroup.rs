@@ -14,7 +14,10 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
-use loadline_policy::settings::{CpuMax, Limit, Observed};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed};
+
+use super::disks;
+use super::root::HostRoot;
 
 /// Where the unified hierarchy is mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -46,18 +49,31 @@ pub struct Usage {
 #[derive(Debug, Clone)]
 pub struct CgroupFs {
     root: PathBuf,
+    /// Where the machine's disks are listed; none: nowhere.
+    host: Option<HostRoot>,
 }
 
 impl Default for CgroupFs {
     fn default() -> Self {
-        Self::new(MOUNT)
+        Self::new(MOUNT).with_disks(HostRoot::default())
     }
 }
 
 impl CgroupFs {
     /// The hierarchy mounted at this folder.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            host: None,
+        }
+    }
+
+    /// With the disks of this machine, whose limits are read too.
+    pub fn with_disks(self, host: HostRoot) -> Self {
+        Self {
+            host: Some(host),
+            ..self
+        }
     }
 
     /// The folder of a cgroup given as systemd writes it, `/loadline.slice/…`.
@@ -92,6 +108,8 @@ impl CgroupFs {
                 u64::try_from(quota).map_or(Limit::Max, |quota_us| Limit::At(CpuMax { quota_us, period_us }))
             }),
             io_weight: pairs(&path, "io.weight").get("default").copied(),
+            // Asked for apart, of the one slice that has it.
+            io_max: None,
             memory_high: limit(&path, "memory.high"),
             memory_max: limit(&path, "memory.max"),
             memory_swap_max: limit(&path, "memory.swap.max"),
@@ -102,6 +120,34 @@ impl CgroupFs {
                 Err(_) => None,
             },
         }
+    }
+
+    /// `io.max` over all disks of the machine; none without the io controller, or without a disk.
+    pub fn io_max(&self, cgroup: &str) -> Option<IoMax> {
+        let text = fs::read_to_string(self.path(cgroup).join("io.max")).ok()?;
+        let disks = disks::list(self.host.as_ref()?);
+        let limits = disks.iter().flat_map(|disk| {
+            // Only disks with a limit have a line.
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(&disk.number)?.strip_prefix(' '));
+            let line = line.unwrap_or_default();
+            ["rbps=", "wbps="].map(|key| {
+                let value = line
+                    .split(' ')
+                    .find_map(|word| word.strip_prefix(key)?.parse().ok());
+                value.unwrap_or(u64::MAX)
+            })
+        });
+        let all: Vec<u64> = limits.collect();
+        let limit = |rate: u64| match rate {
+            u64::MAX => Limit::Max,
+            rate => Limit::At(BytesPerSecond(rate)),
+        };
+        Some(IoMax {
+            loosest: limit(*all.iter().max()?),
+            tightest: limit(*all.iter().min()?),
+        })
     }
 
     /// What it uses and has used.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::affinity::{self, NarrowedProcess};
+use super::capabilities::{self, Capability};
 use super::root::HostRoot;
 use super::topology;
 use crate::sentence::chain;
@@ -51,6 +52,8 @@ pub struct HostFacts {
     pub memory_recursiveprot: bool,
     /// Whether the kernel counts stalls.
     pub psi: bool,
+    /// What the headroom loop needs, each tried.
+    pub capabilities: Vec<Capability>,
     /// Whether any swap is on.
     pub swap_on: bool,
     /// Whether systemd can run a journal for a namespace.
@@ -77,11 +80,15 @@ pub fn gather(root: &HostRoot) -> HostFacts {
         Ok(topology) => affinity::narrowed(root, &topology.cpus()).map_err(|error| chain(&error)),
         Err(error) => Err(error.clone()),
     };
+    let kernel = root.text("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let controllers = words("/sys/fs/cgroup/cgroup.controllers");
+    let none = BTreeSet::new();
     HostFacts {
-        kernel: root.text("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        capabilities: capabilities::probe(root, controllers.as_ref().unwrap_or(&none), &kernel),
+        kernel,
         os: os_name(root),
         init: root.text("/proc/1/comm").ok(),
-        controllers: words("/sys/fs/cgroup/cgroup.controllers"),
+        controllers,
         memory_recursiveprot: cgroup_mount_options(root).contains("memory_recursiveprot"),
         psi: super::production::pressure(root).cpu_some_us.is_some(),
         swap_on: root

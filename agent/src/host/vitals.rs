@@ -1,22 +1,24 @@
 //! Production's vital signs, read ten times a second: CPU time used, time stalled, memory left.
 //!
-//! Touches `/proc/meminfo` and cgroupfs, reads only. Files stay open and are read in place into one buffer, which
+//! Touches `/proc/meminfo`, cgroupfs and `/sys/block`, reads only. Files stay open and are read in place into one buffer, which
 //! costs a third of opening them anew and allocates nothing. Which cgroups production has is looked up again every
 //! ten seconds.
 
 mod grown;
 mod open;
+mod transfer;
 
 use std::path::PathBuf;
 
 use loadline_model::{Bytes, Span};
-use loadline_policy::headroom::sample::{Sample, Slo, Stalls};
+use loadline_policy::headroom::sample::{Sample, Slo, Stalls, Transferred};
 
 use super::cgroup::MOUNT;
 use super::root::HostRoot;
 use super::systemd::SLICE;
 use grown::Grown;
 use open::{Buffer, Counter};
+use transfer::Transfers;
 
 /// Slices come and go with services and people; a new one is missed for so long at most.
 const RESCAN: Span = Span::from_secs(10);
@@ -34,6 +36,8 @@ pub struct Vitals {
     cpu_all: Counter,
     cpu_lent: Counter,
     cpu_standard: Counter,
+    memory_lent: Counter,
+    io_lent: Transfers,
     own: [Grown; OWN.len()],
     own_used: Span,
     memory: Counter,
@@ -60,6 +64,8 @@ impl Vitals {
             cpu_all: Counter::new(cgroup("cpu.stat")),
             cpu_lent: Counter::new(cgroup(&format!("{SLICE}/cpu.stat"))),
             cpu_standard: Counter::new(cgroup(&format!("{SLICE}/loadline-standard.slice/cpu.stat"))),
+            memory_lent: Counter::new(cgroup(&format!("{SLICE}/memory.current"))),
+            io_lent: Transfers::new(cgroup(&format!("{SLICE}/io.stat"))),
             own: OWN.map(|file| Grown::new(cgroup(file))),
             own_used: Span::ZERO,
             memory: Counter::new(root.path("/proc/meminfo")),
@@ -106,10 +112,16 @@ impl Vitals {
             ),
             io_full: longer(self.waited.io_full, production, buffer, |one| &mut one.io, "full"),
         };
+        let cpu_lent = lent(&mut self.cpu_lent, buffer);
+        let is_there = self.cpu_lent.exists();
+        let io = self.io_lent.totals(buffer);
+        let memory_lent = self.memory_lent.value(buffer, "", "").map(Bytes);
         Sample {
             now,
             cpu_all: micros(&mut self.cpu_all, buffer),
-            cpu_lent: lent(&mut self.cpu_lent, buffer),
+            cpu_lent,
+            io_lent: io.or((!is_there).then(Transferred::default)),
+            memory_lent: memory_lent.or((!is_there).then_some(Bytes::ZERO)),
             cpu_own: self.own_used,
             cpu_standard: lent(&mut self.cpu_standard, buffer),
             stalls: self.waited,
@@ -120,6 +132,7 @@ impl Vitals {
 
     /// Everything right below the root but our slice is production.
     fn scan(&mut self) {
+        self.io_lent.scan(&self.root);
         let mount = self.root.path(MOUNT);
         let Ok(entries) = std::fs::read_dir(&mount) else {
             // Without the hierarchy nothing is known of stalls, and the sample says so.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::host::affinity::NarrowedProcess;
+use crate::host::capabilities::Capability;
 use loadline_model::{Bytes, NumaNode, Thread, Topology};
 use loadline_policy::node_policy::{Protect, ReserveCpus};
 
@@ -26,6 +27,7 @@ fn good() -> HostFacts {
         ),
         memory_recursiveprot: true,
         psi: true,
+        capabilities: Vec::new(),
         swap_on: false,
         journal_namespaces: true,
         topology: Ok(Topology::new([0, 1].map(thread).into(), vec![node]).unwrap()),
@@ -101,6 +103,27 @@ fn each_requirement_is_missed_by_name() {
         missed(&facts, &reached("252")).0,
         ["cgroup-v2", "controllers", "cpuset", "io", "psi"]
     );
+}
+
+#[test]
+fn what_the_loop_cannot_use_is_named() {
+    for (name, requirement) in [
+        ("psi.memory", "psi"),
+        ("io.max", "io"),
+        ("cpu.max", "setpoints"),
+        ("memory.high", "setpoints"),
+        ("memory.reclaim", "setpoints"),
+    ] {
+        let mut facts = good();
+        facts.capabilities = vec![Capability {
+            name,
+            problem: Some("Permission denied".into()),
+        }];
+        assert_eq!(missed(&facts, &reached("252")), (vec![requirement], true));
+        let report = check(&facts, &reached("252"), Ok(&NodePolicy::default()));
+        let said = report.missed().join("");
+        assert!(said.contains(&format!("{name}: Permission denied")), "{said}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use loadline_model::Gpus;
 
+use crate::host::capabilities::Capability;
+
 /// For the inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -13,6 +15,8 @@ pub struct Facts {
     pub os: String,
     /// Requirements that are not met, one sentence each.
     pub missed: Vec<String>,
+    /// What the headroom loop needs, each tried.
+    pub capabilities: Vec<Capability>,
     /// GPUs; none are looked for yet.
     pub gpus: Gpus,
 }

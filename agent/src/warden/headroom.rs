@@ -15,12 +15,11 @@ use loadline_model::{MilliCpu, Span};
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reap::Budget;
-use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::brakes::Brakes;
 use super::reconciler::Node;
-use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::pressure::Alarm;
 use crate::host::root::HostRoot;
@@ -81,7 +80,7 @@ impl Headroom {
         let given = Given::of(node);
         let turning = Loop {
             law: Law::new(given.bounds),
-            brakes: Slice::ALL.map(|slice| (slice, Brake::new(&root, slice))),
+            brakes: Brakes::new(&root),
             alarm: Alarm::new(&root),
             vitals: Vitals::new(root),
             given,
@@ -89,7 +88,6 @@ impl Headroom {
             wanted,
             alive,
             granted,
-            brake_failed: false,
             alarm_failed: false,
         };
         let thread = std::thread::Builder::new()
@@ -142,7 +140,7 @@ pub type Alive = Box<dyn Fn(Span) + Send>;
 struct Loop {
     law: Law,
     vitals: Vitals,
-    brakes: [(Slice, Brake); 3],
+    brakes: Brakes,
     given: Given,
     latest: watch::Sender<Option<Decision>>,
     wanted: watch::Sender<Option<Decision>>,
@@ -150,7 +148,6 @@ struct Loop {
     granted: watch::Receiver<Option<Budget>>,
     alarm: Alarm,
     /// Said once, not ten times a second.
-    brake_failed: bool,
     alarm_failed: bool,
 }
 
@@ -162,7 +159,8 @@ impl Loop {
             let decision = self.law.step(&self.vitals.look(now));
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
-                self.brake(&decision.setpoints);
+                let granted = *self.granted.borrow();
+                self.brakes.apply(&decision, self.given.firm, granted);
             }
             match given.recv_timeout(APART) {
                 Ok(fresh) => {
@@ -208,21 +206,6 @@ impl Loop {
             }
             other
         });
-    }
-
-    fn brake(&mut self, setpoints: &Setpoints) {
-        let granted = *self.granted.borrow();
-        for (slice, brake) in &self.brakes {
-            let quota = cpu_quota(*slice, self.given.firm, setpoints);
-            match brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota))) {
-                Ok(_) => self.brake_failed = false,
-                Err(error) if !self.brake_failed => {
-                    self.brake_failed = true;
-                    warn!(%error, slice = slice.unit(), "the brake does not work; systemd is asked instead");
-                }
-                Err(_) => {}
-            }
-        }
     }
 }
 

@@ -93,6 +93,7 @@ impl Machine {
             },
             os: self.host.os.clone(),
             missed: report.missed(),
+            capabilities: self.host.capabilities.clone(),
             gpus: Vec::new(),
         };
         let pinning = self.pinning(&policy, report.pinning);

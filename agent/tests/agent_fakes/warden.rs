@@ -204,6 +204,7 @@ impl Warden for Door {
                 ..SliceUsage::default()
             }],
             headroom: None,
+            capabilities: Vec::new(),
         }))
     }
 

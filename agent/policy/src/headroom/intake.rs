@@ -3,9 +3,9 @@
 //! A rate exists only between two readings of the same totals. A total that is missing or went back gives none,
 //! and the next one is counted from there.
 
-use loadline_model::Span;
+use loadline_model::{Bytes, Span};
 
-use super::Sample;
+use super::sample::{Sample, Transferred};
 use super::stall::{Waits, waits};
 
 /// Closer looks than this say more about when the counters are written than about use: they are put together.
@@ -30,6 +30,10 @@ pub(super) struct Interval {
     pub(super) production: Span,
     /// CPU time of lent work.
     pub(super) lent: Span,
+    /// The part of it that is of the standard tier; none where it is not known.
+    pub(super) standard: Option<Span>,
+    /// What lent work read and wrote; none where it is not known.
+    pub(super) io: Option<Transferred>,
     pub(super) waits: Waits,
 }
 
@@ -39,6 +43,8 @@ struct Reading {
     all: Span,
     lent: Span,
     own: Span,
+    standard: Option<Span>,
+    io: Option<Transferred>,
     waits: Waits,
 }
 
@@ -49,6 +55,8 @@ impl Reading {
             all: sample.cpu_all?,
             lent: sample.cpu_lent?,
             own: sample.cpu_own,
+            standard: sample.cpu_standard,
+            io: sample.io_lent,
             waits: waits(&sample.stalls),
         })
     }
@@ -69,9 +77,22 @@ impl Reading {
                 .minus(lent)
                 .minus(self.own.minus(last.own)),
             lent,
+            standard: self
+                .standard
+                .zip(last.standard)
+                .and_then(|(now, before)| since(now, before)),
+            io: self.io.zip(last.io).and_then(|(now, before)| moved(now, before)),
             waits,
         })
     }
+}
+
+fn moved(now: Transferred, before: Transferred) -> Option<Transferred> {
+    let more = |now: Bytes, before: Bytes| now.0.checked_sub(before.0).map(Bytes);
+    Some(Transferred {
+        read: more(now.read, before.read)?,
+        written: more(now.written, before.written)?,
+    })
 }
 
 fn since(now: Span, before: Span) -> Option<Span> {

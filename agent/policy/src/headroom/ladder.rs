@@ -3,7 +3,7 @@
 use loadline_model::{Bytes, MilliCpu, Span};
 
 use super::pace::SEEN_MOST;
-use super::stall::Stall;
+use super::stall::{Kind, Stall};
 use super::{Bounds, Level, Reason, Slo};
 use crate::settings::Squeezed;
 
@@ -47,6 +47,10 @@ pub(super) struct View<'a> {
     /// For how long production waited for memory in 10 s; zero if by its own doing.
     pub(super) full: Span,
     pub(super) memory: Option<Bytes>,
+    /// Lent work holds memory that can be taken from it.
+    pub(super) holds_memory: bool,
+    /// Lent work's disk use can still be lowered.
+    pub(super) io_can_fall: bool,
     pub(super) slo: Slo,
     pub(super) held: bool,
 }
@@ -97,7 +101,11 @@ impl View<'_> {
     }
 
     fn squeeze(&self) -> Option<Reason> {
-        let still = self.bad.filter(|_| self.run >= CUTS).map(Stall::reason);
+        let still = self.bad.filter(|stall| {
+            // A disk is answered by the disk's limit as long as that has room to fall.
+            self.run >= CUTS && !(stall.kind == Kind::Io && self.io_can_fall)
+        });
+        let still = still.map(Stall::reason);
         let by_use = self.is_crowded().then_some(Reason::ProductionUse(self.lasting));
         self.slack_below(MISSED)
             .or(still)
@@ -108,8 +116,10 @@ impl View<'_> {
     fn shrink(&self) -> Option<Reason> {
         let wanted = self.bounds.quota(self.bounds.left_by(self.production));
         let by_use = self.sees && u128::from(wanted.0) * 100 < u128::from(self.quota.0) * u128::from(BELOW);
+        let scarce = self.memory_below(1).filter(|_| self.holds_memory);
         self.bad
             .map(Stall::reason)
+            .or(scarce)
             .or(self.slack_below(CLOSE))
             .or(by_use.then_some(Reason::ProductionUse(self.production)))
     }

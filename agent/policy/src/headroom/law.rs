@@ -2,11 +2,14 @@
 
 use loadline_model::{MilliCpu, Span};
 
+use super::burst::BurstShare;
 use super::intake::{Intake, Look};
+use super::io::IoLine;
 use super::ladder::{Ladder, View};
+use super::memory::{MemoryLine, holds_some, reclaim};
 use super::pace::{Growth, Hold};
 use super::relief::Relief;
-use super::stall::{Kind, Stall, Watch};
+use super::stall::{Bad, Kind, Watch};
 use super::usage::Usage;
 use super::{Bounds, Decision, Level, Reason, Sample, prorate};
 use crate::settings::{Setpoints, Squeezed};
@@ -29,6 +32,9 @@ pub struct Law {
     ladder: Ladder,
     hold: Hold,
     growth: Growth,
+    burst: BurstShare,
+    memory: MemoryLine,
+    io: IoLine,
     since_cut: Span,
 }
 
@@ -46,6 +52,9 @@ impl Law {
             ladder: Ladder::new(),
             hold: Hold::new(),
             growth: Growth::new(),
+            burst: BurstShare::new(),
+            memory: MemoryLine::new(),
+            io: IoLine::new(),
             since_cut: CUT_AGAIN,
         }
     }
@@ -53,6 +62,7 @@ impl Law {
     /// The owner changed the policy. What is more is grown into, what is less is gone at the next look.
     pub fn rebound(&mut self, bounds: Bounds) {
         self.quota = self.quota.min(self.bounds.top());
+        self.memory.rebound(&self.bounds);
         self.bounds = bounds;
     }
 
@@ -61,73 +71,97 @@ impl Law {
         let elapsed = self.intake.elapsed(sample.now);
         self.hold.pass(elapsed);
         self.watch.pass(elapsed);
+        self.io.pass(elapsed);
         self.since_cut = self.since_cut.plus(elapsed);
         let look = self.intake.look(sample);
         let bad = self.observe(&look, elapsed);
         let bounds = self.bounds;
         self.quota = bounds.quota(self.quota);
-        let view = View {
-            bounds: &bounds,
-            sees: look != Look::Blind,
-            production: self.usage.production(),
-            lasting: self.usage.lasting(),
-            squeezed: self.ladder.squeezed(),
-            quota: self.quota,
-            bad,
-            lately: self.watch.lately(),
-            run: self.watch.run(),
-            full: self.memory_full(),
-            memory: sample.memory_available,
-            slo: sample.slo,
-            held: self.hold.holds(),
-        };
+        let view = self.view(sample, &bounds, &look, &bad);
         let danger = self.ladder.danger(&view, elapsed);
         let (level, reason) = self.ladder.climb(danger);
         // Production that merely uses its machine was not in need, and its use is remembered anyway.
         let by_use = matches!(danger.1, Reason::ProductionUse(_));
-        if bad.is_some() || (danger.0 >= Level::Squeeze && !by_use) {
+        if view.bad.is_some() || (danger.0 >= Level::Squeeze && !by_use) {
             self.hold.trigger();
         }
-        self.move_quota(&view, level, &look);
-        self.learn(bad, &look, elapsed);
+        let growing = match (level, &look) {
+            (Level::Open, Look::Measured(interval)) => Some(interval.passed),
+            _ => None,
+        };
+        self.move_quota(&view, level, &look, &bad);
+        self.burst.step(&bounds, self.quota, growing);
+        self.memory.step(&bounds, sample, growing);
+        if bad.has(Kind::Io) {
+            self.io.cut();
+        } else if look != Look::Soon {
+            self.io.grow(growing);
+        }
+        self.learn(&bad, &look, elapsed);
         Decision {
             level,
             reason,
             setpoints: self.setpoints(),
+            reclaim: reclaim(&bounds, sample),
             production: view.production,
         }
     }
 
-    /// Takes what was measured in; returns the stall that counts.
-    fn observe(&mut self, look: &Look, elapsed: Span) -> Option<Stall> {
+    fn view<'a>(&self, sample: &Sample, bounds: &'a Bounds, look: &Look, bad: &Bad) -> View<'a> {
+        View {
+            bounds,
+            sees: *look != Look::Blind,
+            production: self.usage.production(),
+            lasting: self.usage.lasting(),
+            squeezed: self.ladder.squeezed(),
+            quota: self.quota,
+            bad: bad.strongest(),
+            lately: self.watch.lately(),
+            run: self.watch.run(),
+            full: self.memory_full(),
+            memory: sample.memory_available,
+            holds_memory: holds_some(sample),
+            io_can_fall: self.io.can_fall(),
+            slo: sample.slo,
+            held: self.hold.holds(),
+        }
+    }
+
+    /// Takes what was measured in; returns the stalls that count.
+    fn observe(&mut self, look: &Look, elapsed: Span) -> Bad {
         match look {
             Look::Measured(interval) => {
                 self.usage.take(interval, self.bounds.capacity);
-                let stall = self.watch.judge(interval, self.bounds.capacity);
-                stall.filter(|_| !self.relief.self_inflicted())
+                self.burst.take(interval);
+                self.io.take(interval);
+                let bad = self.watch.judge(interval, self.bounds.capacity);
+                bad.counting(|kind| !self.relief.self_inflicted(kind))
             }
             Look::Blind => {
                 self.usage.skip(elapsed);
                 self.watch.forget();
-                None
+                Bad::default()
             }
-            Look::Soon => None,
+            Look::Soon => Bad::default(),
         }
     }
 
     fn memory_full(&self) -> Span {
-        if self.relief.self_inflicted() {
+        if self.relief.self_inflicted(Kind::Memory) {
             Span::ZERO
         } else {
             self.usage.waited(Kind::Memory)
         }
     }
 
-    fn move_quota(&mut self, view: &View<'_>, level: Level, look: &Look) {
+    fn move_quota(&mut self, view: &View<'_>, level: Level, look: &Look, bad: &Bad) {
         // In a blind look neither has changed, unless the owner changed the policy.
         let left = self.bounds.left_by(view.production);
         let mut quota = self.quota.min(left);
-        if view.bad.is_some() || (view.is_close() && self.since_cut >= CUT_AGAIN) {
+        // Where the disk's own limit answers, CPU would be taken for nothing.
+        let by_io = bad.has(Kind::Io) && !self.io.is_known();
+        let waits = bad.has(Kind::Cpu) || bad.has(Kind::Memory) || by_io;
+        if waits || (view.is_close() && self.since_cut >= CUT_AGAIN) {
             quota = quota.min(MilliCpu(prorate(self.quota.0, CUT_TO, 10)));
             self.since_cut = Span::ZERO;
         }
@@ -148,23 +182,22 @@ impl Law {
     }
 
     /// After the decision, so that a worse look is never answered with less.
-    fn learn(&mut self, bad: Option<Stall>, look: &Look, elapsed: Span) {
-        if let Some(stall) = bad {
+    fn learn(&mut self, bad: &Bad, look: &Look, elapsed: Span) {
+        if let Some(stall) = bad.strongest() {
             self.watch.remember(stall);
         }
         match look {
             Look::Blind => self.relief.blind(elapsed),
-            _ => self
-                .relief
-                .step(elapsed, &self.usage, bad.map(|stall| stall.kind)),
+            _ => self.relief.step(elapsed, &self.usage, bad),
         }
     }
 
     fn setpoints(&self) -> Setpoints {
         Setpoints {
             cpu: (self.quota < self.bounds.most).then_some(self.quota),
-            // Its place: memory is not moved yet, only guarded by the ladder.
-            memory_high: None,
+            burst: self.burst.setpoint(self.quota),
+            memory_high: self.memory.setpoint(&self.bounds),
+            io: self.io.setpoint(),
             squeezed: self.ladder.squeezed(),
         }
     }

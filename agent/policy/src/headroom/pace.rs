@@ -61,11 +61,11 @@ impl Hold {
 }
 
 /// All of the capacity grows back in this time: 10 % in 5 s.
-const WHOLE_GROWTH: Span = Span::from_secs(50);
+pub(super) const WHOLE_GROWTH: Span = Span::from_secs(50);
 /// After a longer gap growth goes on as if the gap had been this long: nobody looked.
 pub(super) const SEEN_MOST: Span = Span::from_secs(1);
 /// Smaller growth than this part of the capacity is not worth a write, and would chatter.
-const DEADBAND: u64 = 100;
+pub(super) const DEADBAND: u64 = 100;
 
 /// What may be grown and was not yet: CPU × time, in thousandths of a thread × µs, so that no remainder is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]

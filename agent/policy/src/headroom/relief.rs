@@ -4,7 +4,7 @@
 use loadline_model::Span;
 
 use super::prorate;
-use super::stall::Kind;
+use super::stall::{Bad, Kind};
 use super::usage::Usage;
 
 /// A cut is judged by the stall so long before and after it.
@@ -16,75 +16,96 @@ const TENTH: Span = Span::from_millis(100);
 const FALLEN: u64 = 80;
 /// So many cuts in a row must have been in vain.
 const STRIKES: u8 = 3;
-/// Stalls do not count for so long; then it is tried again.
+/// Stalls do not count for so long; then it is tried again …
 const MUTED: Span = Span::from_secs(60);
+/// … and each time that was in vain too, for twice as long, up to this.
+const MUTED_MOST: Span = Span::from_secs(8 * 60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Trial {
-    kind: Kind,
     before: Span,
     passed: Span,
 }
 
-/// The cut being judged, and what the ones before it came to.
+/// Each kind by itself: production that has a slow disk of its own can still be short of CPU because of lent work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Relief {
-    trial: Option<Trial>,
-    strikes: u8,
-    muted: Span,
-}
+pub(super) struct Relief([OfKind; 3]);
 
 impl Relief {
     pub(super) const fn new() -> Self {
-        Self {
-            trial: None,
-            strikes: 0,
-            muted: Span::ZERO,
+        Self([OfKind::NEW, OfKind::NEW, OfKind::NEW])
+    }
+
+    /// True if stalls of this kind are production's own.
+    pub(super) const fn self_inflicted(&self, kind: Kind) -> bool {
+        !self.0[kind.index()].muted.is_zero()
+    }
+
+    /// Time has passed and was measured; `cut` says for which stalls lent work was just cut.
+    pub(super) fn step(&mut self, elapsed: Span, usage: &Usage, cut: &Bad) {
+        for kind in Kind::ALL {
+            self.0[kind.index()].step(kind, elapsed, usage, cut.has(kind));
         }
     }
 
-    /// True if stalls are production's own.
-    pub(super) const fn self_inflicted(&self) -> bool {
-        !self.muted.is_zero()
+    /// Nothing was measured: before and after cannot be compared.
+    pub(super) fn blind(&mut self, elapsed: Span) {
+        for one in &mut self.0 {
+            one.muted = one.muted.minus(elapsed);
+            one.trial = None;
+        }
     }
+}
 
-    /// Time has passed and was measured; `cut` is the stall for which lent work was just cut.
-    pub(super) fn step(&mut self, elapsed: Span, usage: &Usage, cut: Option<Kind>) {
+/// The cut being judged, and what the ones before it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OfKind {
+    trial: Option<Trial>,
+    strikes: u8,
+    muted: Span,
+    /// How long stalls do not count the next time.
+    next: Span,
+}
+
+impl OfKind {
+    const NEW: Self = Self {
+        trial: None,
+        strikes: 0,
+        muted: Span::ZERO,
+        next: MUTED,
+    };
+
+    fn step(&mut self, kind: Kind, elapsed: Span, usage: &Usage, cut: bool) {
         self.muted = self.muted.minus(elapsed);
         if let Some(trial) = &mut self.trial {
             trial.passed = trial.passed.plus(elapsed);
             if trial.passed >= JUDGED_BY {
                 let trial = *trial;
-                self.end(trial, usage);
+                self.end(kind, trial, usage);
             }
         }
-        if let (None, Some(kind)) = (self.trial, cut) {
+        if self.trial.is_none() && cut {
             self.trial = Some(Trial {
-                kind,
                 before: before(kind, usage),
                 passed: Span::ZERO,
             });
         }
     }
 
-    fn end(&mut self, trial: Trial, usage: &Usage) {
+    fn end(&mut self, kind: Kind, trial: Trial, usage: &Usage) {
         self.trial = None;
-        let (after, _) = usage.waited_lately(trial.kind);
+        let (after, _) = usage.waited_lately(kind);
         if after.0 <= prorate(trial.before.0, FALLEN, 100) {
             self.strikes = 0;
+            self.next = MUTED;
             return;
         }
         self.strikes += 1;
         if self.strikes >= STRIKES {
             self.strikes = 0;
-            self.muted = MUTED;
+            self.muted = self.next;
+            self.next = self.next.times(2).min(MUTED_MOST);
         }
-    }
-
-    /// Nothing was measured: before and after cannot be compared.
-    pub(super) fn blind(&mut self, elapsed: Span) {
-        self.muted = self.muted.minus(elapsed);
-        self.trial = None;
     }
 }
 

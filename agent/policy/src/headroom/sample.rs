@@ -26,6 +26,15 @@ pub enum Slo {
     Slack(i32),
 }
 
+/// What went to and came from disks since boot, added up over them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transferred {
+    /// Bytes read.
+    pub read: Bytes,
+    /// Bytes written, by the kernel on its behalf too.
+    pub written: Bytes,
+}
+
 /// One look at the machine. CPU times are totals since boot; the law takes the differences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sample {
@@ -39,6 +48,10 @@ pub struct Sample {
     pub cpu_own: Span,
     /// The part of `cpu_lent` that is of the standard tier.
     pub cpu_standard: Option<Span>,
+    /// What lent work has read and written; none where the kernel does not tell (no io controller).
+    pub io_lent: Option<Transferred>,
+    /// Memory that lent work holds, with its page cache and what waits to be written back.
+    pub memory_lent: Option<Bytes>,
     /// How long production has stalled.
     pub stalls: Stalls,
     /// Memory that could be had without swapping.

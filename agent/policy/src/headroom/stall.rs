@@ -1,6 +1,6 @@
 //! Production's stalls: when waiting is bad, and how lately it was.
 
-use loadline_model::{MilliCpu, Span};
+use loadline_model::{Bytes, MilliCpu, Span};
 
 use super::intake::Interval;
 use super::{Reason, Stalls, prorate};
@@ -85,14 +85,44 @@ impl Stall {
 const RUN_WITHIN: Span = Span::from_millis(500);
 /// Lent work that used less of the capacity than one part in this many was not the cause.
 const BYSTANDER: u64 = 50;
+/// Nor the cause of waiting for a disk if it moved fewer bytes than this in a second.
+const IO_BYSTANDER: u64 = 1 << 20;
 const TENTH: Span = Span::from_millis(100);
 
-/// What is being added up until a window is full. It begins anew after every verdict, so that no stall counts twice.
+/// What was found bad: at most one stall for each kind, in the order of [`Kind::ALL`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Bad([Option<Stall>; 3]);
+
+impl Bad {
+    /// The strongest kind.
+    pub(super) fn strongest(&self) -> Option<Stall> {
+        self.0.iter().flatten().next().copied()
+    }
+
+    /// True if it is bad in this way.
+    pub(super) const fn has(&self, kind: Kind) -> bool {
+        self.0[kind.index()].is_some()
+    }
+
+    /// Without the kinds that do not count.
+    pub(super) fn counting(mut self, counts: impl Fn(Kind) -> bool) -> Self {
+        for kind in Kind::ALL {
+            if !counts(kind) {
+                self.0[kind.index()] = None;
+            }
+        }
+        self
+    }
+}
+
+/// What is being added up until a window is full. It begins anew after every verdict, so that no stall counts twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gauge {
     passed: Span,
     waited: Span,
     lent: Span,
+    /// What lent work moved to and from disks; none where that is not known for all of the time.
+    moved: Option<Bytes>,
 }
 
 impl Gauge {
@@ -100,18 +130,28 @@ impl Gauge {
         passed: Span::ZERO,
         waited: Span::ZERO,
         lent: Span::ZERO,
+        moved: Some(Bytes::ZERO),
     };
 
     fn take(&mut self, kind: Kind, wait: Span, interval: &Interval, capacity: MilliCpu) -> Option<Stall> {
         self.passed = self.passed.plus(interval.passed);
         self.waited = self.waited.plus(wait);
         self.lent = self.lent.plus(interval.lent);
+        self.moved = match (self.moved, interval.io) {
+            (Some(sum), Some(io)) => Some(sum.plus(io.read).plus(io.written)),
+            _ => None,
+        };
         // Looks are a little early or late: four fifths of a window are judged as one, in proportion. Within less
         // the limit does not get smaller, or a look right after an event would find a moment's wait bad.
         let enough = Span(kind.window().0 / 5 * 4);
         let limit = prorate(kind.limit().0, self.passed.max(enough).0, kind.window().0);
         let ran = prorate(capacity.0, self.passed.0, 1000 * BYSTANDER);
-        let bad = kind.by_lent(self.waited, self.lent).0 >= limit && self.lent.0 > ran;
+        let took_part = match (kind, self.moved) {
+            // What is written back uses no CPU of its own: the disk's own count is better, where there is one.
+            (Kind::Io, Some(moved)) => moved.0 >= prorate(IO_BYSTANDER, self.passed.0, 1_000_000).max(1),
+            _ => self.lent.0 > ran,
+        };
+        let bad = kind.by_lent(self.waited, self.lent).0 >= limit && took_part;
         let stall = Stall {
             kind,
             waited: Span(prorate(self.waited.0, TENTH.0, self.passed.max(TENTH).0)),
@@ -147,21 +187,20 @@ impl Watch {
         }
     }
 
-    /// Whether production stalled while lent work ran: the strongest kind.
-    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu) -> Option<Stall> {
-        let mut strongest = None;
+    /// Whether production stalled while lent work ran, and in which ways.
+    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu) -> Bad {
+        let mut bad = Bad::default();
         for kind in Kind::ALL {
             let gauge = &mut self.gauges[kind.index()];
-            let stall = match interval.waits[kind.index()] {
+            bad.0[kind.index()] = match interval.waits[kind.index()] {
                 Some(wait) => gauge.take(kind, wait, interval, capacity),
                 None => {
                     *gauge = Gauge::EMPTY;
                     None
                 }
             };
-            strongest = strongest.or(stall);
         }
-        strongest
+        bad
     }
 
     /// What was being added up is worth nothing across a gap.

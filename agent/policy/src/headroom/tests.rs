@@ -1,6 +1,10 @@
+mod disks;
+mod memory;
 mod pace;
+mod plant;
 mod properties;
 mod relief;
+mod share;
 mod sight;
 
 use super::*;
@@ -16,6 +20,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
     most: MilliCpu(7_000),
     floor: MilliCpu(500),
     memory: Bytes::from_gib(10),
+    memory_most: Bytes::from_gib(8),
     memory_free: Bytes::from_gib(1),
 };
 
@@ -29,6 +34,11 @@ pub(super) struct Scene {
     pub(super) io_full: u64,
     pub(super) memory: Option<Bytes>,
     pub(super) slo: Slo,
+    /// The part of `lent` that is of the standard tier; none: not known.
+    pub(super) standard: Option<u64>,
+    /// What lent work reads and writes, each, in KiB a second; none: no io controller.
+    pub(super) io: Option<u64>,
+    pub(super) held: Option<Bytes>,
 }
 
 /// Production well below its reserve, lent work busy, nothing wrong.
@@ -40,6 +50,9 @@ pub(super) const CALM: Scene = Scene {
     io_full: 0,
     memory: Some(Bytes::from_gib(5)),
     slo: Slo::None,
+    standard: None,
+    io: None,
+    held: None,
 };
 
 /// What Loadline's own programs use: a quarter of a CPU, which must show nowhere.
@@ -60,7 +73,9 @@ impl World {
             cpu_all: zero,
             cpu_lent: zero,
             cpu_own: Span::ZERO,
-            cpu_standard: None,
+            cpu_standard: zero,
+            io_lent: Some(Transferred::default()),
+            memory_lent: None,
             stalls: Stalls {
                 cpu_some: zero,
                 memory_full: zero,
@@ -81,13 +96,25 @@ impl World {
         let ran = |total: Option<Span>, mcpu: u64| total.map(|total| total.plus(Span(ms * mcpu)));
         let waited =
             |total: Option<Span>, per_tenth: u64| total.map(|total| total.plus(Span(ms * per_tenth * 10)));
-        let old = &self.sample;
+        let (old, zero) = (&self.sample, Some(Span::ZERO));
+        let moved = |bytes: u64| {
+            let before = old.io_lent.unwrap_or_default();
+            let more = |total: Bytes| total.plus(Bytes(bytes * 1024 / 1000));
+            Transferred {
+                read: more(before.read),
+                written: more(before.written),
+            }
+        };
         Sample {
             now: old.now.plus(Span::from_millis(ms)),
             cpu_all: ran(old.cpu_all, scene.production + scene.lent + OWN),
             cpu_lent: ran(old.cpu_lent, scene.lent),
             cpu_own: old.cpu_own.plus(Span(ms * OWN)),
-            cpu_standard: None,
+            cpu_standard: scene
+                .standard
+                .and_then(|mcpu| ran(old.cpu_standard.or(zero), mcpu)),
+            io_lent: scene.io.map(|kib| moved(ms * kib)),
+            memory_lent: scene.held,
             stalls: Stalls {
                 cpu_some: waited(old.stalls.cpu_some, scene.cpu_some),
                 memory_full: waited(old.stalls.memory_full, scene.memory_full),

@@ -123,7 +123,7 @@ impl Usage {
 
 /// One step of the average over an interval of any length, without `exp`: the implicit one, which never overshoots.
 /// Rounded towards what is used, so that it gets there.
-fn follow(smooth: u64, used: u64, passed: Span) -> u64 {
+pub(super) fn follow(smooth: u64, used: u64, passed: Span) -> u64 {
     let weight = u128::from(SMOOTH.0);
     let passed = u128::from(passed.0);
     let sum = u128::from(smooth) * weight + u128::from(used) * passed;

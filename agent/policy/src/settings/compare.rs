@@ -8,7 +8,7 @@ use alloc::{format, vec};
 
 use loadline_model::{Bytes, CpuSet, MilliCpu};
 
-use super::{CpuWeight, Limit, SliceSettings, WorkerSettings};
+use super::{BytesPerSecond, CpuWeight, Limit, SliceSettings, WorkerSettings};
 
 /// `cpu.max` with a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,25 @@ impl CpuMax {
     }
 }
 
+/// `io.max`, over all disks of the machine, reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoMax {
+    /// The highest limit among them.
+    pub loosest: Limit<BytesPerSecond>,
+    /// The lowest.
+    pub tightest: Limit<BytesPerSecond>,
+}
+
+impl IoMax {
+    /// The same for all.
+    pub const fn all(limit: Limit<BytesPerSecond>) -> Self {
+        Self {
+            loosest: limit,
+            tightest: limit,
+        }
+    }
+}
+
 /// What the kernel's files of one cgroup say; none where a file is missing or could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -63,6 +82,8 @@ pub struct Observed {
     pub cpu_max: Option<Limit<CpuMax>>,
     /// `io.weight`, the default.
     pub io_weight: Option<u64>,
+    /// `io.max`; none without the io controller, or without a disk.
+    pub io_max: Option<IoMax>,
     /// `memory.high`.
     pub memory_high: Option<Limit<Bytes>>,
     /// `memory.max`.
@@ -84,6 +105,7 @@ pub enum LimitName {
     CpuWeight,
     CpuMax,
     IoWeight,
+    IoMax,
     MemoryHigh,
     MemoryMax,
     MemorySwapMax,
@@ -100,6 +122,7 @@ impl LimitName {
             Self::CpuWeight => "cpu.weight",
             Self::CpuMax => "cpu.max",
             Self::IoWeight => "io.weight",
+            Self::IoMax => "io.max",
             Self::MemoryHigh => "memory.high",
             Self::MemoryMax => "memory.max",
             Self::MemorySwapMax => "memory.swap.max",
@@ -241,6 +264,7 @@ fn slice_readings(settings: &SliceSettings, observed: &Observed) -> Vec<LimitRea
         allowed_cpus,
         cpu_weight,
         io_weight,
+        io_bandwidth,
         cpu_quota,
         memory_high,
         memory_max,
@@ -265,7 +289,28 @@ fn slice_readings(settings: &SliceSettings, observed: &Observed) -> Vec<LimitRea
         observed.cpus_effective.as_ref(),
     ));
     list.extend(io_weight.map(|weight| plain(LimitName::IoWeight, u64::from(weight), observed.io_weight)));
+    list.extend(bandwidth(*io_bandwidth, observed.io_max));
     list
+}
+
+/// Nothing meant and no such file: the machine has no io controller, which `check` tells, and nothing is missed.
+fn bandwidth(intended: Limit<BytesPerSecond>, actual: Option<IoMax>) -> Option<LimitReading> {
+    if intended == Limit::Max && actual.is_none() {
+        return None;
+    }
+    let show = |limit| show_limit(limit, |BytesPerSecond(rate)| rate.to_string());
+    Some(LimitReading {
+        limit: LimitName::IoMax,
+        intended: show(intended),
+        actual: actual.map(|IoMax { loosest, tightest }| {
+            if loosest == tightest {
+                show(loosest)
+            } else {
+                format!("{} to {}", show(tightest), show(loosest))
+            }
+        }),
+        held: actual == Some(IoMax::all(intended)),
+    })
 }
 
 fn plain<T: PartialEq + ToString>(limit: LimitName, intended: T, actual: Option<T>) -> LimitReading {

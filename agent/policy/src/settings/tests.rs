@@ -41,6 +41,7 @@ fn held_worker(settings: &WorkerSettings) -> Observed {
         cpu_weight: Some(u64::from(weight)),
         cpu_max: Some(Limit::Max),
         io_weight: None,
+        io_max: None,
         memory_high: Some(settings.memory_high),
         memory_max: Some(settings.memory_max),
         memory_swap_max: Some(settings.memory_swap_max),
@@ -104,6 +105,7 @@ fn setpoints_only_lower_and_floors_remain() {
         cpu: Some(MilliCpu(cpu)),
         memory_high: Some(Bytes(1)),
         squeezed,
+        ..Setpoints::default()
     };
     let [root, ..] = slice_settings(&line(), &Pinning::Cpuset, &set(9_000, Squeezed::No), Bytes::ZERO);
     assert_eq!(root.cpu_quota, Limit::At(MilliCpu(2200)));

@@ -200,13 +200,24 @@ fn the_headroom_loop_says_where_it_stands_and_what_is_left() {
         cpu: Some(MilliCpu(610)),
         production: MilliCpu(1500),
         squeezed: "none".into(),
+        memory_high: Some(Bytes(4096)),
+        io_rate: Some(1 << 20),
+        burst: Some(MilliCpu(250)),
+        reclaim: Bytes(0),
     });
+    status.capabilities = [("io.max".to_owned(), false), ("psi.cpu".to_owned(), true)].into();
     let page = render(&snapshot(Some(status))).unwrap();
     for line in [
         "loadline_headroom_level{level=\"shrink\"} 1",
         "loadline_headroom_level{level=\"open\"} 0",
         "loadline_headroom_lent_cpu_limit_cores 0.61",
         "loadline_headroom_production_cpu_cores 1.5",
+        "loadline_headroom_burst_cpu_limit_cores 0.25",
+        "loadline_headroom_lent_memory_limit_bytes 4096",
+        "loadline_headroom_lent_io_limit_bytes_per_second 1048576",
+        "loadline_headroom_memory_reclaim_bytes 0",
+        "loadline_capability{capability=\"io.max\"} 0",
+        "loadline_capability{capability=\"psi.cpu\"} 1",
     ] {
         assert!(shows(&page, line), "{line}\n{page}");
     }

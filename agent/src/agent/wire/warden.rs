@@ -117,6 +117,14 @@ pub(crate) struct Headroom {
     pub(crate) cpu: Option<MilliCpu>,
     pub(crate) production: MilliCpu,
     pub(crate) squeezed: String,
+    /// Absent: the firm line.
+    pub(crate) memory_high: Option<Bytes>,
+    /// Bytes a second, each way, of each disk; absent: no limit.
+    pub(crate) io_rate: Option<u64>,
+    /// Absent: all of it.
+    pub(crate) burst: Option<MilliCpu>,
+    /// Taken back at this look.
+    pub(crate) reclaim: Bytes,
 }
 
 /// What the warden counted since it started.
@@ -151,6 +159,8 @@ pub(crate) struct WardenStatus {
     pub(crate) slices: Vec<Slice>,
     /// Absent before its loop's first look.
     pub(crate) headroom: Option<Headroom>,
+    /// What the loop needs of the host, and whether it works there.
+    pub(crate) capabilities: BTreeMap<String, bool>,
     /// Absent: the warden gave none.
     pub(crate) counters: Option<Counters>,
     pub(super) raw_sample: Option<types::NodeSample>,
@@ -187,6 +197,7 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             counters,
             slices,
             headroom,
+            capabilities,
         } = reply;
         let mut phases = BTreeMap::new();
         for state in &attempts {
@@ -208,6 +219,10 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             limits: limits.into_iter().map(read_limit).collect(),
             slices: slices.into_iter().map(read_slice).collect(),
             headroom: headroom.map(read_headroom),
+            capabilities: capabilities
+                .into_iter()
+                .map(|one| (one.name, one.works))
+                .collect(),
             counters: counters.map(read_counters),
             raw_sample: sample,
             inventory,
@@ -223,6 +238,10 @@ fn read_headroom(headroom: warden::Headroom) -> Headroom {
         cpu_millicpu,
         production_millicpu,
         squeezed,
+        memory_high_bytes,
+        io_bytes_per_s,
+        burst_millicpu,
+        reclaim_bytes,
     } = headroom;
     Headroom {
         level,
@@ -230,6 +249,10 @@ fn read_headroom(headroom: warden::Headroom) -> Headroom {
         cpu: cpu_millicpu.map(MilliCpu),
         production: MilliCpu(production_millicpu),
         squeezed,
+        memory_high: memory_high_bytes.map(Bytes),
+        io_rate: io_bytes_per_s,
+        burst: burst_millicpu.map(MilliCpu),
+        reclaim: Bytes(reclaim_bytes.unwrap_or(0)),
     }
 }
 

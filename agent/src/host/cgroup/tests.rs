@@ -4,9 +4,10 @@ use std::fs;
 
 use loadline_model::{Bytes, Span};
 
-use loadline_policy::settings::{CpuMax, Limit, Observed};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed};
 
 use super::{CgroupFs, Usage};
+use crate::host::root::HostRoot;
 
 const GROUP: &str = "/loadline.slice/loadline-burst.slice";
 
@@ -46,6 +47,39 @@ fn limits_are_read_as_the_kernel_writes_them() {
     assert_eq!(limits.memory_max, Some(Limit::At(Bytes::from_mib(100))));
     assert_eq!(limits.memory_swap_max, Some(Limit::At(Bytes(0))));
     assert_eq!(limits.pids_max, Some(Limit::At(512)));
+}
+
+#[test]
+fn a_limit_of_disks_is_one_only_if_all_of_them_have_it() {
+    let (dir, cgroups) = hierarchy(&[("io.max", "")]);
+    assert_eq!(cgroups.io_max(GROUP), None, "no disks are known");
+    for (name, dev) in [("vda", "254:0"), ("vdb", "254:16")] {
+        let folder = dir.path().join("sys/block").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("dev"), dev).unwrap();
+        fs::write(folder.join("size"), "8").unwrap();
+    }
+    let cgroups = cgroups.with_disks(HostRoot::new(dir.path()));
+    let said = |text: &str| {
+        fs::write(cgroups.path(GROUP).join("io.max"), text).unwrap();
+        cgroups.io_max(GROUP).unwrap()
+    };
+    let at = |rate| Limit::At(BytesPerSecond(rate));
+    assert_eq!(said(""), IoMax::all(Limit::Max));
+    let one = "254:0 rbps=1000 wbps=1000 riops=max wiops=max\n";
+    assert_eq!(
+        said(one),
+        IoMax {
+            loosest: Limit::Max,
+            tightest: at(1000)
+        }
+    );
+    let other = format!("{one}254:16 rbps=1000 wbps=1000 riops=max wiops=max\n253:0 rbps=7 wbps=7\n");
+    assert_eq!(said(&other), IoMax::all(at(1000)));
+    let reads_only = other.replace("254:16 rbps=1000 wbps=1000", "254:16 rbps=max wbps=900");
+    assert_eq!(said(&reads_only).tightest, at(900));
+    fs::remove_file(cgroups.path(GROUP).join("io.max")).unwrap();
+    assert_eq!(cgroups.io_max(GROUP), None, "no io controller");
 }
 
 #[test]

@@ -23,8 +23,10 @@ use super::{
     Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WORKER_PATTERN,
     WorkerUnit, active_from, properties,
 };
+use crate::host::disks;
 use crate::host::ended::end_from_properties;
 use crate::host::journal_stream::{self, Output};
+use crate::host::root::HostRoot;
 
 /// The workers' own journal.
 const NAMESPACE: &str = "loadline";
@@ -267,7 +269,13 @@ impl Systemd for LiveSystemd {
     }
 
     async fn set(&self, unit: &str, settings: &[Setting]) -> Result<(), SystemdError> {
-        let list = properties::of_settings(settings);
+        let by_disk = |setting: &Setting| matches!(setting, Setting::IoBandwidth(_));
+        let disks = if settings.iter().any(by_disk) {
+            disks::list(&HostRoot::default())
+        } else {
+            Vec::new()
+        };
+        let list = properties::of_settings(settings, &disks);
         let work = async { self.manager().await?.set_unit_properties(unit, true, &list).await };
         call("set properties", unit, CALL_LIMIT, work).await
     }

@@ -2,11 +2,12 @@
 //! them. Pure, so that a test can read every one of them.
 
 use loadline_model::Bytes;
-use loadline_policy::settings::{CpuWeight, Limit, OomPolicy, QUOTA_PERIOD_US};
+use loadline_policy::settings::{BytesPerSecond, CpuWeight, Limit, OomPolicy, QUOTA_PERIOD_US};
 use zbus::zvariant::{DynamicType, Value};
 
 use super::sandbox;
 use super::{Setting, WorkerUnit};
+use crate::host::disks::Disk;
 
 /// One property of a transient unit.
 pub(super) type Property = (&'static str, Value<'static>);
@@ -84,23 +85,35 @@ pub(super) fn of_worker(unit: &WorkerUnit, verbatim: Verbatim) -> Vec<Property> 
         ));
     }
     list.extend(sandbox::properties(unit.devices.is_empty()));
-    list.extend(of_settings(&Setting::of_worker(&unit.settings)));
+    list.extend(of_settings(&Setting::of_worker(&unit.settings), &[]));
     list
 }
 
-/// The properties of settings, for a new unit or a running one.
-pub(super) fn of_settings(settings: &[Setting]) -> Vec<Property> {
+/// The properties of settings, for a new unit or a running one. `disks`: those of the machine.
+pub(super) fn of_settings(settings: &[Setting], disks: &[Disk]) -> Vec<Property> {
     settings
         .iter()
         .flat_map(|setting| {
-            let period = matches!(setting, Setting::CpuQuota(Limit::At(_)));
-            let period = period.then(|| property("CPUQuotaPeriodUSec", QUOTA_PERIOD_US));
-            [of_setting(setting)].into_iter().chain(period)
+            let also = match setting {
+                Setting::CpuQuota(Limit::At(_)) => Some(property("CPUQuotaPeriodUSec", QUOTA_PERIOD_US)),
+                Setting::IoBandwidth(rate) => Some(property("IOWriteBandwidthMax", bandwidth(*rate, disks))),
+                _ => None,
+            };
+            [of_setting(setting, disks)].into_iter().chain(also)
         })
         .collect()
 }
 
-fn of_setting(setting: &Setting) -> Property {
+/// Each disk by name. systemd keeps what it was told of a disk before, so "no limit" is told of each too.
+fn bandwidth(limit: Limit<BytesPerSecond>, disks: &[Disk]) -> Vec<(String, u64)> {
+    let rate = match limit {
+        Limit::Max => UNLIMITED,
+        Limit::At(rate) => rate.0,
+    };
+    disks.iter().map(|disk| (disk.device.clone(), rate)).collect()
+}
+
+fn of_setting(setting: &Setting, disks: &[Disk]) -> Property {
     let amount = |ceiling: &Limit<Bytes>| match ceiling {
         Limit::Max => UNLIMITED,
         Limit::At(bytes) => bytes.0,
@@ -119,6 +132,7 @@ fn of_setting(setting: &Setting) -> Property {
         Setting::TasksMax(Limit::Max) => property("TasksMax", UNLIMITED),
         Setting::TasksMax(Limit::At(tasks)) => property("TasksMax", *tasks),
         Setting::IoWeight(weight) => property("IOWeight", u64::from(*weight)),
+        Setting::IoBandwidth(rate) => property("IOReadBandwidthMax", bandwidth(*rate, disks)),
     }
 }
 
@@ -241,15 +255,38 @@ mod tests {
                 ("AllowedCPUs", Value::new(vec![0b10u8, 0b10])),
             ),
         ] {
-            assert_eq!(of_setting(&setting), expected);
+            assert_eq!(of_setting(&setting, &[]), expected);
         }
-        let quota = of_settings(&[Setting::CpuQuota(Limit::At(MilliCpu(1500)))]);
+        let quota = of_settings(&[Setting::CpuQuota(Limit::At(MilliCpu(1500)))], &[]);
         assert_eq!(
             quota[1],
             ("CPUQuotaPeriodUSec", Value::new(10_000u64)),
             "a throttled task waits 10 ms at most"
         );
-        assert_eq!(of_settings(&[Setting::CpuQuota(Limit::Max)]).len(), 1);
+        assert_eq!(of_settings(&[Setting::CpuQuota(Limit::Max)], &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_bandwidth_is_told_of_each_disk_both_ways() {
+        let disks = ["vda", "vdb"].map(|name| Disk {
+            number: "254:0".into(),
+            device: format!("/dev/{name}"),
+        });
+        for (limit, rate) in [
+            (Limit::At(BytesPerSecond(1 << 20)), 1 << 20),
+            (Limit::Max, u64::MAX),
+        ] {
+            let list = of_settings(&[Setting::IoBandwidth(limit)], &disks);
+            let told = vec![("/dev/vda".to_owned(), rate), ("/dev/vdb".to_owned(), rate)];
+            assert_eq!(
+                list,
+                [
+                    property("IOReadBandwidthMax", told.clone()),
+                    property("IOWriteBandwidthMax", told)
+                ]
+            );
+            assert_eq!(signature(&list, "IOReadBandwidthMax"), "a(st)");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A worker's unit and its settings, in our own words; `properties` turns them into systemd's.
 
 use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu};
-use loadline_policy::settings::{CpuWeight, Limit, SliceSettings, WorkerSettings};
+use loadline_policy::settings::{BytesPerSecond, CpuWeight, Limit, Slice, SliceSettings, WorkerSettings};
 
 /// One setting of a unit that can also be changed while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Setting {
     TasksMax(Limit<u64>),
     /// Share of disk time.
     IoWeight(u16),
+    /// Most reads and most writes, of each disk of the machine.
+    IoBandwidth(Limit<BytesPerSecond>),
 }
 
 impl Setting {
@@ -57,6 +59,10 @@ impl Setting {
             Self::TasksMax(settings.tasks_max),
         ];
         list.extend(settings.io_weight.map(Self::IoWeight));
+        // Of lent work as a whole: the tiers have none of their own.
+        if settings.slice == Slice::Root {
+            list.push(Self::IoBandwidth(settings.io_bandwidth));
+        }
         list.extend(settings.allowed_cpus.clone().map(Self::AllowedCpus));
         list
     }

@@ -58,6 +58,18 @@ impl Counter {
         value
     }
 
+    /// What a function makes of the file's text; none if it could not be read.
+    pub(super) fn text<T>(&mut self, buffer: &mut Buffer, of: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let length = match self.read(buffer) {
+            Some(length) => length,
+            None => {
+                self.file = None;
+                self.read(buffer)?
+            }
+        };
+        buffer.0.get(..length).map(of)
+    }
+
     fn read(&mut self, buffer: &mut Buffer) -> Option<usize> {
         if self.file.is_none() {
             let opened = File::open(&self.path);
@@ -69,7 +81,7 @@ impl Counter {
 }
 
 /// Bytes, since checking that a whole file is text would cost more than finding the number.
-fn number(text: &[u8], line: &[u8], mark: &[u8]) -> Option<u64> {
+pub(super) fn number(text: &[u8], line: &[u8], mark: &[u8]) -> Option<u64> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let rest = lines.find_map(|found| after(found.strip_prefix(line)?, mark))?;
     let digits = rest
@@ -83,6 +95,9 @@ fn number(text: &[u8], line: &[u8], mark: &[u8]) -> Option<u64> {
 }
 
 fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    if mark.is_empty() {
+        return Some(text);
+    }
     let at = text.windows(mark.len()).position(|window| window == mark)?;
     text.get(at + mark.len()..)
 }
@@ -100,6 +115,8 @@ mod tests {
         assert_eq!(number(stat, b"", b"usage_usec "), Some(5_000_000));
         let memory = b"MemTotal:        2015328 kB\nMemFree:          100 kB\nMemAvailable:    1599728 kB\n";
         assert_eq!(number(memory, b"MemAvailable:", b" "), Some(1_599_728));
+        assert_eq!(number(b"4096\n", b"", b""), Some(4096));
+        assert_eq!(number(b"max\n", b"", b""), None);
         assert_eq!(number(b"", b"some", b"total="), None);
         assert_eq!(
             number(b"some total=\n", b"some", b"total="),

@@ -80,6 +80,44 @@ fn lent_work_without_a_slice_has_used_nothing() {
 }
 
 #[test]
+fn lent_work_s_memory_and_transfers_are_read_and_none_where_nobody_counts() {
+    let tree = Tree::new();
+    for (name, dev) in [("vda", "254:0\n"), ("vdb", "254:16\n")] {
+        tree.put(&format!("sys/block/{name}/dev"), dev);
+        tree.put(&format!("sys/block/{name}/size"), "8\n");
+    }
+    let mut vitals = tree.vitals();
+    let none = vitals.look(START);
+    assert_eq!(
+        (none.io_lent, none.memory_lent),
+        (Some(Transferred::default()), Some(Bytes::ZERO)),
+        "no slice, nothing used"
+    );
+    tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "usage_usec 77\n");
+    let unknown = vitals.look(START);
+    assert_eq!((unknown.io_lent, unknown.memory_lent), (None, None));
+    tree.put("sys/fs/cgroup/loadline.slice/memory.current", "40960\n");
+    tree.put("sys/fs/cgroup/loadline.slice/io.stat", "");
+    assert_eq!(vitals.look(START).io_lent, Some(Transferred::default()));
+    // dm-0 lies on vda: counted once.
+    tree.put(
+        "sys/fs/cgroup/loadline.slice/io.stat",
+        "253:0 rbytes=10 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n\
+         254:0 rbytes=10 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n\
+         254:16 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0\n",
+    );
+    let sample = vitals.look(START);
+    let io = Transferred {
+        read: Bytes(11),
+        written: Bytes(22),
+    };
+    assert_eq!(
+        (sample.io_lent, sample.memory_lent),
+        (Some(io), Some(Bytes(40_960)))
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_not_zero() {
     let tree = Tree::new();
     tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "nothing of use\n");

@@ -326,7 +326,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.node.policy.lend.mode == Mode::Shadow {
             return;
         }
-        for settings in self.slices_meant() {
+        for settings in self.slices_under(&self.setpoints) {
             (self.alive)();
             let allowed_cpus = None;
             let settings = SliceSettings {

@@ -4,14 +4,16 @@
 //! systemd is told every few seconds only: on an emulated machine it needs 30 ms of CPU for each call, which are
 //! production's.
 
-use loadline_model::{MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier};
+use loadline_model::{Bytes, MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier};
 use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reconcile::AtOnce;
-use loadline_policy::settings::{CpuMax, Limit, Observed, Setpoints, Slice};
+use loadline_policy::settings::{
+    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, slice_settings,
+};
 use tracing::warn;
 
-use super::Reconciler;
+use super::{Node, Reconciler};
 use crate::host::clock::Clock;
 use crate::host::systemd::{Setting, Systemd};
 use crate::host::users::Accounts;
@@ -26,12 +28,14 @@ const EVICT_EVERY: Span = Span::from_secs(4);
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// True if systemd has had time enough for the last value.
     pub(super) fn may_follow(&self) -> bool {
-        let wanted = self
-            .headroom
-            .wanted
-            .borrow()
-            .map(|decision| decision.setpoints.squeezed);
-        let soon = wanted.is_some_and(|squeezed| squeezed != self.yields.squeezed);
+        let wanted = self.headroom.wanted.borrow().map(|decision| decision.setpoints);
+        // A disk's limit has no brake: a lower one is systemd's to write.
+        let falls = |to: Option<BytesPerSecond>, from: Option<BytesPerSecond>| {
+            to.is_some_and(|to| from.is_none_or(|from| to < from))
+        };
+        let soon = wanted.is_some_and(|wanted| {
+            wanted.squeezed != self.yields.squeezed || falls(wanted.io, self.yields.io)
+        });
         let wait = if soon { TELL_SOON } else { TELL_EVERY };
         self.clock.monotonic().minus(self.told_at) >= wait
     }
@@ -56,9 +60,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             return;
         }
         let before = std::mem::replace(&mut self.setpoints, decision.setpoints);
-        for slice in Slice::ALL {
+        let (before, after) = (self.slices_under(&before), self.slices_under(&decision.setpoints));
+        for (before, after) in before.iter().zip(&after) {
             (self.alive)();
-            self.set_quota(slice, &before, &decision.setpoints).await;
+            self.set_moved(before, after).await;
         }
         self.read_slices();
     }
@@ -84,9 +89,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 self.tell_of_tier(tier, ReceiptAction::Released, sentence);
             }
         }
-        for slice in Slice::ALL {
+        let (before, after) = (
+            self.slices_under(&before),
+            self.slices_under(&Setpoints::default()),
+        );
+        for (before, after) in before.iter().zip(&after) {
             (self.alive)();
-            self.set_quota(slice, &before, &Setpoints::default()).await;
+            self.set_moved(before, after).await;
         }
         self.read_slices();
     }
@@ -135,29 +144,59 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// What was read of a slice, for comparison with what systemd was told. A quota that the brake has lowered
     /// meanwhile is no stranger's: it counts as held.
     pub(super) fn forgive_the_brake(&self, slice: Slice, observed: &mut Observed) {
-        let told = self.quota_meant(slice, &self.setpoints);
-        if is_lower(observed.cpu_max, told) && self.is_behind() {
-            observed.cpu_max = Some(as_max(told));
+        let all = self.slices_under(&self.setpoints);
+        let told = all.iter().find(|settings| settings.slice == slice);
+        if let Some(told) = told
+            && is_lower(observed.cpu_max, told.cpu_quota)
+            && self.is_behind()
+        {
+            observed.cpu_max = Some(as_max(told.cpu_quota));
+        }
+        let [root, ..] = all;
+        if slice == Slice::Root && is_less(observed.memory_high, root.memory_high) && self.is_behind() {
+            observed.memory_high = Some(root.memory_high);
         }
     }
 
-    async fn set_quota(&mut self, slice: Slice, before: &Setpoints, after: &Setpoints) {
-        let quota = self.quota_meant(slice, after);
+    /// What the slices should have under these setpoints, and with what was granted to those who are being ended.
+    pub(super) fn slices_under(&self, setpoints: &Setpoints) -> [SliceSettings; 3] {
+        let Node { line, pinning, .. } = &self.node;
+        let all = slice_settings(line, pinning, setpoints, self.memory_held());
+        match self.reap {
+            Some(budget) => all.map(|settings| budget.over(settings)),
+            None => all,
+        }
+    }
+
+    /// Gives systemd what the loop moves, where it is another value.
+    async fn set_moved(&mut self, before: &SliceSettings, after: &SliceSettings) {
+        let slice = after.slice;
         let cgroup = self.slice_cgroup(slice);
         if !self.cgroups.exists(&cgroup) {
             return;
         }
         // Lower and higher again since systemd was told: then the brake's value still stands.
-        let braked = || is_lower(self.cgroups.limits(&cgroup).cpu_max, quota);
-        if quota == self.quota_meant(slice, before) && !braked() {
+        let is = self.cgroups.limits(&cgroup);
+        let mut moved = Vec::new();
+        if after.cpu_quota != before.cpu_quota || is_lower(is.cpu_max, after.cpu_quota) {
+            moved.push(Setting::CpuQuota(after.cpu_quota));
+        }
+        let braked = slice == Slice::Root && is_less(is.memory_high, after.memory_high);
+        if after.memory_high != before.memory_high || braked {
+            moved.push(Setting::MemoryHigh(after.memory_high));
+        }
+        if after.io_bandwidth != before.io_bandwidth {
+            moved.push(Setting::IoBandwidth(after.io_bandwidth));
+        }
+        if moved.is_empty() {
             return;
         }
-        if let Err(problem) = self.systemd.set(slice.unit(), &[Setting::CpuQuota(quota)]).await {
+        if let Err(problem) = self.systemd.set(slice.unit(), &moved).await {
             // Read back below, found to differ, and set again like any other limit.
             warn!(
                 error = &problem as &dyn std::error::Error,
                 slice = slice.unit(),
-                "quota"
+                "setpoints"
             );
         }
     }
@@ -209,6 +248,18 @@ fn as_max(quota: Limit<MilliCpu>) -> Limit<CpuMax> {
 fn is_lower(is: Option<Limit<CpuMax>>, quota: Limit<MilliCpu>) -> bool {
     match (is, as_max(quota)) {
         (Some(Limit::At(is)), Limit::At(quota)) => quota.exceeds(is),
+        (Some(Limit::At(_)), Limit::Max) => true,
+        _ => false,
+    }
+}
+
+/// The kernel rounds down to pages; this is the largest.
+const PAGE_MAX: Bytes = Bytes(64 << 10);
+
+/// True if the kernel has less memory than this, by more than it rounds.
+fn is_less(is: Option<Limit<Bytes>>, meant: Limit<Bytes>) -> bool {
+    match (is, meant) {
+        (Some(Limit::At(is)), Limit::At(meant)) => is.plus(PAGE_MAX) <= meant,
         (Some(Limit::At(_)), Limit::Max) => true,
         _ => false,
     }

@@ -359,11 +359,14 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             let cgroup = self.slice_cgroup(slice);
             if self.cgroups.exists(&cgroup) {
                 let mut observed = self.cgroups.limits(&cgroup);
+                if slice == Slice::Root {
+                    observed.io_max = self.cgroups.io_max(&cgroup);
+                }
                 self.forgive_the_brake(slice, &mut observed);
                 self.slices.insert(slice, observed);
             }
         }
-        for settings in self.slices_meant() {
+        for settings in self.slices_under(&self.setpoints) {
             if let Some(observed) = self.slices.get(&settings.slice) {
                 self.readings
                     .insert(settings.slice.unit().into(), readings(&settings, observed));

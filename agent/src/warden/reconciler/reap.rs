@@ -3,10 +3,10 @@
 //! The headroom loop hears of it first, or its brake would lower the quota again within a tenth of a second; then
 //! systemd is told, parents first, so that a child never waits for what its parent does not have yet.
 
-use loadline_model::{AttemptId, MilliCpu};
+use loadline_model::AttemptId;
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reap::{Budget, Dying, WORKER_WEIGHT, starves};
-use loadline_policy::settings::{CpuWeight, Limit, Slice, SliceSettings, cpu_quota, slice_settings};
+use loadline_policy::settings::{CpuWeight, Slice};
 use tracing::{info, warn};
 
 use super::Reconciler;
@@ -15,26 +15,6 @@ use crate::host::systemd::{Setting, Systemd};
 use crate::host::users::Accounts;
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
-    /// What the slices should have now, all that moves taken in.
-    pub(super) fn slices_meant(&self) -> [SliceSettings; 3] {
-        let held = self.memory_held();
-        let all = slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held);
-        match self.reap {
-            Some(budget) => all.map(|settings| budget.over(settings)),
-            None => all,
-        }
-    }
-
-    /// A slice's quota under these setpoints.
-    pub(super) fn quota_meant(
-        &self,
-        slice: Slice,
-        setpoints: &loadline_policy::settings::Setpoints,
-    ) -> Limit<MilliCpu> {
-        let quota = cpu_quota(slice, self.node.line.cpu.firm, setpoints);
-        self.reap.map_or(quota, |budget| budget.quota(slice, quota))
-    }
-
     /// Grants those who are being ended what they need for it, or takes it back.
     pub(super) async fn reap(&mut self, dying: &[Dying]) {
         let (now, capacity) = (self.clock.monotonic(), self.node.line.cpu.capacity);
@@ -59,7 +39,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             let by = |budget: &Budget| budget.touches(*slice);
             before.as_ref().is_some_and(by) || budget.as_ref().is_some_and(by)
         };
-        for settings in self.slices_meant() {
+        for settings in self.slices_under(&self.setpoints) {
             if touched(&settings.slice) && self.cgroups.exists(&self.slice_cgroup(settings.slice)) {
                 let moved = [
                     Setting::CpuWeight(settings.cpu_weight),

@@ -8,6 +8,7 @@ use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as proto;
 
+use crate::host::capabilities::Capability;
 use crate::host::cgroup::Usage;
 use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
@@ -45,17 +46,36 @@ pub fn reply(
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
         headroom: decision.map(headroom),
+        capabilities: facts.capabilities.iter().map(capability).collect(),
     }
 }
 
 fn headroom(decision: &Decision) -> proto::Headroom {
-    let Setpoints { cpu, squeezed, .. } = decision.setpoints;
+    let Setpoints {
+        cpu,
+        burst,
+        memory_high,
+        io,
+        squeezed,
+    } = decision.setpoints;
     proto::Headroom {
         level: decision.level.word().into(),
         reason: decision.reason.to_string(),
         cpu_millicpu: cpu.map(|cpu| cpu.0),
         production_millicpu: decision.production.0,
         squeezed: squeezed.word().into(),
+        memory_high_bytes: memory_high.map(|high| high.0),
+        io_bytes_per_s: io.map(|rate| rate.0),
+        burst_millicpu: burst.map(|cpu| cpu.0),
+        reclaim_bytes: (decision.reclaim.0 > 0).then_some(decision.reclaim.0),
+    }
+}
+
+fn capability(capability: &Capability) -> proto::Capability {
+    proto::Capability {
+        name: capability.name.into(),
+        works: capability.problem.is_none(),
+        problem: capability.problem.clone().unwrap_or_default(),
     }
 }
 

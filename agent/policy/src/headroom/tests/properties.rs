@@ -25,10 +25,14 @@ prop_compose! {
     fn scene()(
         production in 0u64..9_000, lent in select(vec![0u64, 100, 300, 2_000, 6_000]),
         cpu_some in select(vec![0u64, 0, 0, 4, 19, 21, 60]), memory_full in select(vec![0u64, 0, 0, 0, 4, 6]),
-        io_full in select(vec![0u64, 0, 0, 0, 8, 12]), memory in 1u64..40, tight in any::<bool>(), slo in slo(),
+        io_full in select(vec![0u64, 0, 0, 0, 8, 12]),
+        standard in select(vec![None, Some(0), Some(100), Some(1_500)]), io in select(vec![None, Some(0), Some(900), Some(40_000)]),
+        held in prop::option::of(0u64..90), memory in 1u64..40, tight in any::<bool>(), slo in slo(),
     ) -> Scene {
         let memory = if tight { Bytes(memory << 26) } else { Bytes::from_gib(memory) };
-        Scene { production, lent, cpu_some, memory_full, io_full, memory: Some(memory), slo }
+        let standard = standard.map(|mcpu: u64| mcpu.min(lent));
+        let held = held.map(|held| Bytes(held << 26));
+        Scene { production, lent, cpu_some, memory_full, io_full, memory: Some(memory), slo, standard, io, held }
     }
 }
 
@@ -80,6 +84,46 @@ impl World {
 /// The quota in force, under the bounds in force.
 fn in_force(decision: &Decision, bounds: &Bounds) -> u64 {
     decision.setpoints.cpu.unwrap_or(bounds.most).0
+}
+
+/// What every decision keeps to for burst, memory and disks, counted apart from the law.
+fn wrong_elsewhere(decision: &Decision, bounds: &Bounds, sample: &Sample) -> Option<&'static str> {
+    const MIB: u64 = 1 << 20;
+    let Decision {
+        setpoints, reclaim, ..
+    } = decision;
+    let quota = in_force(decision, bounds);
+    if setpoints
+        .burst
+        .is_some_and(|burst| burst.0 >= quota || burst.0 < 50)
+    {
+        return Some("a share of burst that is above the quota or below its floor");
+    }
+    if setpoints.io.is_some_and(|io| io.0 < MIB) {
+        return Some("a bandwidth below its floor");
+    }
+    let high = setpoints.memory_high.unwrap_or(bounds.memory_most).0;
+    if setpoints
+        .memory_high
+        .is_some_and(|high| high >= bounds.memory_most || high.0 < 64 * MIB)
+    {
+        return Some("a memory limit that is none, or below its floor");
+    }
+    let (Some(left), Some(lent)) = (sample.memory_available, sample.memory_lent) else {
+        return (reclaim.0 != 0).then_some("memory taken without a look");
+    };
+    let enough = (lent.0 + left.0).saturating_sub(bounds.memory_free.0);
+    if high > enough.max(lent.0.saturating_sub(64 * MIB)).max(64 * MIB) {
+        return Some("lent work may grow into what is to stay free");
+    }
+    let short = bounds.memory_free.0.saturating_sub(left.0);
+    if reclaim.0 > short.min(64 * MIB) || reclaim.0 > lent.0.saturating_sub(64 * MIB) {
+        return Some("more memory taken than is short, or than lent work can spare");
+    }
+    if reclaim.0 > 0 && decision.level < Level::Shrink {
+        return Some("memory taken and not said so");
+    }
+    None
 }
 
 /// What every decision keeps to, counted apart from the law.
@@ -141,6 +185,8 @@ proptest! {
             }
             let decision = world.happen(event);
             prop_assert_eq!(wrong(&decision, &bounds), None, "{:?} after {:?}", decision, event);
+            let elsewhere = wrong_elsewhere(&decision, &bounds, &world.sample);
+            prop_assert_eq!(elsewhere, None, "{:?} after {:?}", decision, event);
         }
     }
 
@@ -211,6 +257,13 @@ proptest! {
         prop_assert!(in_force(&worse, &bounds) <= in_force(&better, &bounds), "{better:?} {worse:?}");
         prop_assert!(worse.level >= better.level, "{better:?} {worse:?}");
         prop_assert!(worse.setpoints.squeezed >= better.setpoints.squeezed, "{better:?} {worse:?}");
+        let burst = |one: &Decision| one.setpoints.burst.map_or(in_force(one, &bounds), |burst| burst.0);
+        prop_assert!(burst(&worse) <= burst(&better), "{better:?} {worse:?}");
+        let high = |one: &Decision| one.setpoints.memory_high.map_or(u64::MAX, |high| high.0);
+        prop_assert!(high(&worse) <= high(&better), "{better:?} {worse:?}");
+        prop_assert!(worse.reclaim >= better.reclaim, "{better:?} {worse:?}");
+        let io = |one: &Decision| one.setpoints.io.map_or(u64::MAX, |io| io.0);
+        prop_assert!(io(&worse) <= io(&better), "{better:?} {worse:?}");
     }
 
     #[test]
@@ -247,7 +300,7 @@ proptest! {
         for event in story.iter().filter(|event| !matches!(event, Event::Rebound(_))) {
             world.happen(event);
         }
-        let quotas: Vec<u64> = (0..1_200).map(|_| quota(&world.look(100, &scene))).collect();
+        let quotas: Vec<u64> = (0..2_400).map(|_| quota(&world.look(100, &scene))).collect();
         prop_assert!(quotas.chunks(600).all(|minute| turns(minute) <= 1));
         let rest = world.look(100, &scene).setpoints;
         for _ in 0..600 {

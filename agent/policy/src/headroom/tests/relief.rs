@@ -63,6 +63,56 @@ fn use_promises_and_memory_still_count_then() {
     assert_eq!(muted.run(10, &risen).level, Level::Squeeze);
 }
 
+/// For how long stalls that never end do not count, in seconds, each time they are found production's own.
+fn mutes(world: &mut World, scene: &Scene, tenths: usize) -> Vec<usize> {
+    let counts: Vec<bool> = (0..tenths)
+        .map(|_| {
+            matches!(
+                world.look(100, scene).reason,
+                Reason::CpuStall(_) | Reason::IoStall(_)
+            )
+        })
+        .collect();
+    let pauses = counts.chunk_by(|one, other| one == other);
+    pauses
+        .filter(|run| !run[0] && run.len() > 300)
+        .map(|run| run.len() / 10)
+        .collect()
+}
+
+#[test]
+fn each_time_in_vain_it_is_left_alone_for_twice_as_long() {
+    let mut world = World::new();
+    world.run(20, &CALM);
+    let found = mutes(&mut world, &STALLED, 24_000);
+    assert_eq!(found[..6], [60, 120, 240, 480, 480, 480], "{found:?}");
+    // A cut that helps: the next time it is tried again after a minute.
+    world.run(500, &CALM);
+    world.look(100, &STALLED);
+    world.run(5, &CALM);
+    let again = mutes(&mut world, &STALLED, 1_000);
+    assert!(again[0].abs_diff(60) <= 1, "{again:?}");
+}
+
+#[test]
+fn a_slow_disk_of_production_s_own_hides_no_wait_for_cpus() {
+    let mut world = World::new();
+    let slow = Scene {
+        io_full: 20,
+        io: Some(40 << 10),
+        ..CALM
+    };
+    world.run(20, &slow);
+    let still = world.run(2, &slow);
+    assert!(
+        !matches!(still.reason, Reason::IoStall(_)),
+        "muted by now: {still:?}"
+    );
+    world.look(100, &Scene { cpu_some: 40, ..slow });
+    let reason = world.look(100, &Scene { cpu_some: 40, ..slow }).reason;
+    assert!(matches!(reason, Reason::CpuStall(_)), "{reason:?}");
+}
+
 #[test]
 fn stalls_that_end_with_the_cut_stay_lent_works_own() {
     // Each time lent work is back, production stalls until both tiers are squeezed: six times over, it still counts.

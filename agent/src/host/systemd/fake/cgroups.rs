@@ -9,6 +9,9 @@ use loadline_policy::settings::{CpuMax, CpuWeight, Limit, LimitName, Slice};
 
 use super::super::Setting;
 
+/// The one disk of the fake's machine.
+pub(super) const DISK: &str = "254:0";
+
 #[derive(Debug)]
 pub(super) struct FakeCgroups {
     root: PathBuf,
@@ -67,6 +70,7 @@ impl FakeCgroups {
             ("cpu.idle", "0\n"),
             ("cpu.max", "max 100000\n"),
             ("io.weight", "default 100\n"),
+            ("io.max", ""),
             ("memory.high", "max\n"),
             ("memory.max", "max\n"),
             ("memory.swap.max", "max\n"),
@@ -131,6 +135,11 @@ impl FakeCgroups {
             Setting::MemorySwapMax(limit) => self.write(unit, "memory.swap.max", &amount(limit)),
             Setting::TasksMax(Limit::Max) => self.write(unit, "pids.max", "max\n"),
             Setting::TasksMax(Limit::At(tasks)) => self.write(unit, "pids.max", &format!("{tasks}\n")),
+            Setting::IoBandwidth(Limit::Max) => self.write(unit, "io.max", ""),
+            Setting::IoBandwidth(Limit::At(rate)) => {
+                let line = format!("{DISK} rbps={0} wbps={0} riops=max wiops=max\n", rate.0);
+                self.write(unit, "io.max", &line);
+            }
             Setting::IoWeight(weight) => self.write(unit, "io.weight", &format!("default {weight}\n")),
         }
     }
@@ -182,5 +191,6 @@ pub(super) const fn limit_of(setting: &Setting) -> LimitName {
         Setting::MemorySwapMax(_) => LimitName::MemorySwapMax,
         Setting::TasksMax(_) => LimitName::PidsMax,
         Setting::IoWeight(_) => LimitName::IoWeight,
+        Setting::IoBandwidth(_) => LimitName::IoMax,
     }
 }

@@ -6,7 +6,7 @@ use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier};
 use loadline_policy::attempt::MainEnd;
 use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::{Setpoints, Squeezed};
+use loadline_policy::settings::{BytesPerSecond, Setpoints, Squeezed};
 use loadline_proto::types::v1::{AttemptPhase, EndReason};
 
 use super::rig::{Rig, node};
@@ -23,6 +23,7 @@ fn decision(cpu: Option<u64>, squeezed: Squeezed) -> Option<Decision> {
             ..Setpoints::default()
         },
         production: MilliCpu(3200),
+        ..Decision::default()
     })
 }
 
@@ -67,6 +68,58 @@ async fn setpoints_reach_systemd_and_are_no_repair() {
     rig.has_cpu_max("loadline.slice", &before).await;
     assert_eq!(rig.receipts(), [], "the line moves without a word for each step");
     assert_eq!(rig.snapshot().await.counters.limit_repairs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_disks_and_burst_s_share_reach_systemd_and_are_let_go() {
+    let mut rig = Rig::new().await;
+    let disk = rig.cgroup_root().parent().unwrap().join("sys/block/vda");
+    std::fs::create_dir_all(&disk).unwrap();
+    std::fs::write(disk.join("dev"), "254:0\n").unwrap();
+    std::fs::write(disk.join("size"), "8\n").unwrap();
+    rig.running(&worker(Tier::Burst)).await;
+    let file = |rig: &Rig, name: &str| {
+        let path = rig.cgroup_root().join("loadline.slice").join(name);
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let before = file(&rig, "memory.high");
+    let setpoints = Setpoints {
+        cpu: Some(MilliCpu(900)),
+        burst: Some(MilliCpu(300)),
+        memory_high: Some(Bytes::from_mib(640)),
+        io: Some(BytesPerSecond(5 << 20)),
+        squeezed: Squeezed::No,
+    };
+    rig.wanted
+        .send_replace(decision(None, Squeezed::No).map(|decision| Decision {
+            setpoints,
+            ..decision
+        }));
+    rig.has_cpu_max("loadline.slice/loadline-burst.slice", "3000 10000")
+        .await;
+    assert_eq!(file(&rig, "memory.high"), "671088640\n");
+    assert_eq!(
+        file(&rig, "io.max"),
+        "254:0 rbps=5242880 wbps=5242880 riops=max wiops=max\n"
+    );
+    // A stranger's bandwidth is put back; the brake's memory is not.
+    rig.systemd
+        .meddle("loadline.slice", "io.max", "254:0 rbps=max wbps=5242880\n");
+    let put_back = || (rig.count("limit_repaired") == 1).then_some(());
+    rig.eventually("the bandwidth put back", put_back).await;
+    assert_eq!(
+        file(&rig, "io.max"),
+        "254:0 rbps=5242880 wbps=5242880 riops=max wiops=max\n"
+    );
+    rig.systemd.meddle("loadline.slice", "memory.high", "335544320\n");
+    rig.wanted.send_replace(decision(None, Squeezed::No));
+    rig.has_cpu_max("loadline.slice/loadline-burst.slice", "max 100000")
+        .await;
+    assert_eq!(
+        (file(&rig, "memory.high"), file(&rig, "io.max")),
+        (before, String::new())
+    );
+    assert_eq!(rig.count("limit_repaired"), 1, "{:?}", rig.receipts());
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,7 @@ fn squeezed(squeezed: Squeezed) -> Option<Decision> {
             ..Setpoints::default()
         },
         production: MilliCpu(3900),
+        ..Decision::default()
     })
 }
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
+use crate::host::root::HostRoot;
 use crate::host::systemd::Signal;
 use crate::host::systemd::fake::FakeSystemd;
 use crate::host::users::{Account, Accounts, LookupError};
@@ -157,7 +158,7 @@ impl Rig {
             clock: self.clock,
             local: Box::new(move |_| local.clone()),
             accounts: Arc::new(people()),
-            cgroups: CgroupFs::new(self.root.join("cgroup")),
+            cgroups: CgroupFs::new(self.root.join("cgroup")).with_disks(HostRoot::new(&self.root)),
             folder: self.folder.clone(),
             records: records_receiver,
             ledger: self.ledger.clone(),

@@ -1,0 +1,160 @@
+//! What the headroom loop needs of this kernel, each tried: a file of a limit is opened for writing, and memory is asked for
+//! in the amount of nothing. Only our own slice is written to; where it is not there yet, a neighbour's file shows that
+//! the kernel has it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+
+use super::cgroup::MOUNT;
+use super::facts::KernelVersion;
+use super::production;
+use super::root::HostRoot;
+use super::systemd::SLICE;
+
+/// Where a file is looked for: every one of them is below the root, so it has what the root gives to its children.
+const PLACES: [&str; 4] = [SLICE, "system.slice", "user.slice", "init.scope"];
+/// `memory.reclaim` came with it.
+const RECLAIM_SINCE: KernelVersion = KernelVersion { major: 5, minor: 19 };
+
+/// One thing that the loop uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    /// `psi.` and a resource, or the kernel's file. Stable: a label in metrics.
+    pub name: &'static str,
+    /// Why it does not work; none: it does.
+    pub problem: Option<String>,
+}
+
+/// All of them.
+pub fn probe(root: &HostRoot, controllers: &BTreeSet<String>, kernel: &str) -> Vec<Capability> {
+    let counted = production::pressure(root);
+    let psi = |name, total: Option<u64>| Capability {
+        name,
+        problem: total
+            .is_none()
+            .then(|| "the kernel does not count these stalls".to_owned()),
+    };
+    let file = |name: &'static str| Capability {
+        name,
+        problem: tried(root, name, controllers, kernel).err(),
+    };
+    vec![
+        psi("psi.cpu", counted.cpu_some_us),
+        psi("psi.memory", counted.memory_full_us),
+        psi("psi.io", counted.io_full_us),
+        file("cpu.max"),
+        file("memory.high"),
+        file("memory.reclaim"),
+        file("io.max"),
+    ]
+}
+
+fn tried(root: &HostRoot, file: &str, controllers: &BTreeSet<String>, kernel: &str) -> Result<(), String> {
+    let controller = file.split('.').next().unwrap_or_default();
+    if !controllers.contains(controller) {
+        return Err(format!("the cgroup root lacks the controller {controller}"));
+    }
+    let path = |cgroup: &str, file: &str| format!("{MOUNT}/{cgroup}/{file}");
+    let found = |file: &str| PLACES.into_iter().find(|cgroup| root.exists(&path(cgroup, file)));
+    if let Some(cgroup) = found(file) {
+        let may_write = cgroup == SLICE && file == "memory.reclaim";
+        return open(root, &path(cgroup, file), may_write)
+            .map_err(|error| format!("{file} cannot be written: {error}"));
+    }
+    let is_old = KernelVersion::of_release(kernel).is_none_or(|version| version < RECLAIM_SINCE);
+    // Off for the root's children until the first worker; then only the kernel's age says something.
+    if file == "memory.reclaim" && (is_old || found("memory.current").is_some()) {
+        return Err(format!("kernel {kernel} has no memory.reclaim"));
+    }
+    Ok(())
+}
+
+fn open(root: &HostRoot, file: &str, ask_for_nothing: bool) -> io::Result<()> {
+    let mut file = File::options().write(true).open(root.path(file))?;
+    if !ask_for_nothing {
+        return Ok(());
+    }
+    match file.write_all(b"0") {
+        // It could not find as much as was asked for: it has tried.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn problems(files: &[&str], controllers: &str, kernel: &str) -> Vec<(&'static str, String)> {
+        let place = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = place.path().join("sys/fs/cgroup").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1\n";
+            fs::write(path, text).unwrap();
+        }
+        let controllers = controllers.split(' ').map(ToOwned::to_owned).collect();
+        probe(&HostRoot::new(place.path()), &controllers, kernel)
+            .into_iter()
+            .filter_map(|one| Some((one.name, one.problem?)))
+            .filter(|(name, _)| !name.starts_with("psi."))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_there_works_and_what_is_not_is_named() {
+        let all = "cpu io memory pids";
+        assert_eq!(
+            problems(&[], all, "6.1.0-25"),
+            [],
+            "nothing to try yet: by the controllers"
+        );
+        assert_eq!(
+            problems(&[], all, "5.14.0-503.el9"),
+            [(
+                "memory.reclaim",
+                "kernel 5.14.0-503.el9 has no memory.reclaim".into()
+            )]
+        );
+        // Backported: the file is there.
+        assert_eq!(problems(&["system.slice/memory.reclaim"], all, "5.14.0"), []);
+        assert_eq!(
+            problems(&["system.slice/memory.current"], all, "6.1.0"),
+            [("memory.reclaim", "kernel 6.1.0 has no memory.reclaim".into())],
+            "tried, not believed"
+        );
+        assert_eq!(
+            problems(&[], "cpu memory", "6.1.0"),
+            [("io.max", "the cgroup root lacks the controller io".into())]
+        );
+    }
+
+    #[test]
+    fn our_own_slice_is_asked_for_nothing_and_a_neighbour_is_only_opened() {
+        let place = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(place.path());
+        let controllers = BTreeSet::from(["memory".to_owned()]);
+        for (cgroup, written) in [("loadline.slice", "0"), ("system.slice", "")] {
+            let path = place
+                .path()
+                .join("sys/fs/cgroup")
+                .join(cgroup)
+                .join("memory.reclaim");
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            assert_eq!(tried(&root, "memory.reclaim", &controllers, "6.1"), Ok(()));
+            assert_eq!(fs::read_to_string(&path).unwrap(), written);
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            let problem = tried(&root, "memory.reclaim", &controllers, "6.1").unwrap_err();
+            assert!(
+                problem.starts_with("memory.reclaim cannot be written: "),
+                "{problem}"
+            );
+            fs::remove_dir(&path).unwrap();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The machine's own disks: those on which a limit of bandwidth is put.
+//!
+//! What lies on other disks (dm, md) hands its requests on to them, and they are counted and limited there once more:
+//! only the lowest layer is listed. Memory that looks like a disk (loop, ram, zram) is none.
+
+use std::fs;
+
+use super::root::HostRoot;
+
+const FOLDER: &str = "/sys/block";
+/// Not disks, whatever their size.
+const NONE: [&str; 5] = ["loop", "ram", "zram", "sr", "fd"];
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Disk {
+    /// As the kernel's cgroup files name it, `8:0`.
+    pub number: String,
+    /// As systemd wants it, `/dev/sda`.
+    pub device: String,
+}
+
+/// All of them, sorted; none where there is no such folder, as in many containers.
+pub fn list(root: &HostRoot) -> Vec<Disk> {
+    let entries = fs::read_dir(root.path(FOLDER)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut disks: Vec<Disk> = names.filter_map(|name| disk(root, &name)).collect();
+    disks.sort();
+    disks
+}
+
+fn disk(root: &HostRoot, name: &str) -> Option<Disk> {
+    if NONE.iter().any(|none| name.starts_with(none)) {
+        return None;
+    }
+    let text = |file: &str| root.text(&format!("{FOLDER}/{name}/{file}")).ok();
+    // Paths of a disk with several are hidden and have no device; drives without a medium have no size.
+    let is_real = text("size").is_some_and(|size| size != "0") && text("hidden").is_none_or(|it| it == "0");
+    let below = fs::read_dir(root.path(&format!("{FOLDER}/{name}/slaves")));
+    let lies_on_others = below.is_ok_and(|mut below| below.next().is_some());
+    (is_real && !lies_on_others).then_some(())?;
+    Some(Disk {
+        number: text("dev")?,
+        // The kernel writes `!` where the device's name has a folder.
+        device: format!("/dev/{}", name.replace('!', "/")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_lowest_layer_is_listed() {
+        let place = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = place.path().join("sys/block").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for (name, dev, size) in [
+            ("vdb", "254:16\n", "2048\n"),
+            ("vda", "254:0\n", "4096\n"),
+            ("cciss!c0d0", "104:0\n", "4096\n"),
+            ("loop0", "7:0\n", "100\n"),
+            ("zram0", "252:0\n", "100\n"),
+            ("sr0", "11:0\n", "100\n"),
+            ("nbd0", "43:0\n", "0\n"),
+            ("dm-0", "253:0\n", "4000\n"),
+            ("nvme0c0n1", "259:1\n", "9\n"),
+        ] {
+            put(&format!("{name}/dev"), dev);
+            put(&format!("{name}/size"), size);
+        }
+        put("nvme0c0n1/hidden", "1\n");
+        put("dm-0/slaves/vda", "");
+        let found = list(&HostRoot::new(place.path()));
+        let found: Vec<(&str, &str)> = found
+            .iter()
+            .map(|disk| (disk.number.as_str(), disk.device.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("104:0", "/dev/cciss/c0d0"),
+                ("254:0", "/dev/vda"),
+                ("254:16", "/dev/vdb")
+            ]
+        );
+        assert_eq!(list(&HostRoot::new(place.path().join("nowhere"))), []);
+    }
+}

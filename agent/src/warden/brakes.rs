@@ -1,0 +1,154 @@
+//! What the headroom loop does by itself at a look: lowers what is too high, and takes memory back while it is scarce.
+//!
+//! Burst first, then standard. A slice from which nothing more can be had is left alone for a while: to search it costs
+//! CPU, which is production's.
+
+use loadline_model::{Bytes, MilliCpu};
+use loadline_policy::headroom::Decision;
+use loadline_policy::reap::Budget;
+use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
+use tracing::warn;
+
+use crate::host::brake::Brake;
+use crate::host::root::HostRoot;
+
+/// For so many looks nothing is asked of a slice that gave less than was asked for: a second.
+const RESTS: u8 = 10;
+
+/// The brakes of all slices.
+#[derive(Debug)]
+pub(super) struct Brakes {
+    slices: [(Slice, Brake); 3],
+    /// In the order in which memory is taken.
+    resting: [(Slice, u8); 2],
+    /// Said once, not ten times a second.
+    failed: bool,
+}
+
+impl Brakes {
+    pub(super) fn new(root: &HostRoot) -> Self {
+        Self {
+            slices: Slice::ALL.map(|slice| (slice, Brake::new(root, slice))),
+            resting: [(Slice::Burst, 0), (Slice::Standard, 0)],
+            failed: false,
+        }
+    }
+
+    /// `firm`: the static line. `granted`: what those who are being ended may use, and is not taken from them.
+    pub(super) fn apply(&mut self, decision: &Decision, firm: MilliCpu, granted: Option<Budget>) {
+        let lowered = self.lower(&decision.setpoints, firm, granted);
+        let taken = self.take(decision.reclaim);
+        match lowered.and(taken) {
+            Ok(()) => self.failed = false,
+            Err(error) if !self.failed => {
+                self.failed = true;
+                warn!(%error, "the brake does not work; systemd is asked instead");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// CPUs first: they take no time.
+    fn lower(&self, setpoints: &Setpoints, firm: MilliCpu, granted: Option<Budget>) -> std::io::Result<()> {
+        let mut all = Ok(());
+        for (slice, brake) in &self.slices {
+            let quota = cpu_quota(*slice, firm, setpoints);
+            let done = brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota)));
+            all = all.and(done.map(drop));
+        }
+        let [(_, root), ..] = &self.slices;
+        let memory = setpoints
+            .memory_high
+            .map_or(Ok(false), |high| root.lower_memory(high));
+        all.and(memory.map(drop))
+    }
+
+    fn take(&mut self, amount: Bytes) -> std::io::Result<()> {
+        for (slice, rests) in &mut self.resting {
+            if *rests > 0 || amount == Bytes::ZERO {
+                *rests = rests.saturating_sub(1);
+                continue;
+            }
+            let brake = self.slices.iter().find(|(one, _)| one == slice);
+            match brake.map_or(Ok(false), |(_, brake)| brake.reclaim(amount)) {
+                Ok(true) => break,
+                Ok(false) => *rests = RESTS,
+                Err(error) => {
+                    *rests = RESTS;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join("sys/fs/cgroup/loadline.slice").join(name)
+        }
+
+        fn put(&self, name: &str, text: &str) {
+            fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+            fs::write(self.path(name), text).unwrap();
+        }
+
+        fn text(&self, name: &str) -> String {
+            fs::read_to_string(self.path(name)).unwrap_or_default()
+        }
+    }
+
+    const BURST: &str = "loadline-burst.slice/memory.reclaim";
+    const STANDARD: &str = "loadline-standard.slice/memory.reclaim";
+
+    #[test]
+    fn memory_is_lowered_and_taken_from_burst_before_standard() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        let mut brakes = Brakes::new(&HostRoot::new(tree.0.path()));
+        let mut scarce = Decision {
+            reclaim: Bytes::from_mib(3),
+            ..Decision::default()
+        };
+        scarce.setpoints.memory_high = Some(Bytes::from_mib(100));
+        tree.put("memory.high", "max\n");
+        tree.put(BURST, "");
+        tree.put(STANDARD, "");
+        brakes.apply(&scarce, MilliCpu(1000), None);
+        assert_eq!(tree.text("memory.high"), "104857600\n");
+        assert_eq!(
+            (tree.text(BURST), tree.text(STANDARD)),
+            ("3145728\n".into(), String::new())
+        );
+        // Without a burst slice standard gives, and burst is asked again only after a second.
+        fs::remove_file(tree.path(BURST)).unwrap();
+        brakes.apply(&scarce, MilliCpu(1000), None);
+        assert_eq!(tree.text(STANDARD), "3145728\n");
+        tree.put(BURST, "");
+        for look in 1..=11 {
+            brakes.apply(&scarce, MilliCpu(1000), None);
+            assert_eq!(!tree.text(BURST).is_empty(), look == 11, "{look}");
+        }
+    }
+
+    #[test]
+    fn with_enough_memory_nothing_is_taken() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        let mut brakes = Brakes::new(&HostRoot::new(tree.0.path()));
+        tree.put(BURST, "");
+        tree.put("memory.high", "max\n");
+        brakes.apply(&Decision::default(), MilliCpu(1000), None);
+        assert_eq!(
+            (tree.text(BURST), tree.text("memory.high")),
+            (String::new(), "max\n".into())
+        );
+    }
+}

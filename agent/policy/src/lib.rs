@@ -6,7 +6,8 @@
 //! (on which CPUs), [`settings`] (with which limits, and are they held), [`attempt`] (where it stands),
 //! [`reconcile`] (what to do now), [`check`] (the invariants, stated apart). Beside them, every 100 ms:
 //! [`headroom`] (how much lent work may have at this moment), which is told by [`slo`] how production's promises
-//! stand; every few seconds [`logins`] (what its people may have besides); and [`protect`] (which memory production's
+//! stand; [`reap`] (what it needs to
+//! end); every few seconds [`logins`] (what its people may have besides); and [`protect`] (which memory production's
 //! units keep whatever happens). And, when the owner asks: [`prove`] (does lent work cost production anything?).
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
@@ -25,6 +26,7 @@ pub mod logins;
 pub mod node_policy;
 pub mod protect;
 pub mod prove;
+pub mod reap;
 pub mod reconcile;
 pub mod settings;
 pub mod slo;

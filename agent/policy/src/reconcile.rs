@@ -19,13 +19,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{AttemptId, CpuSet, Peaks, Receipt, Span, WallTime};
+use loadline_model::{AttemptId, CpuSet, MilliCpu, Peaks, Receipt, Span, WallTime};
 
 use crate::admission::{Account, Refusal};
 use crate::allocation::{Allocation, Holding, Machine};
 use crate::attempt::{BootId, Life, Moment, UnitEnd, WorkOrder};
 use crate::node_policy::{LocalTimes, Mode, NodePolicy};
-use crate::settings::{Mismatch, Observed, Setpoints, Slice, SliceSettings, WorkerSettings};
+use crate::reap::{Budget, Dying};
+use crate::settings::{Mismatch, Observed, Setpoints, Slice, SliceSettings, Squeezed, WorkerSettings};
 
 /// An attempt as the ledger has it, not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,10 @@ pub struct View<'a> {
     pub setpoints: &'a Setpoints,
     /// Why tiers are squeezed, as a clause; empty while none is.
     pub squeezed_for: &'a str,
+    /// What lent work has at this moment, by the brake: it may be less than `setpoints`, which systemd was told.
+    pub at_once: AtOnce<'a>,
+    /// What those who are being ended may use, as it was set last.
+    pub reap: Option<Budget>,
     /// Why someone has to go for production now, as a clause; none: nobody has to.
     pub evict: Option<&'a str>,
     /// The moment by the clocks that windows go by.
@@ -110,6 +115,17 @@ pub struct View<'a> {
     pub absences: &'a Absences,
     /// What the kernel does with our slices; those whose cgroup exists.
     pub slices: &'a BTreeMap<Slice, Observed>,
+}
+
+/// What the headroom loop lets lent work have at this moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AtOnce<'a> {
+    /// CPU for all of it; none: the line.
+    pub cpu: Option<MilliCpu>,
+    /// Tiers held at their floor.
+    pub squeezed: Squeezed,
+    /// Why it has no more, as a clause.
+    pub why: &'a str,
 }
 
 /// Since when a unit that should be there has been missing, by the clock since boot. Kept between passes, in
@@ -239,6 +255,8 @@ pub struct Plan {
     pub waiting: Vec<(AttemptId, Refusal)>,
     /// Limits that could not be read, by unit: not known to be held.
     pub unverified: Vec<(String, Mismatch)>,
+    /// Who is being ended and not gone yet, once all is done.
+    pub dying: Vec<Dying>,
     /// What cannot be, as far as the ledger knows: to be logged and counted. Nothing is done about it.
     pub contradictions: Vec<(AttemptId, &'static str)>,
     /// Who would be evicted if this node did not only watch, and why: to be told, not to be done.
@@ -304,6 +322,7 @@ pub fn reconcile(view: &View<'_>) -> Plan {
     let lives = lives::advance(view);
     let mut allocation = cpus::held(view, &lives);
     let starts = starts::decide(view, &lives, &mut allocation);
+    let dying = lives::dying(view, &lives.after);
     let mut actions = lives.actions;
     let mut unverified = Vec::new();
     actions.extend(starts.refused);
@@ -321,6 +340,7 @@ pub fn reconcile(view: &View<'_>) -> Plan {
         allocation,
         waiting: starts.waiting,
         unverified,
+        dying,
         contradictions: lives.contradictions,
         would_evict: lives.would_evict,
     }

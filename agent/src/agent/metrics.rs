@@ -235,6 +235,7 @@ fn counted(page: &Page, counters: &Counters) -> prometheus::Result<()> {
         records_set_aside,
         config_reload_failures,
         protection_actions,
+        reaping_ms,
     } = counters;
     for (name, help, value) in [
         (
@@ -256,6 +257,11 @@ fn counted(page: &Page, counters: &Counters) -> prometheus::Result<()> {
             "loadline_agent_config_reload_failures_total",
             "Reloads of node.toml that left the last good one in force.",
             config_reload_failures,
+        ),
+        (
+            "loadline_agent_reaping_milliseconds_total",
+            "CPU time granted to workers that were ended while lent work starved.",
+            reaping_ms,
         ),
     ] {
         page.counts(name, help, &[], vec![(vec![], *value)])?;

@@ -5,6 +5,7 @@
 
 use loadline_model::{Bytes, MilliCpu};
 use loadline_policy::headroom::Decision;
+use loadline_policy::reap::Budget;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
 use tracing::warn;
 
@@ -33,9 +34,9 @@ impl Brakes {
         }
     }
 
-    /// `firm`: the static line.
-    pub(super) fn apply(&mut self, decision: &Decision, firm: MilliCpu) {
-        let lowered = self.lower(&decision.setpoints, firm);
+    /// `firm`: the static line. `granted`: what those who are being ended may use, and is not taken from them.
+    pub(super) fn apply(&mut self, decision: &Decision, firm: MilliCpu, granted: Option<Budget>) {
+        let lowered = self.lower(&decision.setpoints, firm, granted);
         let taken = self.take(decision.reclaim);
         match lowered.and(taken) {
             Ok(()) => self.failed = false,
@@ -48,10 +49,11 @@ impl Brakes {
     }
 
     /// CPUs first: they take no time.
-    fn lower(&self, setpoints: &Setpoints, firm: MilliCpu) -> std::io::Result<()> {
+    fn lower(&self, setpoints: &Setpoints, firm: MilliCpu, granted: Option<Budget>) -> std::io::Result<()> {
         let mut all = Ok(());
         for (slice, brake) in &self.slices {
-            let done = brake.lower(cpu_quota(*slice, firm, setpoints));
+            let quota = cpu_quota(*slice, firm, setpoints);
+            let done = brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota)));
             all = all.and(done.map(drop));
         }
         let [(_, root), ..] = &self.slices;
@@ -120,7 +122,7 @@ mod tests {
         tree.put("memory.high", "max\n");
         tree.put(BURST, "");
         tree.put(STANDARD, "");
-        brakes.apply(&scarce, MilliCpu(1000));
+        brakes.apply(&scarce, MilliCpu(1000), None);
         assert_eq!(tree.text("memory.high"), "104857600\n");
         assert_eq!(
             (tree.text(BURST), tree.text(STANDARD)),
@@ -128,11 +130,11 @@ mod tests {
         );
         // Without a burst slice standard gives, and burst is asked again only after a second.
         fs::remove_file(tree.path(BURST)).unwrap();
-        brakes.apply(&scarce, MilliCpu(1000));
+        brakes.apply(&scarce, MilliCpu(1000), None);
         assert_eq!(tree.text(STANDARD), "3145728\n");
         tree.put(BURST, "");
         for look in 1..=11 {
-            brakes.apply(&scarce, MilliCpu(1000));
+            brakes.apply(&scarce, MilliCpu(1000), None);
             assert_eq!(!tree.text(BURST).is_empty(), look == 11, "{look}");
         }
     }
@@ -143,7 +145,7 @@ mod tests {
         let mut brakes = Brakes::new(&HostRoot::new(tree.0.path()));
         tree.put(BURST, "");
         tree.put("memory.high", "max\n");
-        brakes.apply(&Decision::default(), MilliCpu(1000));
+        brakes.apply(&Decision::default(), MilliCpu(1000), None);
         assert_eq!(
             (tree.text(BURST), tree.text("memory.high")),
             (String::new(), "max\n".into())

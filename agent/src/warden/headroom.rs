@@ -1,5 +1,5 @@
-//! The headroom loop's body: a thread of its own that looks at production ten times a second, asks the law, and
-//! brakes.
+//! The headroom loop's body: a thread of its own that looks at production ten times a second, and at once when the
+//! kernel says that production waits, asks the law, and brakes.
 //!
 //! Beside the reconciler, not in it: that one may wait for systemd for seconds. Here nobody is waited for. What is
 //! lower than before takes effect at once, by the brake; the reconciler then gives systemd the same value, verifies
@@ -12,23 +12,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use loadline_model::MilliCpu;
+use loadline_model::{MilliCpu, Span};
 use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::sample::Sample;
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
+use loadline_policy::reap::Budget;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::brakes::Brakes;
 use super::reconciler::Node;
 use super::slo::Promises;
 use crate::host::clock::Clock;
+use crate::host::pressure::Alarm;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
-/// Ten looks a second: a stall is seen within one of them (design §8, P2).
-const TICK: Duration = Duration::from_millis(100);
+/// Two looks are so far apart at least, however often production waits: the kernel tells of it in each cgroup.
+const APART: Duration = Duration::from_millis(20);
+/// Ten looks a second where nothing happens: a stall is seen within one of them (design §8, P2).
+const REST_MS: u16 = 80;
 
 /// What the loop has to know of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,23 +69,27 @@ pub struct Decisions {
     pub latest: watch::Receiver<Option<Decision>>,
     /// Changes only when other setpoints are wanted.
     pub wanted: watch::Receiver<Option<Decision>>,
+    /// What those who are being ended may use: the brake must not take it from them.
+    pub reaping: watch::Sender<Option<Budget>>,
 }
 
 impl Headroom {
-    /// Starts the thread.
+    /// Starts the thread. `alive` is told of each look.
     ///
     /// # Errors
     /// When the machine gives none.
-    pub fn start<C: Clock>(root: HostRoot, clock: C, node: &Node) -> io::Result<Self> {
+    pub fn start<C: Clock>(root: HostRoot, clock: C, node: &Node, alive: Alive) -> io::Result<Self> {
         let (sender, receiver) = channel();
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
         let (cost, told_cost) = watch::channel(Cost::default());
+        let (reaping, granted) = watch::channel(None);
         let given = Given::of(node);
         let promises = Promises::new(&node.policy);
         let turning = Loop {
             law: Law::new(given.bounds),
             brakes: Brakes::new(&root),
+            alarm: Alarm::new(&root),
             vitals: Vitals::new(root),
             promises: promises.clone(),
             given,
@@ -89,6 +97,9 @@ impl Headroom {
             wanted,
             meter: CostMeter::default(),
             cost,
+            alive,
+            granted,
+            alarm_failed: false,
         };
         let thread = std::thread::Builder::new()
             .name("headroom".into())
@@ -99,6 +110,7 @@ impl Headroom {
             decisions: Decisions {
                 latest: told_latest,
                 wanted: told_wanted,
+                reaping,
             },
             promises,
             thread: Some(thread),
@@ -134,7 +146,7 @@ impl Headroom {
         Box::new(move |node| {
             promises.replace(&node.policy);
             if let Some(Err(_)) = given.upgrade().map(|sender| sender.send(Given::of(node))) {
-                error!("the headroom loop has ended; the static line stays in force");
+                error!("the headroom loop has ended; the last limits stay in force");
             }
         })
     }
@@ -146,10 +158,13 @@ impl Drop for Headroom {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            error!("the headroom loop ended in a panic; the static line stays in force");
+            error!("the headroom loop ended in a panic; the last limits stay in force");
         }
     }
 }
+
+/// Told when the loop looks.
+pub type Alive = Box<dyn Fn(Span) + Send>;
 
 struct Loop {
     law: Law,
@@ -161,12 +176,18 @@ struct Loop {
     wanted: watch::Sender<Option<Decision>>,
     meter: CostMeter,
     cost: watch::Sender<Cost>,
+    alive: Alive,
+    granted: watch::Receiver<Option<Budget>>,
+    alarm: Alarm,
+    /// Said once, not ten times a second.
+    alarm_failed: bool,
 }
 
 impl Loop {
     fn turn<C: Clock>(mut self, clock: &C, given: &Receiver<Given>) {
         loop {
             let now = clock.monotonic();
+            (self.alive)(now);
             let sample = Sample {
                 slo: self.promises.told(now),
                 ..self.vitals.look(now)
@@ -177,15 +198,32 @@ impl Loop {
             self.cost.send_replace(self.meter.cost());
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
-                self.brakes.apply(&decision, self.given.firm);
+                let granted = *self.granted.borrow();
+                self.brakes.apply(&decision, self.given.firm, granted);
             }
-            match given.recv_timeout(TICK) {
+            match given.recv_timeout(APART) {
                 Ok(fresh) => {
                     self.given = fresh;
                     self.law.rebound(fresh.bounds);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.rest(now, given),
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Until the next tick, or until production waits.
+    fn rest(&mut self, now: Span, given: &Receiver<Given>) {
+        self.alarm.scan(now);
+        if let Err(error) = self.alarm.wait(REST_MS) {
+            if !self.alarm_failed {
+                self.alarm_failed = true;
+                warn!(%error, "pressure cannot be waited for; the tick has to do");
+            }
+            // What was given is taken at the next look.
+            if let Ok(fresh) = given.recv_timeout(Duration::from_millis(REST_MS.into())) {
+                self.given = fresh;
+                self.law.rebound(fresh.bounds);
             }
         }
     }
@@ -252,7 +290,7 @@ mod tests {
         fn start(&self, mode: Mode) -> Headroom {
             let mut node = node();
             node.policy.lend.mode = mode;
-            Headroom::start(HostRoot::new(self.0.path()), SystemClock, &node).unwrap()
+            Headroom::start(HostRoot::new(self.0.path()), SystemClock, &node, Box::new(|_| {})).unwrap()
         }
     }
 
@@ -288,6 +326,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_ended_keeps_what_was_granted() {
+        let tree = Tree::new();
+        let headroom = tree.start(Mode::Enforce);
+        let budget = Budget {
+            cpu: MilliCpu(400),
+            standard: false,
+            burst: true,
+        };
+        headroom.decisions().reaping.send_replace(Some(budget));
+        under_load(&tree, &headroom).await;
+        drop(headroom);
+        assert_eq!(
+            tree.cpu_max(),
+            "4000 10000",
+            "a tenth, where production leaves a twentieth"
+        );
+    }
+
+    #[tokio::test]
     async fn in_shadow_the_brake_is_not_touched() {
         let tree = Tree::new();
         let headroom = tree.start(Mode::Shadow);
@@ -312,7 +369,8 @@ mod tests {
         let text = format!("version = 1\n[production]\nprotect = [{protect}]");
         let mut node = node();
         node.policy = NodePolicy::new(toml::from_str(&text).unwrap()).unwrap();
-        let headroom = Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node).unwrap();
+        let headroom =
+            Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node, Box::new(|_| {})).unwrap();
         let mut latest = headroom.decisions().latest;
         let mut reason = async |wanted: Reason| {
             let seen = latest.wait_for(|decision| decision.is_some_and(|one| one.reason == wanted));

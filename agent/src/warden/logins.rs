@@ -68,7 +68,9 @@ impl Logins {
     /// Tells it what this node may do from now on.
     pub fn teller(&self) -> impl Fn(&Node) + Send + use<> {
         let given = self.given.clone();
-        move |node| drop(given.send_replace(Given::of(node)))
+        move |node| {
+            given.send_replace(Given::of(node));
+        }
     }
 }
 

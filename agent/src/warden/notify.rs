@@ -12,8 +12,11 @@ use crate::host::clock::Clock;
 
 /// A sixth of the unit's `WatchdogSec=`: also a starved machine gets one of them through.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
-/// A loop that has not turned for this long never will: several calls to systemd, each at its limit, take less.
-const STUCK: Span = Span::from_secs(120);
+/// The reconciler turns between two calls to systemd, or three at most, each at its limit of 20 s. A restart would
+/// not make systemd faster.
+const RECONCILER_STUCK: Span = Span::from_secs(65);
+/// The headroom loop waits for nobody, and production for it.
+const HEADROOM_STUCK: Span = Span::from_secs(5);
 
 fn tell(state: &[(&str, String)]) {
     if let Err(error) = daemon::notify(state.iter()) {
@@ -43,31 +46,53 @@ pub(super) fn stopping() {
     tell(&[(daemon::STATE_STOPPING, "1".into())]);
 }
 
-/// When the loop last turned.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Pulse(Arc<AtomicU64>);
+/// When a loop last turned, and how long it may not.
+#[derive(Debug, Clone)]
+pub(super) struct Pulse {
+    last: Arc<AtomicU64>,
+    stuck: Span,
+}
 
 impl Pulse {
+    /// The reconciler's, which turns now.
+    pub(super) fn reconciler(now: Span) -> Self {
+        Self::new(now, RECONCILER_STUCK)
+    }
+
+    /// The headroom loop's, which turns now.
+    pub(super) fn headroom(now: Span) -> Self {
+        Self::new(now, HEADROOM_STUCK)
+    }
+
+    fn new(now: Span, stuck: Span) -> Self {
+        let last = Arc::new(AtomicU64::new(now.0));
+        Self { last, stuck }
+    }
+
     /// It turns.
     pub(super) fn beat(&self, now: Span) {
-        self.0.store(now.0, Ordering::Relaxed);
+        self.last.store(now.0, Ordering::Relaxed);
     }
 
     fn is_alive(&self, now: Span) -> bool {
-        now.minus(Span(self.0.load(Ordering::Relaxed))) < STUCK
+        now.minus(Span(self.last.load(Ordering::Relaxed))) < self.stuck
     }
+}
 
-    /// Passes the beats on for as long as there are any. Beside the loop: it may wait for systemd longer than
-    /// the watchdog's patience, and a restart would not make systemd faster.
-    pub(super) async fn pass_on<C: Clock>(self, clock: C) {
-        let mut tick = tokio::time::interval(BEAT_EVERY);
-        loop {
-            tick.tick().await;
-            if self.is_alive(clock.monotonic()) {
-                tell(&[(daemon::STATE_WATCHDOG, "1".into())]);
-            }
+/// Passes the beats on for as long as both loops turn. Beside them: the reconciler may wait for systemd longer than
+/// the watchdog's patience. Whichever of them hangs, nothing is passed on, and the service manager starts us anew.
+pub(super) async fn pass_on<C: Clock>(pulses: [Pulse; 2], clock: C) {
+    let mut tick = tokio::time::interval(BEAT_EVERY);
+    loop {
+        tick.tick().await;
+        if all_alive(&pulses, clock.monotonic()) {
+            tell(&[(daemon::STATE_WATCHDOG, "1".into())]);
         }
     }
+}
+
+fn all_alive(pulses: &[Pulse], now: Span) -> bool {
+    pulses.iter().all(|pulse| pulse.is_alive(now))
 }
 
 #[cfg(test)]
@@ -76,9 +101,16 @@ mod tests {
 
     #[test]
     fn a_loop_that_stands_still_is_not_alive() {
-        let pulse = Pulse::default();
-        pulse.beat(Span::from_secs(1000));
-        assert!(pulse.is_alive(Span::from_secs(1119)));
-        assert!(!pulse.is_alive(Span::from_secs(1121)));
+        let at = Span::from_secs;
+        let pulses = [Pulse::reconciler(at(10)), Pulse::headroom(at(10))];
+        let [reconciler, headroom] = pulses.clone();
+        assert!(all_alive(&pulses, at(14)));
+        assert!(!all_alive(&pulses, at(15)), "the headroom loop hangs");
+        headroom.beat(at(74));
+        assert!(all_alive(&pulses, at(74)), "the reconciler waits for systemd");
+        headroom.beat(at(75));
+        assert!(!all_alive(&pulses, at(75)), "the reconciler hangs");
+        reconciler.beat(at(75));
+        assert!(all_alive(&pulses, at(75)));
     }
 }

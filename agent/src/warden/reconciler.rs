@@ -15,11 +15,12 @@ mod headroom;
 mod intake;
 mod observe;
 mod protect;
+mod reap;
 mod starts;
 mod state;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,8 @@ use loadline_policy::ceiling::{Ceilings, Wish};
 use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
-use loadline_policy::reconcile::{Absences, EndRecord, ObservedUnit, Plan, View, reconcile};
+use loadline_policy::reap::{Budget, Reaper};
+use loadline_policy::reconcile::{Absences, AtOnce, EndRecord, ObservedUnit, Plan, View, reconcile};
 use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -223,7 +225,14 @@ pub struct Reconciler<S, C, A> {
     yields: Setpoints,
     /// Why tiers are squeezed, as a clause.
     squeezed_for: String,
+    /// Why lent work last had less than its line, as a clause.
+    pressed_for: String,
     headroom: Decisions,
+    reaper: Reaper,
+    /// In force for those who are being ended.
+    reap: Option<Budget>,
+    /// Who goes before all others of its slice, until it is gone.
+    hastened: BTreeSet<AttemptId>,
     told_at: Span,
     /// Why someone has to go, for the next decision …
     evict: Option<String>,
@@ -409,6 +418,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         let local = (self.local)(&self.node.policy);
         let evict = self.evict.take();
+        let at_once = self.at_once();
         let view = View {
             policy: &self.node.policy,
             machine: Machine {
@@ -418,6 +428,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             },
             setpoints: &self.setpoints,
             squeezed_for: &self.squeezed_for,
+            at_once: AtOnce {
+                why: &self.pressed_for,
+                ..at_once
+            },
+            reap: self.reap,
             evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,

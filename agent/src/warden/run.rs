@@ -188,11 +188,11 @@ pub(super) async fn start(
     let (sequence, sequences) = watch::channel(last);
     let (stop, stopped) = oneshot::channel::<()>();
     let (settled, is_settled) = oneshot::channel();
-    let pulse = Pulse::default();
-    pulse.beat(clock.monotonic());
-    tokio::spawn(pulse.clone().pass_on(clock));
-    let headroom =
-        Headroom::start(HostRoot::default(), clock, &ruled).map_err(kernel("starting the headroom loop"))?;
+    let [pulse, looking] = [Pulse::reconciler, Pulse::headroom].map(|of| of(clock.monotonic()));
+    tokio::spawn(notify::pass_on([pulse.clone(), looking.clone()], clock));
+    let alive = Box::new(move |now| looking.beat(now));
+    let headroom = Headroom::start(HostRoot::default(), clock, &ruled, alive)
+        .map_err(kernel("starting the headroom loop"))?;
     let logins = Logins::start(HostRoot::default(), systemd.clone(), &ruled);
     let outside = Outside {
         systemd: systemd.clone(),

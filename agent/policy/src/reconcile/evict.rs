@@ -5,12 +5,13 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
-use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu, Tier};
+use loadline_model::{AttemptId, Bytes, CpuSet, MilliCpu, Span, Tier, Workers};
 
 use super::{LedgerAttempt, View};
 use crate::admission::{Lending, lending};
-use crate::allocation::{Grant, Holding};
+use crate::allocation::Grant;
 use crate::attempt::{Life, StopWhy};
 use crate::node_policy::Mode;
 
@@ -60,8 +61,7 @@ fn all(view: &View<'_>) -> BTreeMap<AttemptId, String> {
     evicted
 }
 
-/// Who goes first when production needs what is lent: burst before standard, and of those the one that began last,
-/// since the least work is lost with it. Nobody while one is still going: what it holds comes first.
+/// Who goes first when production needs what is lent. Nobody while one is still going: what it holds comes first.
 fn least_lost(view: &View<'_>) -> Option<AttemptId> {
     let goes = |entry: &LedgerAttempt| {
         matches!(
@@ -76,8 +76,30 @@ fn least_lost(view: &View<'_>) -> Option<AttemptId> {
         return None;
     }
     running(view)
-        .max_by_key(|(attempt, entry)| (tier(entry), **attempt))
+        .max_by_key(|(attempt, entry)| goes_first(view, **attempt, entry))
         .map(|(attempt, _)| *attempt)
+}
+
+/// The greatest goes first, so that the least is lost: burst before standard, elastic jobs, which go on with fewer,
+/// before fixed ones, then who has done the least work, and of equals the newest.
+fn goes_first(
+    view: &View<'_>,
+    attempt: AttemptId,
+    entry: &LedgerAttempt,
+) -> (Tier, bool, Reverse<Span>, AttemptId) {
+    let spec = entry.order.as_ref().map(|order| &order.spec);
+    let elastic = spec.is_some_and(|spec| matches!(spec.workers, Workers::Elastic(_)));
+    (tier(entry), elastic, Reverse(work_done(view, entry)), attempt)
+}
+
+/// What would have to be done again: CPU time used, or, where that is not known, the time it ran.
+fn work_done(view: &View<'_>, entry: &LedgerAttempt) -> Span {
+    let ran = match &entry.life {
+        Life::Running { clock } => clock.spent.plus(view.now.boot.minus(clock.counted_to)),
+        Life::Squeezed { clock } => clock.spent,
+        _ => Span::ZERO,
+    };
+    entry.peaks.cpu_time.unwrap_or(ran)
 }
 
 fn running<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a AttemptId, &'a LedgerAttempt)> {
@@ -119,15 +141,15 @@ fn withdrawn(view: &View<'_>) -> BTreeMap<AttemptId, String> {
             _ => CpuSet::new(),
         };
         if taken.is_empty() {
-            staying.push((tier(entry), *attempt, holding));
+            staying.push((goes_first(view, *attempt, entry), *attempt, holding));
         } else {
             let why =
                 format!("evicted: CPU {taken} is reserved for production now (production.reserve.cpus)");
             evicted.insert(*attempt, why);
         }
     }
-    // Burst last and newest last: they go first, until the rest fits.
-    staying.sort_by_key(|(tier, attempt, _)| (*tier, *attempt));
+    // Who goes first stands last, until the rest fits.
+    staying.sort_by_key(|(order, ..)| *order);
     let most = line.most();
     let since = line.ceiling.as_ref().map_or_else(String::new, |ceiling| {
         format!(
@@ -136,15 +158,11 @@ fn withdrawn(view: &View<'_>) -> BTreeMap<AttemptId, String> {
             ceiling.share.0 / 10
         )
     });
-    let sum = |staying: &[(Tier, AttemptId, &Holding)]| {
-        staying
-            .iter()
-            .fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), (_, _, holding)| {
-                (cpu.plus(holding.amount), memory.plus(holding.memory))
-            })
-    };
     loop {
-        let (cpu, memory) = sum(&staying);
+        let held = staying.iter().map(|(.., holding)| holding);
+        let (cpu, memory) = held.fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), holding| {
+            (cpu.plus(holding.amount), memory.plus(holding.memory))
+        });
         let why = if cpu > most.cpu {
             format!(
                 "evicted: workers hold {cpu} CPUs and this node now lends {} at most{since}",

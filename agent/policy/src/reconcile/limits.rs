@@ -28,6 +28,10 @@ pub(super) fn slices(
     );
     let mut planned = Vec::new();
     for settings in all {
+        let settings = match view.reap {
+            Some(budget) => budget.over(settings),
+            None => settings,
+        };
         let Some(observed) = view.slices.get(&settings.slice) else {
             if any_start {
                 let action = Action::SetSlice {

@@ -11,6 +11,7 @@ use loadline_model::{
 use super::{Action, LedgerAttempt, ObservedUnit, Planned, Stage, UnitActive, View, evict};
 use crate::allocation::{Grant, Holding};
 use crate::attempt::{Event, Life, MainEnd, Outcome, RunClock, StopWhy, step};
+use crate::reap::Dying;
 use crate::settings::Limit;
 
 /// How long a unit may be missing before its end counts as unrecorded: a start or an end record under
@@ -155,6 +156,25 @@ fn see_it_stopped(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt) ->
             Some(Planned::new(Stage::Stop, attempt, Action::Stop(life.clone())))
         }
     }
+}
+
+/// Who is being ended and still has a unit.
+pub(super) fn dying(view: &View<'_>, after: &BTreeMap<AttemptId, LedgerAttempt>) -> Vec<Dying> {
+    let dies = |(attempt, entry): (&AttemptId, &LedgerAttempt)| {
+        let Life::Stopping { kill_at, .. } = entry.life else {
+            return None;
+        };
+        let unit = view.units.get(attempt)?;
+        (unit.active != UnitActive::Over).then(|| Dying {
+            attempt: *attempt,
+            tier: entry
+                .order
+                .as_ref()
+                .map_or(Tier::Standard, |order| order.spec.tier),
+            kill_at,
+        })
+    };
+    after.iter().filter_map(dies).collect()
 }
 
 fn receipt(view: &View<'_>, attempt: AttemptId, action: ReceiptAction, sentence: &str) -> Receipt {

@@ -2,16 +2,22 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::AttemptId;
+use loadline_model::{AttemptId, MilliCpu, Tier};
 
 use super::lives::{Lives, receipt_of_refusal};
 use super::{Action, LedgerAttempt, Planned, Stage, View};
 use crate::admission::{Admission, Refusal};
 use crate::allocation::Allocation;
 use crate::attempt::{Event, Life, Outcome, WorkOrder, step};
+use crate::headroom::Bounds;
 use crate::settings::worker_settings;
+
+/// CPU without which a start takes long enough to fail: with a hundredth of two CPUs it took 36 s and more, with
+/// a twentieth it met systemd's 90 s on a busy host. A line that is lower than that counts as enough.
+const START_NEEDS: MilliCpu = MilliCpu(200);
 
 pub(super) struct Starts {
     pub(super) started: Vec<Planned>,
@@ -68,20 +74,39 @@ fn admit(
         gpus_held,
     };
     admission.check(order, &entry.account)?;
-    if view.setpoints.squeezed.holds(tier) {
-        // Nothing is started into a starved slice: systemd itself would wait for it.
-        let why = view.squeezed_for;
-        let sentence = format!(
-            "{} work is held at its floor on this node now, and none is started: {why}",
-            tier.word()
-        );
-        return Err(Refusal {
-            for_good: false,
-            sentence,
-        });
+    if let Some(sentence) = starved(view, tier) {
+        let for_good = false;
+        return Err(Refusal { for_good, sentence });
     }
     allocation.grant(view.machine, order.attempt, tier, &order.spec.worker)?;
     Ok(())
+}
+
+/// Why a start would starve: nothing is started into a starved slice, since systemd itself would wait for it.
+fn starved(view: &View<'_>, tier: Tier) -> Option<String> {
+    if view.setpoints.squeezed.holds(tier) || view.at_once.squeezed.holds(tier) {
+        let why = if view.setpoints.squeezed.holds(tier) {
+            view.squeezed_for
+        } else {
+            view.at_once.why
+        };
+        return Some(format!(
+            "{} work is held at its floor on this node now, and none is started: {why}",
+            tier.word()
+        ));
+    }
+    // Whatever is lower: systemd gives the higher one later, or has not been told of the lower one yet.
+    let cpu = [view.setpoints.cpu, view.at_once.cpu]
+        .into_iter()
+        .flatten()
+        .min()?;
+    let floor = Bounds::of(view.machine.line).floor;
+    (cpu <= floor || cpu < START_NEEDS).then(|| {
+        format!(
+            "lent work has only {cpu} CPUs on this node now, too few to start in: {}",
+            view.at_once.why
+        )
+    })
 }
 
 /// True if only workers that are already stopping stand in its way.

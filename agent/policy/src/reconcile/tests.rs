@@ -1,5 +1,6 @@
 //! Stories of one node, and any history with failures at any action.
 
+mod acting;
 mod control;
 mod world;
 

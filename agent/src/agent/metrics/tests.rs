@@ -140,6 +140,7 @@ fn counters_slices_and_headroom_have_base_units() {
         starts_ok: 5,
         starts_failed: 1,
         protection_actions: [("shrink".to_owned(), 9)].into(),
+        reaping_ms: 4_000,
         ..Counters::default()
     };
     let mut full = status();
@@ -153,6 +154,7 @@ fn counters_slices_and_headroom_have_base_units() {
         "loadline_agent_job_starts_total{result=\"ok\"} 5",
         "loadline_agent_job_starts_total{result=\"refused\"} 0",
         "loadline_agent_protection_actions_total{action=\"shrink\"} 9",
+        "loadline_agent_reaping_milliseconds_total 4000",
         "loadline_agent_jobs{state=\"running\"} 2",
         "loadline_slice_cpu_usage_seconds_total{slice=\"loadline.slice\"} 1.25",
         "loadline_slice_cpus_allowed{slice=\"loadline.slice\"} 3",

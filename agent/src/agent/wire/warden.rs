@@ -139,6 +139,8 @@ pub(crate) struct Counters {
     pub(crate) records_set_aside: u64,
     pub(crate) config_reload_failures: u64,
     pub(crate) protection_actions: BTreeMap<String, u64>,
+    /// CPU time granted to those who were ended while lent work starved.
+    pub(crate) reaping_ms: u64,
 }
 
 /// The warden's status.
@@ -285,6 +287,7 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
         records_set_aside,
         config_reload_failures,
         protection_actions,
+        reaping_ms,
     } = counters;
     Counters {
         limit_repairs,
@@ -295,6 +298,7 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
         records_set_aside,
         config_reload_failures,
         protection_actions: protection_actions.into_iter().collect(),
+        reaping_ms,
     }
 }
 

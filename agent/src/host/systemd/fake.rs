@@ -42,6 +42,8 @@ pub enum Fault {
     FloorNotWritten,
     /// The next question where a unit is fails.
     WhereFails,
+    /// The next unit that is asked to end takes its time.
+    StopLingers,
 }
 
 #[derive(Debug)]
@@ -328,6 +330,16 @@ impl Systemd for FakeSystemd {
 
     async fn stop(&self, unit: &str) -> Result<(), SystemdError> {
         self.note("stop", unit);
+        if self.take(|fault| *fault == Fault::StopLingers).is_some() {
+            let state = self.world().units.get_mut(unit).map(|state| {
+                state.active = UnitActive::Stopping;
+                state.clone()
+            });
+            if let Some(state) = state {
+                self.tell(Signal::Unit(state)).await;
+            }
+            return Ok(());
+        }
         self.end(unit, "success", MainEnd::Killed(15)).await;
         Ok(())
     }

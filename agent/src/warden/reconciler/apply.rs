@@ -5,13 +5,14 @@ use loadline_model::{AttemptId, CpuSet, Receipt, ReceiptAction, ReceiptSubject};
 use loadline_policy::attempt::{Event, Life, StopWhy};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reconcile::{Action, Gate, LedgerAttempt, Plan, Planned, Stage, UnitActive};
-use loadline_policy::settings::{Mismatch, Slice, SliceSettings, WorkerSettings, compare, slice_settings};
+use loadline_policy::settings::{Mismatch, Slice, SliceSettings, WorkerSettings, compare};
 use tracing::{error, info, warn};
 
 use super::Reconciler;
 use super::starts::Start;
 use super::state::Extra;
 use crate::host::clock::Clock;
+use crate::host::kill::kill;
 use crate::host::systemd::{Setting, Systemd, SystemdError};
 use crate::host::users::Accounts;
 
@@ -125,6 +126,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Does what the plan says, in its order.
     pub(super) async fn carry_out(&mut self, plan: Plan, mut provisional: Vec<AttemptId>, durable: bool) {
+        // Before anyone is asked to end.
+        self.reap(&plan.dying).await;
         let mut gate = Gate::default();
         let mut starts = Vec::new();
         for planned in plan.actions {
@@ -202,7 +205,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             (Action::Stop(_), Some(attempt)) => self.stop(attempt).await?,
             (Action::Kill, Some(attempt)) => {
                 info!(%attempt, "its grace is over");
-                self.systemd.kill(&attempt.unit_name(), SIGKILL).await?;
+                self.kill(attempt).await?;
             }
             (Action::SetWorkerCpus(cpus), Some(attempt)) => self.set_worker_cpus(attempt, cpus).await?,
             (Action::SetSliceCpus(slice, cpus), _) => self.set_slice_cpus(*slice, cpus).await?,
@@ -218,6 +221,18 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Both ways: the kernel does it at once, and systemd kills what does not belong to the cgroup any more.
+    async fn kill(&mut self, attempt: AttemptId) -> Result<(), Failed> {
+        if let Err(problem) = kill(&self.cgroups, &self.cgroup(attempt)) {
+            warn!(%attempt, error = &problem as &dyn std::error::Error, "cgroup.kill");
+        }
+        match self.systemd.kill(&attempt.unit_name(), SIGKILL).await {
+            // Gone by the first way; its end will be told.
+            Ok(()) | Err(SystemdError::NoSuchUnit { .. }) => Ok(()),
+            Err(problem) => Err(problem.into()),
+        }
     }
 
     async fn stop(&mut self, attempt: AttemptId) -> Result<(), Failed> {
@@ -312,8 +327,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.node.policy.lend.mode == Mode::Shadow && self.state.attempts.is_empty() {
             return;
         }
-        let held = self.memory_held();
-        for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
+        for settings in self.slices_under(&self.setpoints) {
+            (self.alive)();
             let allowed_cpus = None;
             let settings = SliceSettings {
                 allowed_cpus,

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{Node, Reconciler};
 use crate::host::clock::Clock;
-use crate::host::end_all;
+use crate::host::kill::kill;
 use crate::host::systemd::Systemd;
 use crate::host::users::Accounts;
 use crate::ledger::LedgerError;
@@ -165,7 +165,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             let Some(attempt) = planned.attempt.filter(|_| now_or_never) else {
                 continue;
             };
-            match end_all::kill(&self.cgroups.path(&self.cgroup(attempt))) {
+            match kill(&self.cgroups, &self.cgroup(attempt)) {
                 Ok(there) => info!(%attempt, there, "killed at once"),
                 // systemd is asked for the same next.
                 Err(error) => warn!(%attempt, %error, "its cgroup could not be killed at once"),

@@ -165,6 +165,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     pub(super) fn release(&mut self, attempt: AttemptId) {
         self.units.remove(&attempt);
         self.live.remove(&attempt);
+        self.hastened.remove(&attempt);
         let (systemd, unit) = (self.systemd.clone(), attempt.unit_name());
         tokio::spawn(async move {
             if let Err(problem) = systemd.release(&unit).await {

@@ -5,10 +5,11 @@
 //! production's.
 
 use loadline_model::{Bytes, MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier};
-use loadline_policy::headroom::{Decision, Level};
+use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
+use loadline_policy::reconcile::AtOnce;
 use loadline_policy::settings::{
-    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, cpu_quota, slice_settings,
+    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, slice_settings,
 };
 use tracing::warn;
 
@@ -46,6 +47,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Takes over what the loop wants, if that is something else.
     pub(super) async fn follow(&mut self) {
+        if self.is_idle() {
+            return self.let_all_go().await;
+        }
         let Some(decision) = *self.headroom.wanted.borrow_and_update() else {
             return;
         };
@@ -58,6 +62,39 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let before = std::mem::replace(&mut self.setpoints, decision.setpoints);
         let (before, after) = (self.slices_under(&before), self.slices_under(&decision.setpoints));
         for (before, after) in before.iter().zip(&after) {
+            (self.alive)();
+            self.set_moved(before, after).await;
+        }
+        self.read_slices();
+    }
+
+    /// Nothing is lent, and nothing is only thought through: then nobody needs to hear what the loop wants. It stays
+    /// untaken, and is taken up with the first order.
+    fn is_idle(&self) -> bool {
+        self.state.attempts.is_empty() && self.node.policy.lend.mode != Mode::Shadow
+    }
+
+    /// Who was held is gone: the slices are as they are without the loop, and the brake sees to the rest.
+    async fn let_all_go(&mut self) {
+        let told = std::mem::take(&mut self.yields);
+        let before = std::mem::take(&mut self.setpoints);
+        if before == Setpoints::default() {
+            return;
+        }
+        self.told_at = self.clock.monotonic();
+        self.headroom.wanted.mark_changed();
+        for tier in [Tier::Burst, Tier::Standard] {
+            if told.squeezed.holds(tier) {
+                let sentence = format!("{} work is let go: nothing is lent here any more", tier.word());
+                self.tell_of_tier(tier, ReceiptAction::Released, sentence);
+            }
+        }
+        let (before, after) = (
+            self.slices_under(&before),
+            self.slices_under(&Setpoints::default()),
+        );
+        for (before, after) in before.iter().zip(&after) {
+            (self.alive)();
             self.set_moved(before, after).await;
         }
         self.read_slices();
@@ -88,22 +125,48 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
+    /// What the loop lets lent work have by now; systemd hears of it later. `pressed_for` says why.
+    pub(super) fn at_once(&mut self) -> AtOnce<'static> {
+        let latest = *self.headroom.latest.borrow();
+        let Some(decision) = latest.filter(|_| self.node.policy.lend.mode == Mode::Enforce) else {
+            return AtOnce::default();
+        };
+        // While it grows again production is calm: why it had to shrink says more.
+        if decision.reason != Reason::Calm || self.pressed_for.is_empty() {
+            self.pressed_for = decision.reason.to_string();
+        }
+        AtOnce {
+            cpu: decision.setpoints.cpu,
+            squeezed: decision.setpoints.squeezed,
+            why: "",
+        }
+    }
+
     /// What was read of a slice, for comparison with what systemd was told. A quota that the brake has lowered
     /// meanwhile is no stranger's: it counts as held.
     pub(super) fn forgive_the_brake(&self, slice: Slice, observed: &mut Observed) {
-        let told = cpu_quota(slice, self.node.line.cpu.firm, &self.setpoints);
-        if is_lower(observed.cpu_max, told) && self.is_behind() {
-            observed.cpu_max = Some(as_max(told));
+        let all = self.slices_under(&self.setpoints);
+        let told = all.iter().find(|settings| settings.slice == slice);
+        if let Some(told) = told
+            && is_lower(observed.cpu_max, told.cpu_quota)
+            && self.is_behind()
+        {
+            observed.cpu_max = Some(as_max(told.cpu_quota));
         }
-        let [root, ..] = self.slices_under(&self.setpoints);
+        let [root, ..] = all;
         if slice == Slice::Root && is_less(observed.memory_high, root.memory_high) && self.is_behind() {
             observed.memory_high = Some(root.memory_high);
         }
     }
 
-    fn slices_under(&self, setpoints: &Setpoints) -> [SliceSettings; 3] {
+    /// What the slices should have under these setpoints, and with what was granted to those who are being ended.
+    pub(super) fn slices_under(&self, setpoints: &Setpoints) -> [SliceSettings; 3] {
         let Node { line, pinning, .. } = &self.node;
-        slice_settings(line, pinning, setpoints, self.memory_held())
+        let all = slice_settings(line, pinning, setpoints, self.memory_held());
+        match self.reap {
+            Some(budget) => all.map(|settings| budget.over(settings)),
+            None => all,
+        }
     }
 
     /// Gives systemd what the loop moves, where it is another value.
@@ -150,23 +213,28 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if tighter {
             self.squeezed_for = decision.reason.to_string();
         }
-        let now = self.now();
         let turned = |tier: &Tier| before.squeezed.holds(*tier) != after.holds(*tier);
         for tier in [Tier::Burst, Tier::Standard].into_iter().filter(turned) {
-            let receipt = Receipt {
-                at: now.wall,
-                action: match (shadow, tighter) {
-                    (false, true) => ReceiptAction::Squeezed,
-                    (false, false) => ReceiptAction::Released,
-                    (true, true) => ReceiptAction::WouldSqueeze,
-                    (true, false) => ReceiptAction::WouldRelease,
-                },
-                subject: ReceiptSubject::Node(Slice::of(tier).unit().into()),
-                sentence: sentence(shadow, tighter, tier, decision),
+            let action = match (shadow, tighter) {
+                (false, true) => ReceiptAction::Squeezed,
+                (false, false) => ReceiptAction::Released,
+                (true, true) => ReceiptAction::WouldSqueeze,
+                (true, false) => ReceiptAction::WouldRelease,
             };
-            self.count(&receipt);
-            self.state.receipt(receipt, now);
+            self.tell_of_tier(tier, action, sentence(shadow, tighter, tier, decision));
         }
+    }
+
+    fn tell_of_tier(&mut self, tier: Tier, action: ReceiptAction, sentence: String) {
+        let now = self.now();
+        let receipt = Receipt {
+            at: now.wall,
+            action,
+            subject: ReceiptSubject::Node(Slice::of(tier).unit().into()),
+            sentence,
+        };
+        self.count(&receipt);
+        self.state.receipt(receipt, now);
     }
 }
 

@@ -5,7 +5,7 @@ use loadline_model::{AttemptId, CpuSet, Span, Tier, WallTime};
 use loadline_policy::admission::Account;
 use loadline_policy::allocation::Grant;
 use loadline_policy::reconcile::{LedgerAttempt, ObservedUnit, UnitActive};
-use loadline_policy::settings::{Slice, readings, slice_settings, worker_settings};
+use loadline_policy::settings::{Slice, readings, worker_settings};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -80,7 +80,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             setpoints: Default::default(),
             yields: Default::default(),
             squeezed_for: String::new(),
+            pressed_for: String::new(),
             headroom: outside.headroom,
+            reaper: Default::default(),
+            reap: None,
+            hastened: Default::default(),
             evict: None,
             evicted_at: None,
             told_at: Span::ZERO,
@@ -374,8 +378,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 self.slices.insert(slice, observed);
             }
         }
-        let held = self.memory_held();
-        for settings in slice_settings(&self.node.line, &self.node.pinning, &self.setpoints, held) {
+        for settings in self.slices_under(&self.setpoints) {
             if let Some(observed) = self.slices.get(&settings.slice) {
                 self.readings
                     .insert(settings.slice.unit().into(), readings(&settings, observed));

@@ -30,7 +30,7 @@ pub struct Counters {
     pub records_set_aside: u64,
     /// Writes to the ledger that failed.
     pub ledger_failures: u64,
-    /// CPU that was given to those who were being ended.
+    /// CPU time granted to those who were ended while lent work starved.
     pub reaping: Span,
     /// Receipts, by action.
     pub protection_actions: BTreeMap<&'static str, u64>,

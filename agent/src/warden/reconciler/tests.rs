@@ -5,5 +5,6 @@ mod faults;
 mod headroom;
 mod lives;
 mod protect;
+mod reaping;
 mod restarts;
 pub(crate) mod rig;

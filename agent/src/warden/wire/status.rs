@@ -269,6 +269,7 @@ fn counters(snapshot: &Snapshot, socket: SocketCounters) -> proto::WardenCounter
         protection_actions: actions
             .map(|(action, count)| ((*action).to_owned(), *count))
             .collect(),
+        reaping_ms: counters.reaping.0 / 1000,
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) local: LocalTime,
     pub(super) pinning: Pinning,
     pub(super) setpoints: Setpoints,
+    /// What the brake leaves.
+    pub(super) at_once: AtOnce<'static>,
     /// Why someone has to go; for one pass.
     pub(super) evict: Option<&'static str>,
     pub(super) boot: u32,
@@ -75,6 +77,7 @@ impl World {
             },
             pinning: Pinning::Cpuset,
             setpoints: Setpoints::default(),
+            at_once: AtOnce::default(),
             evict: None,
             boot: 1,
             now: Moment {
@@ -280,6 +283,8 @@ impl World {
             },
             setpoints: &self.setpoints,
             squeezed_for: "production uses 7 CPUs",
+            at_once: self.at_once,
+            reap: None,
             evict: self.evict.take(),
             local: &LocalTimes {
                 node: self.local,

@@ -267,6 +267,49 @@ async fn at_the_top_of_the_ladder_one_has_to_go_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nothing_is_lent_nobody_hears_of_it_and_the_first_order_does() {
+    let mut rig = Rig::new().await;
+    let sets = |rig: &Rig| {
+        let calls = rig.systemd.calls();
+        calls.iter().filter(|call| call.starts_with("set ")).count()
+    };
+    // Settled.
+    rig.snapshot().await;
+    let before = sets(&rig);
+    for step in 0..30 {
+        let squeezed = if step % 2 == 0 {
+            Squeezed::All
+        } else {
+            Squeezed::No
+        };
+        rig.wanted.send_replace(decision(Some(300 + step), squeezed));
+        // As the brake does it.
+        rig.systemd.meddle("loadline.slice", "cpu.max", "3000 10000\n");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((sets(&rig) - before, rig.receipts()), (0, Vec::new()));
+    // Taken up as soon as there is work, which is not refused for what was long ago.
+    rig.wanted.send_replace(decision(Some(700), Squeezed::No));
+    let burst = rig.running(&worker(Tier::Burst)).await;
+    rig.has_cpu_max("loadline.slice", "7000 10000").await;
+    rig.wanted.send_replace(decision(Some(700), Squeezed::Burst));
+    rig.phase(burst, AttemptPhase::Squeezed).await;
+    // Its end lets the tier go, once, and the line is whole again for whoever comes next.
+    rig.systemd
+        .end(&burst.unit_name(), "exit-code", MainEnd::Exited(0))
+        .await;
+    rig.ended(burst).await;
+    rig.has_cpu_max("loadline.slice/loadline-burst.slice", "max 100000")
+        .await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let told: Vec<String> = rig.receipts().into_iter().map(|(_, sentence)| sentence).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[1], "burst work is let go: nothing is lent here any more");
+    rig.wanted.send_replace(decision(None, Squeezed::No));
+    rig.running(&worker(Tier::Burst)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_shadow_nothing_is_touched_and_what_would_be_done_is_told() {
     let mut shadow = node();
     shadow.policy.lend.mode = Mode::Shadow;
@@ -306,4 +349,26 @@ async fn another_mode_takes_up_what_is_wanted_already_or_lets_it_go() {
     rig.command(Command::Replace(node(Mode::Enforce))).await;
     rig.has_cpu_max(burst, "1000 20000").await;
     rig.has_cpu_max("loadline.slice", "4000 10000").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_at_the_floor_whether_systemd_was_told_or_not() {
+    let mut rig = Rig::new().await;
+    // 4 CPUs: the floor is 200m. The brake is at once, systemd comes later.
+    rig.wanted.send_replace(decision(Some(200), Squeezed::No));
+    let starved = rig.start(&worker(Tier::Standard)).await;
+    let detail = rig.ended(starved).await.detail;
+    assert!(
+        detail.contains("too few to start in: production uses 3.2 CPUs"),
+        "{detail}"
+    );
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    rig.running(&worker(Tier::Standard)).await;
+    // The lower one counts.
+    rig.wanted.send_replace(decision(Some(200), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "2000 10000").await;
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    let waits = rig.start(&worker(Tier::Standard)).await;
+    assert_eq!(rig.ended(waits).await.reason(), EndReason::RefusedForNow);
 }

@@ -12,6 +12,7 @@ use loadline_model::{
 use loadline_policy::attempt::BootId;
 use loadline_policy::headroom::Decision;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
+use loadline_policy::reap::Budget;
 use loadline_policy::settings::Pinning;
 use loadline_proto::types::v1 as proto;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -80,6 +81,8 @@ pub(crate) struct Rig {
     pub(crate) ruled: Arc<Mutex<Vec<(Mode, MilliCpu)>>>,
     /// What the clock on the wall shows.
     pub(crate) local: Arc<Mutex<LocalTime>>,
+    /// What the brake is told of those who are ended.
+    pub(crate) reaping: watch::Sender<Option<Budget>>,
     next: u8,
 }
 
@@ -138,6 +141,7 @@ impl Rig {
                 day: Weekday::Mon,
                 minute: 0,
             })),
+            reaping: watch::channel(None).0,
             next: 0,
             _dir: dir,
             root,
@@ -169,6 +173,7 @@ impl Rig {
             headroom: Decisions {
                 latest: self.wanted.subscribe(),
                 wanted: self.wanted.subscribe(),
+                reaping: self.reaping.clone(),
             },
             boot: BootId(self.boot.clone()),
             alive: Box::new(|| {}),

@@ -8,6 +8,7 @@
 
 use loadline_model::{Bytes, Span};
 
+use super::pace::DEADBAND;
 use super::ramp::{Climb, Ramp};
 use super::{Bounds, Sample};
 use crate::settings::MEMORY_FLOOR;
@@ -57,13 +58,15 @@ impl MemoryLine {
         self.high = self.high.min(between(wanted.max(lowest)));
         match growing {
             Some(passed) => {
+                // Only with some to spare, or noise at the top would take the limit away and put it back.
+                let to_top = wanted >= top.plus(Bytes(bounds.memory.0 / DEADBAND));
                 let wanted = between(wanted);
                 let climb = Climb {
                     now: self.high.0,
                     wanted: wanted.0,
                     whole: bounds.memory.0,
                     step: GRAIN.0,
-                    to_top: wanted == top,
+                    to_top,
                 };
                 self.high = Bytes(self.ramp.grow(&climb, passed));
             }

@@ -47,12 +47,22 @@ fn lent_work_may_hold_what_production_leaves() {
 fn it_is_back_slowly() {
     let mut world = World::new();
     world.look(100, &memory(6144, 1024));
-    let first = high(&world.look(100, &memory(2048, 7168)));
+    let first = high(&world.look(100, &memory(2048, 7400)));
     assert_eq!(first, Some(6144));
     // 2 % of 10 GiB a second: 1 GiB in 5 s.
-    let later = high(&world.run(5, &memory(2048, 7168))).unwrap();
+    let later = high(&world.run(5, &memory(2048, 7400))).unwrap();
     assert!((7000..=7168).contains(&later), "{later}");
-    assert_eq!(high(&world.run(6, &memory(2048, 7168))), None);
+    assert_eq!(high(&world.run(6, &memory(2048, 7400))), None);
+}
+
+#[test]
+fn noise_at_the_top_is_answered_once() {
+    let mut world = World::new();
+    assert_eq!(high(&world.run(2, &memory(2048, 7168))), None);
+    assert_eq!(high(&world.look(100, &memory(2048, 7160))), Some(8176));
+    // Up again only with 1 % to spare.
+    assert_eq!(high(&world.run(60, &memory(2048, 7200))), Some(8176));
+    assert_eq!(high(&world.run(60, &memory(2048, 7300))), None);
 }
 
 #[test]

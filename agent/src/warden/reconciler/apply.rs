@@ -226,7 +226,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// Both ways: the kernel does it at once, and systemd kills what does not belong to the cgroup any more.
     async fn kill(&mut self, attempt: AttemptId) -> Result<(), Failed> {
         if let Err(problem) = kill(&self.cgroups, &self.cgroup(attempt)) {
-            warn!(%attempt, error = &problem as &dyn std::error::Error, "cgroup.kill");
+            warn!(%attempt, error = &problem as &dyn std::error::Error, "the kernel does not kill it; systemd is asked");
         }
         match self.systemd.kill(&attempt.unit_name(), SIGKILL).await {
             // Gone by the first way; its end will be told.

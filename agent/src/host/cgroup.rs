@@ -14,8 +14,7 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
-use loadline_policy::protect::Floor;
-use loadline_policy::settings::{CpuMax, Limit, Observed};
+use loadline_policy::settings::{CpuMax, Floor, Limit, Observed};
 
 /// Where the unified hierarchy is mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";

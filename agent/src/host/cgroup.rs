@@ -14,8 +14,7 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
-use loadline_policy::protect::Floor;
-use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed};
 
 use super::disks;
 use super::root::HostRoot;

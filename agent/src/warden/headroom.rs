@@ -250,6 +250,9 @@ impl Loop {
 
 #[cfg(test)]
 mod tests {
+    use loadline_model::{PerMille, Span, WallTime};
+    use loadline_policy::ceiling::{Ceiling, Ceilings, Setter};
+
     use super::*;
     use crate::host::clock::SystemClock;
     use crate::warden::reconciler::tests::rig::node;
@@ -386,5 +389,29 @@ mod tests {
         };
         headroom.promises().observe(vec![missed], SystemClock.monotonic());
         reason(Reason::SloSlack(-50)).await;
+    }
+
+    #[tokio::test]
+    async fn a_closed_line_is_braked_at_once_and_whoever_tells_it_keeps_nothing_going() {
+        let tree = Tree::new();
+        let headroom = tree.start(Mode::Enforce);
+        let tell = headroom.teller();
+        let closed = Ceiling {
+            mode: Mode::Enforce,
+            line: PerMille(0),
+            by: "ada".into(),
+            at: WallTime(1),
+        };
+        let mut ceilings = Ceilings::default();
+        ceilings.set(Setter::Here, closed);
+        let (mut latest, begun) = (headroom.decisions().latest, SystemClock.monotonic());
+        tell(&node().under(&ceilings));
+        while tree.cpu_max() != "1000 20000" {
+            latest.changed().await.unwrap();
+            let passed = SystemClock.monotonic().minus(begun);
+            assert!(passed < Span::from_secs(2), "{} after {passed}", tree.cpu_max());
+        }
+        drop(headroom);
+        tell(&node());
     }
 }

@@ -29,7 +29,7 @@ const ADDRESS_FAMILIES: [&str; 4] = ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLI
 
 /// Doors to daemons that would work on the worker's behalf, outside its slice and its limits. What look-ups of names
 /// need stays open: userdbd, nscd, sssd, resolved.
-const DAEMON_DOORS: [&str; 39] = [
+const DAEMON_DOORS: [&str; 40] = [
     // A bus, or a manager of units.
     "-/run/user",
     "-/run/dbus",
@@ -38,6 +38,7 @@ const DAEMON_DOORS: [&str; 39] = [
     // dynamic user: a flood costs production PID 1. Nobody in a worker is asked to notify.
     "-/run/systemd/notify",
     "-/run/systemd/userdb/io.systemd.DynamicUser",
+    "-/run/systemd/io.system.ManagedOOM",
     "-/run/systemd/io.systemd.ManagedOOM",
     "-/run/systemd/io.systemd.Manager",
     // Each connection starts a service.

@@ -119,9 +119,15 @@ const OPEN_MACHINE: &str = "mkdir -p /var/spool/cron/crontabs /var/spool/cron/at
     install -m 4755 /usr/bin/cat /usr/local/bin/as-root && \
     printf '#!/bin/sh\\ntouch /var/tmp/dumped\\n' > /usr/local/bin/dump && chmod 755 /usr/local/bin/dump && \
     cat /proc/sys/kernel/core_pattern > /root/core_pattern && rm -f /var/tmp/dumped && \
-    echo '|/usr/local/bin/dump' > /proc/sys/kernel/core_pattern && systemctl start user@1000.service";
-const CLOSED_AGAIN: &str = "systemctl stop user@1000.service; cat /root/core_pattern > /proc/sys/kernel/core_pattern; \
+    echo '|/usr/local/bin/dump' > /proc/sys/kernel/core_pattern";
+const CLOSED_AGAIN: &str = "cat /root/core_pattern > /proc/sys/kernel/core_pattern; \
     rm -rf /var/spool/cron /var/spool/at /usr/local/bin/as-root /usr/local/bin/dump /var/tmp/dumped /home/alice/doors.py";
+
+/// Alice's user manager, as it runs for those with a login. Guests have no pam_systemd, which would name its folder.
+const MANAGER: &str = "mkdir -p /run/systemd/system/user@1000.service.d && \
+    printf '[Service]\\nEnvironment=XDG_RUNTIME_DIR=/run/user/1000\\n' > /run/systemd/system/user@1000.service.d/test.conf && \
+    systemctl daemon-reload && systemctl start user@1000.service";
+const NO_MANAGER: &str = "systemctl stop user@1000.service; rm -r /run/systemd/system/user@1000.service.d && systemctl daemon-reload";
 
 /// The answers of one run of [`DOORS`].
 #[derive(Debug, Default)]
@@ -156,8 +162,10 @@ pub(super) fn doors(fleet: &Fleet) -> Result<()> {
         let node = fleet.guest(name)?;
         put(node, "doors.py", DOORS)?;
         node.ok(OPEN_MACHINE)?;
+        node.ok(MANAGER)?;
         let outcome = doors_of(fleet, node).with_context(|| format!("on {name}"));
         node.ok(CLOSED_AGAIN)?;
+        node.ok(NO_MANAGER)?;
         outcome?;
     }
     Ok(())
@@ -215,9 +223,9 @@ fn doors_of(fleet: &Fleet, node: &Guest) -> Result<()> {
 pub(super) fn logins(fleet: &Fleet) -> Result<()> {
     for (name, share) in [(OLD, 400), (NEW, 800)] {
         let node = fleet.guest(name)?;
-        node.ok("systemctl start user@1000.service")?;
+        node.ok(MANAGER)?;
         let outcome = logins_of(fleet, node, share).with_context(|| format!("on {name}"));
-        node.ok("systemctl stop user@1000.service")?;
+        node.ok(NO_MANAGER)?;
         outcome?;
     }
     Ok(())

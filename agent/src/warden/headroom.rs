@@ -257,7 +257,6 @@ mod tests {
     use crate::host::clock::SystemClock;
     use crate::warden::reconciler::tests::rig::node;
     use crate::warden::slo::Observation;
-    use loadline_model::Span;
     use loadline_policy::headroom::Reason;
     use loadline_policy::node_policy::NodePolicy;
     use loadline_policy::slo::Measured;

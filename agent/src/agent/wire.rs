@@ -7,6 +7,7 @@ mod access;
 mod fleet;
 mod refusal;
 mod slo;
+mod status;
 mod warden;
 
 pub(crate) use access::{Joined, join};
@@ -16,9 +17,8 @@ pub(crate) use fleet::{
 };
 pub use refusal::{Refusal, RefusalKind};
 pub(crate) use slo::{Protected, SloFound, SloTarget};
-pub(crate) use warden::{
-    Counters, Headroom, Limit, NodeEvent, Orders, Slice, WardenClient, WardenError, WardenStatus,
-};
+pub(crate) use status::{Counters, Headroom, Limit, Slice, WardenStatus};
+pub(crate) use warden::{NodeEvent, Orders, WardenClient, WardenError};
 
 use loadline_model::ParseIdError;
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use loadline_policy::logins::{Quotas, Uid};
-use loadline_policy::settings::Slice;
+use loadline_policy::settings::{Quotas, Slice, Uid};
 
 use super::cgroup::{CgroupFs, MOUNT};
 use super::root::HostRoot;

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::warden::{Orders, WardenStatus};
+use super::status::WardenStatus;
+use super::warden::Orders;
 use super::{Refusal, WireError};
 use crate::agent::trust::FleetFile;
 use crate::spool::{Broken, Record};

@@ -64,7 +64,8 @@ async fn a_floor_is_set_on_unit_and_slice_and_taken_back_with_its_entry() {
     rig.command(Command::Replace(Box::new(node(Mode::Enforce, ""))))
         .await;
     rig.floors(0, 0).await;
-    assert_eq!(rig.receipts(), [], "nobody took anything off");
+    let repaired = |(action, _): &(String, String)| action == "limit_repaired";
+    assert!(!rig.receipts().iter().any(repaired), "nobody took anything off");
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,9 +79,11 @@ async fn what_takes_a_floor_off_is_put_right_with_a_receipt() {
     rig.systemd.tell(Signal::Reloaded).await;
     rig.floors(GIB, GIB).await;
     let told = rig
-        .eventually("a receipt", || rig.receipts().into_iter().next())
+        .eventually("a receipt", || {
+            let mut receipts = rig.receipts().into_iter();
+            receipts.find(|(action, _)| action == "limit_repaired")
+        })
         .await;
-    assert_eq!(told.0, "limit_repaired");
     assert!(
         told.1.contains("system.slice") && told.1.contains("1GiB"),
         "{}",

@@ -67,14 +67,11 @@ pub(super) fn back_to_back(fleet: &Fleet) -> Result<()> {
 fn on(fleet: &Fleet, node: &Guest) -> Result<()> {
     let alice = Person::of(fleet)?;
     let flags = format!("--cpus 100m --memory 64MiB --node {}", node.name());
-    let jobs = [
-        alice.submit(&flags, "sh -c \"while :; do :; done\"")?,
-        alice.submit(&format!("{flags} --tier burst"), "sleep 900")?,
-    ];
-    let workers = jobs
-        .iter()
-        .map(|job| alice.running(*job))
-        .collect::<Result<Vec<_>>>()?;
+    // Burst first: beside a standard worker that takes the whole quota it would not get to its command at all.
+    let burst = alice.submit(&format!("{flags} --tier burst"), "sleep 900")?;
+    let burst_worker = alice.running(burst)?;
+    let standard = alice.submit(&flags, "sh -c \"while :; do :; done\"")?;
+    let (jobs, workers) = ([burst, standard], [burst_worker, alice.running(standard)?]);
     node.run_with_input("cat > /root/reloads.py", RELOADS.into(), SOON)?;
     let firm = node.ok(
         "sed -n 's/^CPUQuota=\\([0-9]*\\)%/\\1/p' /etc/systemd/system/loadline.slice.d/10-reserve.conf",

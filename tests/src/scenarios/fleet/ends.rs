@@ -57,12 +57,14 @@ const PRODUCTION: &str = "systemd-run --quiet --collect --unit=rise.service --pr
 
 /// Deaf to SIGTERM, and busy.
 const HOG: &str = "sh -c \"trap : TERM; while :; do :; done\"";
-/// Waits for its mark, and then takes five times what it may.
+/// Holds most of what it may, waits for its mark, and then takes more, in steps that even next to no CPU is enough for.
 const EATER: &str = r"
 import os, time
+held = [b'x' * (42 << 20)]
 while not os.path.exists('/home/alice/eat'):
-    time.sleep(0.2)
-x = b'x' * (320 << 20)
+    time.sleep(0.5)
+while True:
+    held.append(bytes([len(held) & 255]) * (1 << 20))
 ";
 /// Leaves nothing to lend.
 const NOTHING: &str =

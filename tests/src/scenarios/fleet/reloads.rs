@@ -55,7 +55,7 @@ const PACKAGE: &str = "rm -rf /root/pkg && mkdir -p /root/pkg/DEBIAN /root/pkg/u
     printf '#!/bin/sh\\nset -e\\nsystemctl daemon-reload\\nsystemctl start small.service\\n' > DEBIAN/postinst && \
     printf '#!/bin/sh\\nsystemctl daemon-reload\\n' > DEBIAN/postrm && chmod 755 DEBIAN/postinst DEBIAN/postrm && \
     printf '[Service]\\nType=oneshot\\nExecStart=true\\n' > usr/lib/systemd/system/small.service && \
-    dpkg-deb -q --root-owner-group --build /root/pkg /root/small.deb";
+    dpkg-deb --root-owner-group --build /root/pkg /root/small.deb";
 
 pub(super) fn back_to_back(fleet: &Fleet) -> Result<()> {
     fleet.each(|node| match node.name() {

@@ -1,12 +1,18 @@
 //! Who has a worker on this machine, and what the slice of each person's logins may use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use loadline_policy::settings::{Quotas, Slice, Uid};
+use loadline_policy::settings::{CpuMax, Limit, Slice};
 
 use super::cgroup::{CgroupFs, MOUNT};
 use super::root::HostRoot;
+
+/// A person's number on this machine.
+pub type Uid = u32;
+
+/// What `user-UID.slice` of each person may use; none where the kernel does not say.
+pub type Quotas = BTreeMap<Uid, Option<Limit<CpuMax>>>;
 
 /// Where logind keeps people's logins, below the root of cgroups.
 const LOGINS: &str = "user.slice";
@@ -65,7 +71,6 @@ pub fn quotas(root: &HostRoot) -> Quotas {
 mod tests {
     use super::*;
     use loadline_model::MilliCpu;
-    use loadline_policy::settings::{CpuMax, Limit};
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
         let place = tempfile::tempdir().unwrap();

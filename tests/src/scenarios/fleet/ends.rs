@@ -19,7 +19,7 @@ const PID1_LIMIT_MS: u64 = 100;
 /// For lent work to be held near its floor, or for an end to be seen.
 const RISE: Duration = Duration::from_secs(180);
 
-/// Looks every five milliseconds, before all others, at what PID 1 does, and every fiftieth at which workers live. A look
+/// Looks every ten milliseconds, before all others, at what PID 1 does, and every hundredth at which workers live. A look
 /// that came late makes no wait of PID 1 longer.
 const WATCH: &str = r"
 import glob, os, time
@@ -31,11 +31,11 @@ def waits():
     return open('/proc/1/stat').read().rsplit(')', 1)[1].split()[0] == 'D'
 alive, wait, longest, last, look, late = {}, 0, 0, uptime(), 0, 0
 while not os.path.exists('/run/watch.stop'):
-    time.sleep(0.005)
+    time.sleep(0.01)
     now = uptime()
     late = max(late, now - last)
     if waits():
-        wait += min(now - last, 15)
+        wait += min(now - last, 20)
         longest = max(longest, wait)
     else:
         if wait > 50:
@@ -57,12 +57,14 @@ const PRODUCTION: &str = "systemd-run --quiet --collect --unit=rise.service --pr
 
 /// Deaf to SIGTERM, and busy.
 const HOG: &str = "sh -c \"trap : TERM; while :; do :; done\"";
-/// Waits for its mark, and then takes five times what it may.
+/// Holds most of what it may, waits for its mark, and then takes more, in steps that even next to no CPU is enough for.
 const EATER: &str = r"
 import os, time
+held = [b'x' * (42 << 20)]
 while not os.path.exists('/home/alice/eat'):
-    time.sleep(0.2)
-x = b'x' * (320 << 20)
+    time.sleep(0.5)
+while True:
+    held.append(bytes([len(held) & 255]) * (1 << 20))
 ";
 /// Leaves nothing to lend.
 const NOTHING: &str =
@@ -79,6 +81,7 @@ pub(super) fn under_need(fleet: &Fleet) -> Result<()> {
             "touch /run/watch.stop; systemctl stop rise.service; rm -f /home/alice/eat /home/alice/eater.py; \
              cp -p /root/node.toml /etc/loadline/node.toml && systemctl reload loadline-warden",
         )?;
+        cancel_all(fleet)?;
         outcome?;
     }
     Operator::of(fleet)?.all_ready().map(drop)
@@ -94,25 +97,27 @@ struct Jobs {
 
 fn submit(alice: &Person<'_>, node: &Guest) -> Result<Jobs> {
     let flags = format!("--cpus 100m --memory 64MiB --grace 1s --node {}", node.name());
-    let jobs = Jobs {
-        cancelled: alice.submit(&flags, HOG)?,
-        evicted: alice.submit(&format!("{flags} --tier burst"), HOG)?,
-        eater: alice.submit(&flags, "python3 /home/alice/eater.py")?,
-        timed: alice.submit(&format!("{flags} --time 15s"), HOG)?,
+    let begun = |flags: &str, command: &str| {
+        let job = alice.submit(flags, command)?;
+        alice.running(job).map(|_| job)
     };
-    for job in [jobs.cancelled, jobs.evicted, jobs.eater, jobs.timed] {
-        alice.running(job)?;
-    }
+    // Burst first: beside a standard worker that takes the whole quota it would not get to its command at all.
+    let jobs = Jobs {
+        evicted: begun(&format!("{flags} --tier burst"), HOG)?,
+        eater: begun(&flags, "python3 /home/alice/eater.py")?,
+        cancelled: begun(&flags, HOG)?,
+        timed: begun(&format!("{flags} --time 15s"), HOG)?,
+    };
     Ok(jobs)
 }
 
 fn ends(fleet: &Fleet, node: &Guest) -> Result<()> {
     let alice = Person::of(fleet)?;
+    let jobs = submit(&alice, node)?;
     node.ok(
         "systemd-run --quiet --unit=watch-pid1 --collect -p CPUSchedulingPolicy=fifo -p CPUSchedulingPriority=50 \
          -p StandardOutput=file:/run/watch.log python3 -u /root/watch.py",
     )?;
-    let jobs = submit(&alice, node)?;
     node.ok(PRODUCTION)?;
     held(node)?;
     node.ok("touch /home/alice/eat")?;
@@ -147,9 +152,20 @@ fn ends(fleet: &Fleet, node: &Guest) -> Result<()> {
         longest <= PID1_LIMIT_MS,
         "PID 1 waited {longest} ms for a child: {log}"
     );
-    for job in [jobs.evicted, jobs.timed] {
-        alice.types(&format!("fleet cancel {job}"))?;
-        alice.over(job, SOON)?;
+    Ok(())
+}
+
+/// What was evicted waits to be tried again, and after a failure all of them may run.
+fn cancel_all(fleet: &Fleet) -> Result<()> {
+    let alice = Person::of(fleet)?;
+    let left = alice.json("fleet jobs")?;
+    for job in left
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row["job"].as_u64())
+    {
+        alice.cancel(job)?;
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ const PACKAGE: &str = "rm -rf /root/pkg && mkdir -p /root/pkg/DEBIAN /root/pkg/u
     printf '#!/bin/sh\\nset -e\\nsystemctl daemon-reload\\nsystemctl start small.service\\n' > DEBIAN/postinst && \
     printf '#!/bin/sh\\nsystemctl daemon-reload\\n' > DEBIAN/postrm && chmod 755 DEBIAN/postinst DEBIAN/postrm && \
     printf '[Service]\\nType=oneshot\\nExecStart=true\\n' > usr/lib/systemd/system/small.service && \
-    dpkg-deb -q --root-owner-group --build /root/pkg /root/small.deb";
+    dpkg-deb --root-owner-group --build /root/pkg /root/small.deb";
 
 pub(super) fn back_to_back(fleet: &Fleet) -> Result<()> {
     fleet.each(|node| match node.name() {
@@ -67,14 +67,11 @@ pub(super) fn back_to_back(fleet: &Fleet) -> Result<()> {
 fn on(fleet: &Fleet, node: &Guest) -> Result<()> {
     let alice = Person::of(fleet)?;
     let flags = format!("--cpus 100m --memory 64MiB --node {}", node.name());
-    let jobs = [
-        alice.submit(&flags, "sh -c \"while :; do :; done\"")?,
-        alice.submit(&format!("{flags} --tier burst"), "sleep 900")?,
-    ];
-    let workers = jobs
-        .iter()
-        .map(|job| alice.running(*job))
-        .collect::<Result<Vec<_>>>()?;
+    // Burst first: beside a standard worker that takes the whole quota it would not get to its command at all.
+    let burst = alice.submit(&format!("{flags} --tier burst"), "sleep 900")?;
+    let burst_worker = alice.running(burst)?;
+    let standard = alice.submit(&flags, "sh -c \"while :; do :; done\"")?;
+    let (jobs, workers) = ([burst, standard], [burst_worker, alice.running(standard)?]);
     node.run_with_input("cat > /root/reloads.py", RELOADS.into(), SOON)?;
     let firm = node.ok(
         "sed -n 's/^CPUQuota=\\([0-9]*\\)%/\\1/p' /etc/systemd/system/loadline.slice.d/10-reserve.conf",

@@ -10,7 +10,6 @@ use loadline_model::{AttemptId, Bytes, CpuSet, JobSpec, MilliCpu, PerMille, Span
 use crate::allocation::Grant;
 use crate::line::Line;
 
-pub use crate::logins::{Quotas, Uid};
 pub use crate::protect::Floor;
 pub use compare::{
     CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, compare, readings,

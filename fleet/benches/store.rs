@@ -183,6 +183,7 @@ fn inventory(boots: u64) -> Inventory {
         allow_teams: Vec::new(),
         owner_mode: None,
         ceilings: Vec::new(),
+        protected: Vec::new(),
     }
 }
 

@@ -172,6 +172,9 @@ fn node() -> NodeView {
         line_whole_cpus: Some(3),
         line_gpus: Some(0),
         allow_teams: vec!["vision".into()],
+        protected: vec![
+            "nginx.service: keeps 2GiB; 99 of 100 answers of http://127.0.0.1/ within 20ms".into(),
+        ],
         missed: vec!["io.cost is not configured: lent IO is only limited where a device has a model".into()],
         cpu_millicpu: Some(ResourceView {
             capacity: 4000,

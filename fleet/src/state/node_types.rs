@@ -64,6 +64,8 @@ pub struct Inventory {
     pub owner_mode: Option<LendMode>,
     /// The ceilings in force there.
     pub ceilings: Vec<HeldCeiling>,
+    /// Production's units that its owner names: what each keeps and promises, one sentence each.
+    pub protected: Vec<String>,
 }
 
 /// A ceiling as a node holds it.

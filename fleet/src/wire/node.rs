@@ -101,6 +101,7 @@ pub fn read_inventory(inventory: types::Inventory) -> Result<Inventory, WireErro
             .into_iter()
             .map(read_held)
             .collect::<Result<_, _>>()?,
+        protected: inventory.protected,
     })
 }
 
@@ -167,6 +168,7 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
         allow_teams,
         owner_mode,
         ceilings,
+        protected,
     } = inventory;
     types::Inventory {
         topology: topology.as_ref().map(write_topology),
@@ -193,8 +195,7 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
                 at_us: held.at.0,
             })
             .collect(),
-        // Not kept: the node tells it anew with each session.
-        protected: Vec::new(),
+        protected: protected.clone(),
     }
 }
 
@@ -391,6 +392,7 @@ mod tests {
                 by: "root".into(),
                 at: WallTime(3),
             }],
+            protected: vec!["p".into()],
         }
     }
 

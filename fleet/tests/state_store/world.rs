@@ -102,6 +102,7 @@ pub(crate) fn inventory(cpus: u32) -> Inventory {
         allow_teams: Vec::new(),
         owner_mode: Some(LendMode::Enforce),
         ceilings: Vec::new(),
+        protected: Vec::new(),
     }
 }
 

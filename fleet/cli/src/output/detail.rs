@@ -262,6 +262,9 @@ pub(super) fn node(node: &NodeView, now: WallTime) -> String {
     sheet.line("teams", node.allow_teams.join(", "));
     sheet.line("version", &row.version);
     sheet.line("id", &row.node_id);
+    for protected in &node.protected {
+        sheet.line("protects", protected);
+    }
     for missed in &node.missed {
         sheet.line("lacks", missed);
     }

@@ -176,6 +176,8 @@ pub struct NodeView {
     pub line_gpus: Option<u32>,
     /// The teams it lends to; empty: all.
     pub allow_teams: Vec<String>,
+    /// Production's units that its owner names: what each keeps and promises, one sentence each.
+    pub protected: Vec<String>,
     /// What it lacks, one sentence each.
     pub missed: Vec<String>,
     /// CPU in thousandths, as last measured.

@@ -129,6 +129,9 @@ pub(super) fn detail(detail: pb::NodeDetail) -> Result<NodeView, CallError> {
         allow_teams: inventory
             .map(|inventory| inventory.allow_teams.clone())
             .unwrap_or_default(),
+        protected: inventory
+            .map(|inventory| inventory.protected.clone())
+            .unwrap_or_default(),
         missed: inventory
             .map(|inventory| inventory.missed.clone())
             .unwrap_or_default(),

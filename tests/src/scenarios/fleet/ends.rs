@@ -120,11 +120,11 @@ fn ends(fleet: &Fleet, node: &Guest) -> Result<()> {
     )?;
     node.ok(PRODUCTION)?;
     held(node)?;
-    node.ok("touch /home/alice/eat")?;
-    let eaten = first(&alice, jobs.eater, &["out_of_memory"])?;
     let asked = now(node)?;
     alice.ok(&format!("fleet cancel {}", jobs.cancelled))?;
     let cancelled = (first(&alice, jobs.cancelled, &["cancelled"])?, asked);
+    node.ok("touch /home/alice/eat")?;
+    let eaten = first(&alice, jobs.eater, &["out_of_memory"])?;
     let reserve = node.ok("awk '/^MemTotal/ { print int($2 / 1024) - 100 \"MiB\" }' /proc/meminfo")?;
     let policy = NOTHING.replace("RESERVE", &reserve);
     node.run_with_input("cat > /etc/loadline/node.toml", policy.into(), SOON)?;

@@ -8,7 +8,6 @@ mod antagonists;
 mod broken;
 mod crash;
 mod door;
-mod ends;
 mod escapes;
 mod full;
 mod headroom;
@@ -20,6 +19,7 @@ mod partition;
 mod person;
 mod reloads;
 mod shadow;
+mod shm;
 mod store;
 
 use std::path::Path;
@@ -75,14 +75,10 @@ pub(super) const SUITE: Suite = Suite {
             "a_flood_of_lines_calls_and_look_ups_is_lent_work_s_own",
             escapes::floods,
         ),
-        ("shared_memory_is_bounded_charged_and_freed", ends::shared_memory),
+        ("shared_memory_is_bounded_charged_and_freed", shm::shared_memory),
         (
             "memory_antagonists_take_nothing_of_production",
             antagonists::memory,
-        ),
-        (
-            "ends_come_soon_while_production_takes_every_cpu",
-            ends::under_need,
         ),
         (
             "a_minute_of_reloads_and_a_package_lose_no_limit",

@@ -154,7 +154,8 @@ impl Attempt {
     }
 
     fn gave_way(&self) -> bool {
-        self.reason() == "refused_for_now" && self.detail().contains("held at its floor")
+        let in_need = ["held at its floor", "too few to start in"];
+        self.reason() == "refused_for_now" && in_need.iter().any(|words| self.detail().contains(words))
     }
 
     pub(super) fn detail(&self) -> &str {

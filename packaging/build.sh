@@ -8,12 +8,13 @@ tools=$(sh packaging/tools.sh cargo-deb)
 target=${CARGO_TARGET_DIR:-$PWD/target}
 out=$PWD/target/packages
 
-# One commit, one package: the time stamps inside are the commit's.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
-export SOURCE_DATE_EPOCH
-
 echo "packages: building the programs"
 cargo build --locked --release --quiet -p loadline-node -p loadline-fleet -p loadline-cli
+
+# One commit, one package: the time stamps inside are the commit's. Only from here: C libraries, and with them nearly
+# everything, are compiled anew by cargo whenever this variable is another.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)}
+export SOURCE_DATE_EPOCH
 
 # The support floor is glibc 2.34 (design: Debian 12/13, RHEL 9, Ubuntu 24.04). The newest symbol decides.
 for program in loadline-warden loadline-agent fleetd fleet; do

@@ -3,16 +3,18 @@
 //!
 //! **Problem.** Idle weights alone do not keep production fast: CPUs must be idle *before* it wants them, and what
 //! was taken must not come back at once, or both swing.
-//! **Approach.** Lent work gets what production leaves (`usage`), less at once when production waits (`stall`),
-//! is held at its floor when that is not enough (`ladder`), and grows slowly after a hold (`pace`). Stalls that
-//! do not fall when lent work gets less are production's own (`relief`), each kind by itself. The same for memory
-//! (`memory`) and disks (`io`); of the CPUs, burst gives first (`burst`).
+//! **Approach.** Lent work gets what production leaves (`usage`), less at once when production waits (`stall`)
+//! for longer than it does by itself (`alone`), is held at its floor when that is not enough (`ladder`), and grows
+//! slowly after a hold to where production suffered (`pace`). Stalls that do not fall when lent work gets less are
+//! production's own (`relief`), each kind by itself. The same for memory (`memory`) and disks (`io`); of the CPUs,
+//! burst gives first (`burst`).
 //! **Terms.** *Use*: production's CPU, smoothed: all but what lent work and Loadline's own programs use. *Line of now*: capacity − max(reserve, use) − headroom.
 //! *Quota*: what lent work may use. *Bad*: production stalled while lent work ran, and not by its own doing.
 //! *High*: what lent work may hold of memory before the kernel takes it back. *Bandwidth*: what it may read, and
 //! write, in a second.
 //! **Properties.** The quota is never above the line of now nor the static line, nor below the floor; a worse look
-//! never gives more; it grows by 2 % of capacity a second at most; the same looks give the same decisions.
+//! never gives more (a wait is judged at the use it came with); it grows by 10 % of capacity a second at most, by 2 %
+//! near to where production suffered; the same looks give the same decisions.
 //!
 //! **Choices** where rules could be read two ways. Only growth has a deadband: one for shrinking would leave the
 //! quota above the line of now. Low slack cuts once a second, not at every look, since it is measured that seldom.
@@ -22,6 +24,7 @@
 //! Memory falls a bite at a look below what lent work holds: the kernel takes it back while we wait. A disk's stall
 //! lowers the bandwidth alone, where the kernel counts lent work's, and squeezes only once that is at its floor.
 
+mod alone;
 mod burst;
 mod intake;
 mod io;

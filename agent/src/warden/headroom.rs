@@ -19,7 +19,7 @@ use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reap::Budget;
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::brakes::Brakes;
 use super::reconciler::Node;
@@ -229,10 +229,11 @@ impl Loop {
     }
 
     fn publish(&self, decision: Decision) {
-        let before = self
-            .latest
-            .send_replace(Some(decision))
-            .map(|before| before.level);
+        let before = self.latest.send_replace(Some(decision));
+        if before.is_none_or(|before| before.level != decision.level || before.setpoints != decision.setpoints) {
+            debug!(?decision, "headroom");
+        }
+        let before = before.map(|before| before.level);
         // Below that it changes often, and what is written to the journal is production's CPU and disk.
         let tells = before.is_some_and(|before| before.max(decision.level) >= Level::Squeeze);
         if tells && before != Some(decision.level) {

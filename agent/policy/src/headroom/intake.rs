@@ -30,6 +30,8 @@ pub(super) struct Interval {
     pub(super) production: Span,
     /// CPU time of lent work.
     pub(super) lent: Span,
+    /// CPU time of Loadline's own programs.
+    pub(super) own: Span,
     /// The part of it that is of the standard tier; none where it is not known.
     pub(super) standard: Option<Span>,
     /// What lent work read and wrote; none where it is not known.
@@ -63,6 +65,7 @@ impl Reading {
 
     fn since(&self, last: &Self) -> Option<Interval> {
         let lent = since(self.lent, last.lent)?;
+        let own = self.own.minus(last.own);
         let mut waits = Waits::default();
         for (index, wait) in waits.iter_mut().enumerate() {
             // A cgroup made anew has waited for less: this kind is unknown, the others are not.
@@ -75,8 +78,9 @@ impl Reading {
             passed: since(self.now, last.now)?,
             production: since(self.all, last.all)?
                 .minus(lent)
-                .minus(self.own.minus(last.own)),
+                .minus(own),
             lent,
+            own,
             standard: self
                 .standard
                 .zip(last.standard)

@@ -2,12 +2,13 @@
 
 use loadline_model::{MilliCpu, Span};
 
+use super::alone::Alone;
 use super::burst::BurstShare;
 use super::intake::{Intake, Look};
 use super::io::IoLine;
 use super::ladder::{Ladder, View};
 use super::memory::{MemoryLine, holds_some, reclaim};
-use super::pace::{Growth, Hold};
+use super::pace::{Care, Growth, Hold};
 use super::relief::Relief;
 use super::stall::{Bad, Kind, Watch};
 use super::usage::Usage;
@@ -28,10 +29,12 @@ pub struct Law {
     intake: Intake,
     usage: Usage,
     watch: Watch,
+    alone: Alone,
     relief: Relief,
     ladder: Ladder,
     hold: Hold,
     growth: Growth,
+    care: Care,
     burst: BurstShare,
     memory: MemoryLine,
     io: IoLine,
@@ -48,10 +51,12 @@ impl Law {
             intake: Intake::new(),
             usage: Usage::new(),
             watch: Watch::new(),
+            alone: Alone::new(),
             relief: Relief::new(),
             ladder: Ladder::new(),
             hold: Hold::new(),
             growth: Growth::new(),
+            care: Care::new(),
             burst: BurstShare::new(),
             memory: MemoryLine::new(),
             io: IoLine::new(),
@@ -70,6 +75,7 @@ impl Law {
     pub fn step(&mut self, sample: &Sample) -> Decision {
         let elapsed = self.intake.elapsed(sample.now);
         self.hold.pass(elapsed);
+        self.care.pass(elapsed);
         self.watch.pass(elapsed);
         self.io.pass(elapsed);
         self.since_cut = self.since_cut.plus(elapsed);
@@ -83,14 +89,16 @@ impl Law {
         // Production that merely uses its machine was not in need, and its use is remembered anyway.
         let by_use = matches!(danger.1, Reason::ProductionUse(_));
         if view.bad.is_some() || (danger.0 >= Level::Squeeze && !by_use) {
+            self.care.suffers(self.quota, view.held);
             self.hold.trigger();
         }
         let growing = match (level, &look) {
             (Level::Open, Look::Measured(interval)) => Some(interval.passed),
             _ => None,
         };
-        self.move_quota(&view, level, &look, &bad);
-        self.burst.step(&bounds, self.quota, growing);
+        let fast = growing.map(|passed| self.care.pace(self.quota, passed));
+        self.move_quota(&view, level, &look, &bad, fast);
+        self.burst.step(&bounds, self.quota, fast);
         self.memory.step(&bounds, sample, growing);
         if bad.has(Kind::Io) {
             self.io.cut();
@@ -134,12 +142,16 @@ impl Law {
                 self.usage.take(interval, self.bounds.capacity);
                 self.burst.take(interval);
                 self.io.take(interval);
-                let bad = self.watch.judge(interval, self.bounds.capacity);
+                let capacity = self.bounds.capacity;
+                let bad = self.watch.judge(interval, capacity, &self.alone);
+                let wait = interval.waits[Kind::Cpu.index()];
+                self.alone.take(interval, wait, capacity, self.bounds.floor);
                 bad.counting(|kind| !self.relief.self_inflicted(kind))
             }
             Look::Blind => {
                 self.usage.skip(elapsed);
                 self.watch.forget();
+                self.alone.forget();
                 Bad::default()
             }
             Look::Soon => Bad::default(),
@@ -154,7 +166,14 @@ impl Law {
         }
     }
 
-    fn move_quota(&mut self, view: &View<'_>, level: Level, look: &Look, bad: &Bad) {
+    fn move_quota(
+        &mut self,
+        view: &View<'_>,
+        level: Level,
+        look: &Look,
+        bad: &Bad,
+        growing: Option<Span>,
+    ) {
         // In a blind look neither has changed, unless the owner changed the policy.
         let left = self.bounds.left_by(view.production);
         let mut quota = self.quota.min(left);
@@ -169,15 +188,13 @@ impl Law {
             quota = self.bounds.floor;
         }
         self.quota = self.bounds.quota(quota);
-        match (level, look) {
-            (Level::Open, Look::Measured(interval)) => {
+        match growing {
+            Some(passed) => {
                 let wanted = self.bounds.quota(left);
-                self.quota = self
-                    .growth
-                    .grow(&self.bounds, self.quota, wanted, interval.passed);
+                self.quota = self.growth.grow(&self.bounds, self.quota, wanted, passed);
             }
-            (Level::Open, Look::Soon) => {}
-            _ => self.growth.stop(),
+            None if level == Level::Open && *look == Look::Soon => {}
+            None => self.growth.stop(),
         }
     }
 

@@ -67,6 +67,49 @@ pub(super) const SEEN_MOST: Span = Span::from_secs(1);
 /// Smaller growth than this part of the capacity is not worth a write, and would chatter.
 pub(super) const DEADBAND: u64 = 100;
 
+/// Lent work grows so many times as fast where production was never seen to suffer: a tenth of the capacity in a second,
+/// as Koordinator's agent lets its best effort grow.
+const FAST: u64 = 5;
+/// Where production suffered, growth is slow for so long after …
+const CAREFUL: Span = Span::from_secs(120);
+/// … from so many tenths of what was lent then.
+const NEAR: u64 = 7;
+
+/// From where growth has to be careful: near to what production suffered from. What was taken since then, and all that
+/// was taken because production used it, comes back fast: that is not what it suffered from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Care {
+    from: MilliCpu,
+    left: Span,
+}
+
+impl Care {
+    pub(super) const fn new() -> Self {
+        Self {
+            from: MilliCpu::ZERO,
+            left: Span::ZERO,
+        }
+    }
+
+    pub(super) fn pass(&mut self, elapsed: Span) {
+        self.left = self.left.minus(elapsed);
+    }
+
+    /// Production suffers with so much lent. `again`: it was cut for that already, and that is why it is so little.
+    pub(super) fn suffers(&mut self, quota: MilliCpu, again: bool) {
+        if !again {
+            self.from = MilliCpu(prorate(quota.0, NEAR, 10));
+        }
+        self.left = CAREFUL;
+    }
+
+    /// The time that growth counts for one that passed.
+    pub(super) fn pace(&self, quota: MilliCpu, passed: Span) -> Span {
+        let careful = !self.left.is_zero() && quota >= self.from;
+        passed.times(if careful { 1 } else { FAST })
+    }
+}
+
 /// What may be grown and was not yet: CPU × time, in thousandths of a thread × µs, so that no remainder is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Growth {

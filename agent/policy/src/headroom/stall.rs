@@ -2,6 +2,7 @@
 
 use loadline_model::{Bytes, MilliCpu, Span};
 
+use super::alone::Alone;
 use super::intake::Interval;
 use super::{Reason, Stalls, prorate};
 
@@ -45,11 +46,12 @@ impl Kind {
     }
 
     /// The part of a wait that lent work can have caused. While a task waits for a CPU because of it, lent work is
-    /// running; so it cannot have kept production waiting for longer than it ran. The rest is production's own: on a
-    /// small machine, starting a worker is work for systemd and for us, and they wait for each other.
-    fn by_lent(self, waited: Span, lent: Span) -> Span {
+    /// running; so it cannot have kept production waiting for longer than it ran. Nor is it the cause while Loadline's
+    /// own programs run more than they do day by day. The rest is production's own: on a small machine, starting a
+    /// worker is work for systemd and for us, and they wait for each other.
+    fn by_lent(self, waited: Span, lent: Span, own: Span) -> Span {
         match self {
-            Self::Cpu => waited.min(lent),
+            Self::Cpu => waited.minus(own).min(lent),
             // What it holds makes others wait also while it sleeps.
             Self::Memory | Self::Io => waited,
         }
@@ -85,6 +87,8 @@ impl Stall {
 const RUN_WITHIN: Span = Span::from_millis(500);
 /// Lent work that used less of the capacity than one part in this many was not the cause.
 const BYSTANDER: u64 = 50;
+/// Loadline's own programs use less of the capacity than one part in this many.
+const OWN_USUAL: u64 = 20;
 /// Nor the cause of waiting for a disk if it moved fewer bytes than this in a second.
 const IO_BYSTANDER: u64 = 1 << 20;
 const TENTH: Span = Span::from_millis(100);
@@ -120,7 +124,9 @@ impl Bad {
 struct Gauge {
     passed: Span,
     waited: Span,
+    production: Span,
     lent: Span,
+    own: Span,
     /// What lent work moved to and from disks; none where that is not known for all of the time.
     moved: Option<Bytes>,
 }
@@ -129,29 +135,43 @@ impl Gauge {
     const EMPTY: Self = Self {
         passed: Span::ZERO,
         waited: Span::ZERO,
+        production: Span::ZERO,
         lent: Span::ZERO,
+        own: Span::ZERO,
         moved: Some(Bytes::ZERO),
     };
 
-    fn take(&mut self, kind: Kind, wait: Span, interval: &Interval, capacity: MilliCpu) -> Option<Stall> {
+    fn add(&mut self, wait: Span, interval: &Interval) {
         self.passed = self.passed.plus(interval.passed);
         self.waited = self.waited.plus(wait);
+        self.production = self.production.plus(interval.production);
         self.lent = self.lent.plus(interval.lent);
+        self.own = self.own.plus(interval.own);
         self.moved = match (self.moved, interval.io) {
             (Some(sum), Some(io)) => Some(sum.plus(io.read).plus(io.written)),
             _ => None,
         };
+    }
+
+    /// What of it is bad, if any is; after that, or after a window, it begins anew.
+    fn judge(&mut self, kind: Kind, capacity: MilliCpu, alone: &Alone) -> Option<Stall> {
         // Looks are a little early or late: four fifths of a window are judged as one, in proportion. Within less
         // the limit does not get smaller, or a look right after an event would find a moment's wait bad.
         let enough = Span(kind.window().0 / 5 * 4);
-        let limit = prorate(kind.limit().0, self.passed.max(enough).0, kind.window().0);
+        let usual = match kind {
+            Kind::Cpu => alone.limit(self.used(), capacity).unwrap_or_default(),
+            Kind::Memory | Kind::Io => Span::ZERO,
+        };
+        let limit = kind.limit().max(usual);
+        let limit = prorate(limit.0, self.passed.max(enough).0, kind.window().0);
         let ran = prorate(capacity.0, self.passed.0, 1000 * BYSTANDER);
         let took_part = match (kind, self.moved) {
             // What is written back uses no CPU of its own: the disk's own count is better, where there is one.
             (Kind::Io, Some(moved)) => moved.0 >= prorate(IO_BYSTANDER, self.passed.0, 1_000_000).max(1),
             _ => self.lent.0 > ran,
         };
-        let bad = kind.by_lent(self.waited, self.lent).0 >= limit && took_part;
+        let own = self.own.minus(Span(prorate(capacity.0, self.passed.0, 1000 * OWN_USUAL)));
+        let bad = kind.by_lent(self.waited, self.lent, own).0 >= limit && took_part;
         let stall = Stall {
             kind,
             waited: Span(prorate(self.waited.0, TENTH.0, self.passed.max(TENTH).0)),
@@ -160,6 +180,11 @@ impl Gauge {
             *self = Self::EMPTY;
         }
         bad.then_some(stall)
+    }
+
+    /// What production used, as CPUs.
+    fn used(&self) -> MilliCpu {
+        MilliCpu(prorate(self.production.0, 1000, self.passed.0))
     }
 }
 
@@ -188,12 +213,15 @@ impl Watch {
     }
 
     /// Whether production stalled while lent work ran, and in which ways.
-    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu) -> Bad {
+    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu, alone: &Alone) -> Bad {
         let mut bad = Bad::default();
         for kind in Kind::ALL {
             let gauge = &mut self.gauges[kind.index()];
             bad.0[kind.index()] = match interval.waits[kind.index()] {
-                Some(wait) => gauge.take(kind, wait, interval, capacity),
+                Some(wait) => {
+                    gauge.add(wait, interval);
+                    gauge.judge(kind, capacity, alone)
+                }
                 None => {
                     *gauge = Gauge::EMPTY;
                     None

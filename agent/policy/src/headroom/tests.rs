@@ -1,3 +1,4 @@
+mod alone;
 mod disks;
 mod memory;
 mod pace;

@@ -8,7 +8,7 @@ mod latency;
 mod work;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -37,8 +37,9 @@ pub struct Demo {
     seconds: u64,
 }
 
-fn say(text: &str) {
-    println!("\n\u{25b8} {text}");
+/// A heading, with what the clock says.
+fn say(start: Instant, text: &str) {
+    println!("\n\u{25b8} {text}  ({} s)", start.elapsed().as_secs());
 }
 
 /// Runs the demo and prints it.
@@ -48,7 +49,10 @@ fn say(text: &str) {
 pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
     let start = clock::now();
     let packages = Packages::of(&demo.packages)?;
-    say("Booting three machines: fleet (1 vCPU), web (2 vCPU), batch (4 vCPU, 2 NUMA nodes)");
+    say(
+        start,
+        "Booting three machines: fleet (1 vCPU), web (2 vCPU), batch (4 vCPU, 2 NUMA nodes)",
+    );
     let specs = [
         GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
         GuestSpec::new(WEB, Image::Debian13, 2),
@@ -58,15 +62,14 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
     for guest in fleet.guests() {
         println!("  {:6} {}", guest.name(), guest.versions());
     }
-    println!("  {} s", start.elapsed().as_secs());
 
-    say("Installing the packages, joining the nodes over mutual TLS");
+    say(start, "Installing the packages, joining the nodes over mutual TLS");
     deploy::start_fleet(&fleet, &packages)?;
     deploy::add_person(&fleet, "alice", "user")?;
     let admin = fleet.guest(FLEET_GUEST)?;
     println!("{}", admin.ok("fleet nodes")?);
 
-    say("The smallest job: fleet run -- true");
+    say(start, "The smallest job: fleet run -- true");
     println!(
         "{}",
         admin.ok(&deploy::as_person(
@@ -75,10 +78,10 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
         ))?
     );
 
-    say("Real work: compress and verify /usr in four parts");
+    say(start, "Real work: compress and verify /usr in four parts");
     work::compress_usr(&fleet)?;
 
-    say("Production's latency on the 2-vCPU node");
+    say(start, "Production's latency on the 2-vCPU node");
     let loadgen = match &demo.loadgen {
         Some(path) => path.clone(),
         None => std::env::current_exe()

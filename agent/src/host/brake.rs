@@ -47,9 +47,8 @@ impl Brake {
         let Some(file) = self.open("cpu.max", true)? else {
             return Ok(false);
         };
-        let (wanted, mut text) = (CpuMax::of(cpu), [0; LENGTH]);
-        let length = file.read_at(&mut text, 0)?;
-        let has_more = match parse(text.get(..length).unwrap_or_default()) {
+        let wanted = CpuMax::of(cpu);
+        let has_more = match read_max(&file)? {
             Some(Limit::At(now)) => now.exceeds(wanted),
             // Not understood is not known to be low enough.
             Some(Limit::Max) | None => true,
@@ -59,6 +58,20 @@ impl Brake {
             write(&file, format_args!("{quota_us} {period_us}"))?;
         }
         Ok(has_more)
+    }
+
+    /// What the slice may use now; none where it is not there, has no limit, or says what we do not understand.
+    ///
+    /// # Errors
+    /// When the kernel does not let us read it.
+    pub fn in_force(&self) -> io::Result<Option<MilliCpu>> {
+        let Some(file) = self.open("cpu.max", true)? else {
+            return Ok(None);
+        };
+        Ok(match read_max(&file)? {
+            Some(Limit::At(max)) => Some(max.cpu()),
+            Some(Limit::Max) | None => None,
+        })
     }
 
     /// Makes sure that the slice may hold no more memory than this before the kernel takes it back. True if it might
@@ -132,6 +145,13 @@ fn write(file: &File, text: std::fmt::Arguments<'_>) -> io::Result<()> {
     }
 }
 
+/// None: not understood.
+fn read_max(file: &File) -> io::Result<Option<Limit<CpuMax>>> {
+    let mut text = [0; LENGTH];
+    let length = file.read_at(&mut text, 0)?;
+    Ok(parse(text.get(..length).unwrap_or_default()))
+}
+
 fn parse(text: &[u8]) -> Option<Limit<CpuMax>> {
     let (quota, period) = std::str::from_utf8(text).ok()?.trim().split_once(' ')?;
     if quota == "max" {
@@ -193,5 +213,24 @@ mod tests {
             (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
         };
         assert!(lowered("?", to(50)).0, "what is not understood is written over");
+    }
+
+    #[test]
+    fn what_is_in_force_is_read_in_any_period() {
+        let place = tempfile::tempdir().unwrap();
+        let brake = Brake::new(&HostRoot::new(place.path()), Slice::Root);
+        assert_eq!(brake.in_force().unwrap(), None, "no slice");
+        let folder = place.path().join("sys/fs/cgroup/loadline.slice");
+        fs::create_dir_all(&folder).unwrap();
+        for (text, cpu) in [
+            ("6000 10000\n", Some(600)),
+            ("60000 100000\n", Some(600)),
+            ("1000 20000\n", Some(50)),
+            ("max 100000\n", None),
+            ("?", None),
+        ] {
+            fs::write(folder.join("cpu.max"), text).unwrap();
+            assert_eq!(brake.in_force().unwrap(), cpu.map(MilliCpu), "{text}");
+        }
     }
 }

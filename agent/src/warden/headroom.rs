@@ -18,12 +18,14 @@ use loadline_policy::headroom::sample::Sample;
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reap::Budget;
+use loadline_policy::settings::Slice;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::brakes::Brakes;
 use super::reconciler::Node;
 use super::slo::Promises;
+use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::pressure::Alarm;
 use crate::host::root::HostRoot;
@@ -87,7 +89,7 @@ impl Headroom {
         let given = Given::of(node);
         let promises = Promises::new(&node.policy);
         let turning = Loop {
-            law: Law::new(given.bounds),
+            law: law(&root, &given),
             brakes: Brakes::new(&root),
             alarm: Alarm::new(&root),
             vitals: Vitals::new(root),
@@ -159,6 +161,19 @@ impl Drop for Headroom {
             && thread.join().is_err()
         {
             error!("the headroom loop ended in a panic; the last limits stay in force");
+        }
+    }
+}
+
+/// Goes on from the limit that an earlier run of the warden left in force.
+fn law(root: &HostRoot, given: &Given) -> Law {
+    match Brake::new(root, Slice::Root).in_force() {
+        // In shadow nothing is ours.
+        Ok(Some(cpu)) if given.mode != Mode::Shadow => Law::resume(given.bounds, cpu),
+        Ok(_) => Law::new(given.bounds),
+        Err(error) => {
+            warn!(%error, "what lent work may use now cannot be read; it begins with the static line");
+            Law::new(given.bounds)
         }
     }
 }
@@ -326,6 +341,16 @@ mod tests {
         assert!(decision.production >= MilliCpu(3000), "{decision:?}");
         drop(headroom);
         assert_eq!(tree.cpu_max(), "2000 10000", "5 % of 4 CPUs, as written last");
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_was_left_in_force_is_gone_on_from() {
+        let tree = Tree::new();
+        tree.put("sys/fs/cgroup/loadline.slice/cpu.max", "5000 10000\n");
+        let headroom = tree.start(Mode::Enforce);
+        let mut latest = headroom.decisions().latest;
+        let first = latest.wait_for(Option::is_some).await.unwrap().unwrap();
+        assert_eq!(first.setpoints.cpu, Some(MilliCpu(500)), "{first:?}");
     }
 
     #[tokio::test]

@@ -64,6 +64,17 @@ impl Law {
         }
     }
 
+    /// As before, after a gap in which nobody looked. Limits outlive the program that set them: what is in force stays
+    /// where it is below the static line, as after a bad moment, instead of giving lent work what was taken from it.
+    pub fn resume(bounds: Bounds, in_force: MilliCpu) -> Self {
+        let mut law = Self::new(bounds);
+        if in_force < bounds.top() {
+            law.quota = in_force;
+            law.hold.trigger();
+        }
+        law
+    }
+
     /// The owner changed the policy. What is more is grown into, what is less is gone at the next look.
     pub fn rebound(&mut self, bounds: Bounds) {
         self.quota = self.quota.min(self.bounds.top());

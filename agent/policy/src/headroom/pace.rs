@@ -97,9 +97,13 @@ impl Care {
 
     /// Production suffers with so much lent. `again`: it was cut for that already, and that is why it is so little.
     pub(super) fn suffers(&mut self, quota: MilliCpu, again: bool) {
-        if !again {
-            self.from = MilliCpu(prorate(quota.0, NEAR, 10));
-        }
+        let near = MilliCpu(prorate(quota.0, NEAR, 10));
+        self.from = match (again, self.left.is_zero()) {
+            (true, _) => self.from,
+            (false, true) => near,
+            // Once more, from less: it may have been another cause, so half the way is believed.
+            (false, false) => self.from.min(near.max(MilliCpu(self.from.0 / 2))),
+        };
         self.left = CAREFUL;
     }
 

@@ -40,6 +40,11 @@ impl CpuMax {
         }
     }
 
+    /// The CPUs it gives, rounded down.
+    pub fn cpu(self) -> MilliCpu {
+        MilliCpu(self.quota_us.saturating_mul(1000) / self.period_us.max(1))
+    }
+
     /// True if it gives more than the other, by more than a thousandth of a CPU.
     pub fn exceeds(self, other: Self) -> bool {
         let share = |one: Self, period: u64| u128::from(one.quota_us) * u128::from(period);

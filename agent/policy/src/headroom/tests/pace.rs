@@ -185,6 +185,21 @@ fn below_seven_tenths_of_what_production_suffered_from_growth_is_fast() {
 }
 
 #[test]
+fn after_a_gap_what_was_in_force_stays_for_a_hold() {
+    let mut world = World::new();
+    world.law = Law::resume(BOUNDS, MilliCpu(1_000));
+    assert_eq!(quota(&world.look(100, &CALM)), 1_000);
+    let quotas: Vec<u64> = (0..12).map(|_| quota(&world.run(1, &CALM))).collect();
+    assert_eq!(quotas[8], 1_000, "{quotas:?}");
+    assert!(quotas[11] >= 2_000, "{quotas:?}");
+    // The static line, or more than is allowed now, is nothing to hold.
+    for in_force in [7_000, 9_000] {
+        world.law = Law::resume(BOUNDS, MilliCpu(in_force));
+        assert_eq!(world.run(1, &CALM).setpoints.cpu, None);
+    }
+}
+
+#[test]
 fn low_slack_cuts_once_a_second() {
     let mut world = World::new();
     world.run(2, &CALM);

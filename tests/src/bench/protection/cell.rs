@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::hold;
 use super::kills::{Kills, Toll};
 use super::matrix::{Cell, Config};
-use super::outcome::{CellRuns, Run};
+use super::outcome::{CellRuns, Run, used};
 use super::rig::Rig;
 use crate::bench::abba;
 use crate::bench::form::Form;
@@ -93,8 +93,10 @@ fn judged(
 fn seen(run: &Run) -> String {
     let load = &run.slice.load;
     let ms = |share| load.latencies.quantile_us(share) as f64 / 1e3;
+    let [production, lent, own] = used(&run.slice);
     let mut text = format!(
-        "{} requests, p50 {:.2} p99 {:.1} p99.9 {:.1} ms, generator {:.2} ms",
+        "{} requests, p50 {:.2} p99 {:.1} p99.9 {:.1} ms, generator {:.2} ms, CPUs: {production:.2} production, \
+         {lent:.2} lent, {own:.2} Loadline",
         load.requests,
         ms(0.5),
         ms(0.99),

@@ -110,6 +110,17 @@ fn batch_share(slice: &Slice) -> Option<f64> {
     (free > 0).then(|| lent as f64 / free as f64)
 }
 
+/// The CPUs that production, lent work and Loadline's own programs used, in the mean.
+pub(super) fn used(slice: &Slice) -> [f64; 3] {
+    let (Some(first), Some(last)) = (slice.readings.first(), slice.readings.last()) else {
+        return [0.0; 3];
+    };
+    let passed = last.at_us.saturating_sub(first.at_us).max(1) as f64;
+    let of = |read: fn(&Reading) -> u64| read(last).saturating_sub(read(first)) as f64 / passed;
+    let [all, lent, own] = [of(|one| one.all_us), of(|one| one.lent_us), of(|one| one.own_us)];
+    [all - lent - own, lent, own]
+}
+
 fn free_us(before: &Reading, now: &Reading, cpus: usize) -> u64 {
     let passed = now.at_us.saturating_sub(before.at_us);
     let of = |read: fn(&Reading) -> u64| read(now).saturating_sub(read(before));
@@ -202,6 +213,12 @@ pub(super) mod tests {
         ]);
         assert!(runs.is_late(Config::Loadline));
         assert_eq!(runs.ratios(Config::Loadline, 0.99), [1.1, 1.5]);
+    }
+
+    #[test]
+    fn what_was_used_by_hand() {
+        let [production, lent, own] = used(&run(0, Config::Loadline, 100).slice);
+        assert!((production - 0.39).abs() < 1e-9 && (lent - 0.5).abs() < 1e-9 && (own - 0.01).abs() < 1e-9);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::headroom::Headroom;
+use super::keeper::Keeper;
 use super::logins::Logins;
 use super::machine::{Machine, MachineError};
 use super::notify::{self, Pulse};
@@ -34,6 +35,7 @@ use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
 use crate::ledger::{Ledger, LedgerError};
 use crate::preflight::{Bus, PreflightPassed};
+use crate::prove::handover::Handover;
 
 /// The agent's user and group.
 const AGENT: &str = "loadline-agent";
@@ -218,6 +220,11 @@ pub(super) async fn start(
                 logins(node);
             })
         },
+        prover: Box::new(Keeper::start(
+            Handover::default(),
+            systemd.clone(),
+            commands.clone(),
+        )),
         settled: Some(settled),
     };
     let run = Reconciler::run(outside, node, requests, sequence, found, async {

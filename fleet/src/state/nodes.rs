@@ -140,6 +140,7 @@ impl Tx<'_> {
         let ids: Vec<NodeId> = self.state.nodes.keys().copied().collect();
         for id in ids {
             self.notice_lost(id);
+            self.give_up_prove(id);
         }
         self.forget_old_buckets();
         // Nodes fall silent, and refusals for now run out, without any command.

@@ -1,7 +1,6 @@
 //! What people do with nodes.
 
-use loadline_model::{PerMille, ProveAsk, ProveId};
-use uuid::Uuid;
+use loadline_model::{PerMille, ProveAsk};
 
 use super::Edge;
 use super::call::{Call, Change};
@@ -100,14 +99,13 @@ impl Edge {
     ) -> Result<ProveView, Failure> {
         let by = call.person()?;
         ask.check()
-            .map_err(|problem| Failure::invalid(problem, "see `fleet prove --help`; root on the node may do more"))?;
-        let run = ProveId::from_uuid(Uuid::now_v7());
+            .map_err(|problem| Failure::invalid(problem.to_string(), "root on the node may do more: `loadline-warden prove`"))?;
         let change = Change {
             action: Action::OperateNode,
             word: "node.prove",
-            object: format!("node/{node} test {run}"),
+            object: format!("node/{node}"),
         };
-        let command = Command::BeginProve { by, node, run, ask };
+        let command = Command::BeginProve { by, node, ask };
         tested(self.change(call, change, command).await?)
     }
 
@@ -123,7 +121,7 @@ impl Edge {
 
     pub(super) async fn see_prove(&self, call: &Call, node: String) -> Result<ProveView, Failure> {
         call.may(Action::SeeFleet)?;
-        Ok(self.fleet.read(move |state, _| state.prove(&node)).await??)
+        Ok(self.fleet.read(move |state, now| state.prove(&node, now)).await??)
     }
 
     pub(super) async fn operate_node(

@@ -4,8 +4,8 @@
 //! durable. Who may ask is decided before (`trust`); `by` is the authenticated name, for the record.
 
 use loadline_model::{
-    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, ProveId, Sequence,
-    Span, WallTime,
+    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span,
+    WallTime,
 };
 
 use super::node_types::{Event, Hello, Inventory, LendMode, Word};
@@ -90,8 +90,6 @@ pub enum Command {
         by: String,
         /// The node's name.
         node: String,
-        /// Names the test; chosen anew for each.
-        run: ProveId,
         /// What and how; within what may be asked.
         ask: ProveAsk,
     },

@@ -15,7 +15,7 @@ use super::{Node, State};
 
 impl State {
     /// How long a node has been silent, by the clock that stands still while the fleet is what is lost.
-    fn silence(&self, node: &Node, now: Now) -> Span {
+    pub(crate) fn silence(&self, node: &Node, now: Now) -> Span {
         self.steady.at(now.mono).minus(node.pulse.heard)
     }
 

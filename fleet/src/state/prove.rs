@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use loadline_model::{NodeId, ProveAsk, ProveId, Span, WallTime};
+use loadline_model::{NodeId, ProveAsk, Span, WallTime};
 
 use super::change::Change;
-use super::command::Reply;
+use super::command::{Now, Reply};
 use super::node_types::{ProveConsent, ProveNews, ProveReport, ProveStage};
 use super::order::{Order, OrderKind, Prove};
 use super::refused::Refused;
@@ -27,13 +27,7 @@ const REPORTS_KEPT: usize = 100;
 const PATIENCE: Span = Span::from_secs(300);
 
 impl Tx<'_> {
-    pub(crate) fn begin_prove(
-        &mut self,
-        by: &str,
-        name: &str,
-        run: ProveId,
-        ask: ProveAsk,
-    ) -> Result<Reply, Refused> {
+    pub(crate) fn begin_prove(&mut self, by: &str, name: &str, ask: ProveAsk) -> Result<Reply, Refused> {
         let id = self.state.node_named(name)?;
         let node = self.node(id)?;
         let name = node.row.name.clone();
@@ -51,6 +45,7 @@ impl Tx<'_> {
         if !self.state.is_connected(node, self.now) {
             return Err(Refused::NodeSilent(name));
         }
+        let run = self.ids.test(self.now);
         self.log("prove_begun", by, &name, run);
         let row = ProveRow {
             run,
@@ -74,7 +69,7 @@ impl Tx<'_> {
             return Err(Refused::NoProve(node.row.name.clone()));
         };
         if row.stopped_by.is_some() {
-            return Ok(Reply::Prove(Box::new(self.state.prove_view(id)?)));
+            return Ok(Reply::Prove(Box::new(self.state.prove_view(id, self.now)?)));
         }
         let name = node.row.name.clone();
         self.log("prove_stopped", by, &name, row.run);
@@ -95,7 +90,7 @@ impl Tx<'_> {
         };
         self.put(Change::Prove(id, Some(Arc::new(row))));
         self.put_progress(id, progress);
-        Ok(Reply::Prove(Box::new(self.state.prove_view(id)?)))
+        Ok(Reply::Prove(Box::new(self.state.prove_view(id, self.now)?)))
     }
 
     /// A node says how its test goes. Told at least once, so whatever is over stays as it is; but what was only given up
@@ -234,17 +229,17 @@ impl State {
     ///
     /// # Errors
     /// When there is no such node.
-    pub fn prove(&self, name: &str) -> Result<ProveView, Refused> {
-        self.prove_view(self.node_named(name)?)
+    pub fn prove(&self, name: &str, now: Now) -> Result<ProveView, Refused> {
+        self.prove_view(self.node_named(name)?, now)
     }
 
-    fn prove_view(&self, id: NodeId) -> Result<ProveView, Refused> {
+    fn prove_view(&self, id: NodeId, now: Now) -> Result<ProveView, Refused> {
         let node = self.nodes.get(&id);
         let node = node.ok_or_else(|| Refused::NodeUnknown(id.to_string()))?;
         Ok(ProveView {
             run: node.prove.clone(),
             last: node.report.clone(),
-            seen: node.pulse.heard_at.or(node.progress.last_seen),
+            silence: self.silence(node, now),
         })
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, NodeId, NodeSample, Tier, WallTime,
+    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, NodeId, NodeSample, Span, Tier,
+    WallTime,
 };
 
 use super::command::TokenId;
@@ -190,8 +191,8 @@ pub struct ProveView {
     pub run: Option<Arc<ProveRow>>,
     /// The newest report; none: none is kept.
     pub last: Option<Arc<ReportRow>>,
-    /// When the node was last heard of.
-    pub seen: Option<WallTime>,
+    /// For how long the node has been silent.
+    pub silence: Span,
 }
 
 /// What a node keeps, lends and has cost.

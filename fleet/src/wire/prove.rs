@@ -101,9 +101,8 @@ pub(super) fn write_report(report: &ProveReport) -> types::ProveReport {
 
 /// A node's tests, with the texts of the report or without.
 pub fn write_prove(view: &ProveView, texts: bool) -> fleet::ProveReply {
-    let seen = view.seen.map_or(0, |seen| seen.0);
     fleet::ProveReply {
-        run: view.run.as_ref().map(|row| write_run(row, seen)),
+        run: view.run.as_ref().map(|row| write_run(row, view.silence)),
         last: view.last.as_ref().map(|row| fleet::ProveLast {
             run_id: row.run.as_bytes().to_vec(),
             by: row.by.clone(),
@@ -121,7 +120,7 @@ pub fn write_prove(view: &ProveView, texts: bool) -> fleet::ProveReply {
     }
 }
 
-fn write_run(row: &ProveRow, seen: i64) -> fleet::ProveRun {
+fn write_run(row: &ProveRow, silence: Span) -> fleet::ProveRun {
     let stopping = row.is_open() && row.stopped_by.is_some();
     fleet::ProveRun {
         run_id: row.run.as_bytes().to_vec(),
@@ -130,6 +129,6 @@ fn write_run(row: &ProveRow, seen: i64) -> fleet::ProveRun {
         stage: if stopping { "stopping" } else { row.stage.word() }.to_owned(),
         sentence: row.sentence.clone(),
         changed_us: row.changed.0,
-        node_seen_us: seen,
+        node_silent_us: silence.0,
     }
 }

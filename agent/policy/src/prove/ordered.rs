@@ -59,7 +59,9 @@ pub enum NoTest {
     )]
     Owner,
     /// Nothing may be lent, so nothing may press.
-    #[error("{0}, and a test presses no more than lent work may")]
+    #[error(
+        "{0}, and a test from the fleet presses no more than lent work may; root there can run `loadline-warden prove`"
+    )]
     NotLent(String),
     /// An operator's brake.
     #[error("this node's line is closed (0 %): `fleet node line NODE 100` opens it")]
@@ -126,9 +128,8 @@ pub fn consent(policy: &NodePolicy, closed: bool, local: &LocalTimes) -> Result<
         return Err(NoTest::Owner);
     }
     match lending(policy, local) {
-        Lending::Withdrawn(why) => return Err(NoTest::NotLent(why)),
-        // In shadow the test holds the line by itself, as the owner's own does.
-        Lending::Open | Lending::Closed(_) => {}
+        Lending::Open => {}
+        Lending::Closed(why) | Lending::Withdrawn(why) => return Err(NoTest::NotLent(why)),
     }
     if closed { Err(NoTest::Closed) } else { Ok(()) }
 }
@@ -307,7 +308,7 @@ mod tests {
         };
         let allow = ProveConsent::Allow;
         assert_eq!(with(allow, Mode::Enforce, false), Ok(()));
-        assert_eq!(with(allow, Mode::Shadow, false), Ok(()));
+        assert!(matches!(with(allow, Mode::Shadow, false), Err(NoTest::NotLent(_))));
         assert_eq!(with(allow, Mode::Enforce, true), Err(NoTest::Closed));
         assert!(matches!(with(allow, Mode::Off, false), Err(NoTest::NotLent(_))));
         let refuse = with(ProveConsent::Refuse, Mode::Enforce, false);

@@ -50,8 +50,8 @@ pub(super) async fn prove(session: &mut Session, args: &ProveArgs) -> Result<Exi
         told: String::new(),
     };
     let (run, interrupted) = watch.until_over(session, client).await?;
-    let exit = over(session, args, &run).await;
-    if interrupted { Ok(Exit::Interrupted) } else { exit }
+    let exit = over(session, args, &run, args.stop || interrupted).await?;
+    Ok(if interrupted { Exit::Interrupted } else { exit })
 }
 
 /// What is asked, where the flags say something.
@@ -121,15 +121,19 @@ fn write(path: &Path, last: &ProveLast) -> Result<(), Problem> {
     })
 }
 
-/// How a test that was watched here ended.
-async fn over(session: &mut Session, args: &ProveArgs, run: &ProveRun) -> Result<Exit, Problem> {
+/// How a test that was watched here ended; `ended_here`: that it was stopped is what was wanted.
+async fn over(
+    session: &mut Session,
+    args: &ProveArgs,
+    run: &ProveRun,
+    ended_here: bool,
+) -> Result<Exit, Problem> {
     let view = session.connect().await?.see_prove(&args.node, true).await?;
     let report = view.last.filter(|last| last.run_id == run.run_id);
     let told = report.map(|last| show(session, args.html.as_deref(), &last, false));
     match (run.stage.as_str(), told) {
         ("reported", Some(told)) => told,
-        // Whoever asked for the end has got it.
-        ("stopped", told) if args.stop => {
+        ("stopped", told) if ended_here => {
             told.transpose()?;
             session.out.progress(&format!("the test on {} has ended", args.node))?;
             Ok(Exit::Done)

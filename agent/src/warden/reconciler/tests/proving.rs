@@ -114,6 +114,7 @@ async fn an_owner_who_refuses_is_obeyed_and_so_is_a_node_that_lends_nothing() {
             "lend.prove",
         ),
         (with(|node| node.policy.lend.mode = Mode::Off), "lends nothing"),
+        (with(|node| node.policy.lend.mode = Mode::Shadow), "only watches"),
     ] {
         let mut rig = Rig::with(node).await;
         rig.order(1, false).await;

@@ -9,10 +9,10 @@
 pub mod antagonist;
 pub mod cli;
 pub mod flow;
-pub mod probe;
-pub mod report;
 pub mod handover;
 mod ordered;
+pub mod probe;
+pub mod report;
 mod run;
 pub mod stand_in;
 pub mod summary;

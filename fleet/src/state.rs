@@ -60,14 +60,15 @@ pub use refused::{Code, Refused};
 pub use tx::{Batch, Ids};
 pub use view::{
     AttemptView, BlockingReason, CeilingView, Explanation, FleetStatus, JobChange, JobDetail, JobSummary,
-    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, ProveView, TokenState, TokenView,
-    UserView,
+    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, ProveView, TokenState,
+    TokenView, UserView,
 };
 
 use held::Books;
 use link::{Pulse, Steady};
 use rows::{
-    AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, ProveRow, ReportRow, TokenRow, UserRow, WorkerRow,
+    AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, ProveRow, ReportRow,
+    TokenRow, UserRow, WorkerRow,
 };
 
 /// Everything a fleet knows. Read it through its views; only the writer changes it.

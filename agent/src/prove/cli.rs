@@ -101,7 +101,10 @@ mod tests {
         let (_, typed) = typed.subcommand().unwrap();
         let typed = <Arguments as clap::FromArgMatches>::from_arg_matches(typed).unwrap();
         let asked = Arguments::of_fleet(&ProveAsk::default());
-        let typed = Arguments { ordered: true, ..typed };
+        let typed = Arguments {
+            ordered: true,
+            ..typed
+        };
         assert_eq!(format!("{asked:?}"), format!("{typed:?}"));
         let stand_in = ProveAsk {
             stand_in: true,

@@ -259,7 +259,11 @@ impl Handover {
         } else if outcome.run != run {
             let problem = format!("it is about the test {}", outcome.run);
             Err(HandoverError::Content { path, problem })
-        } else if outcome.report.as_ref().is_some_and(|texts| texts.len() > REPORT_MAX) {
+        } else if outcome
+            .report
+            .as_ref()
+            .is_some_and(|texts| texts.len() > REPORT_MAX)
+        {
             Err(HandoverError::TooLarge { path, most })
         } else {
             Ok(Some(outcome))

@@ -24,12 +24,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::cli::Arguments;
-use super::handover::HandoverError;
 use super::flow::{self, Outcome, Outside, Task, Watcher, unit_of};
+use super::handover::HandoverError;
 use super::probe::{LiveProber, Target, TargetError};
 use super::report::{NodeKey, Report, SignError, VerifyError, verify};
-use super::{ordered, stand_in};
 use super::watcher::LiveWatcher;
+use super::{ordered, stand_in};
 use crate::agent::durable::WriteError;
 use crate::config::{self, ConfigError, NODE_TOML};
 use crate::host::cgroup::CgroupFs;

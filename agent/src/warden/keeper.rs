@@ -17,9 +17,9 @@ use tracing::{error, warn};
 
 use super::reconciler::{Command, Doing, ProveSeen, Prover, Seen};
 use crate::host::systemd::{Systemd, SystemdError};
+use crate::prove::STAND_IN;
 use crate::prove::flow::unit_of;
 use crate::prove::handover::{Handover, HandoverError, Noted, Texts};
-use crate::prove::STAND_IN;
 use crate::sentence::chain;
 
 /// The unit that runs a test.
@@ -45,7 +45,10 @@ impl Keeper {
         let (doings, orders) = mpsc::unbounded_channel();
         let noted = handover.noted().unwrap_or_else(|problem| {
             // Nobody can say which test that was; the fleet gives it up by itself.
-            error!(error = &problem as &dyn std::error::Error, "the noted test is dropped");
+            error!(
+                error = &problem as &dyn std::error::Error,
+                "the noted test is dropped"
+            );
             tell_if_failed("dropping the noted test", handover.clear());
             None
         });
@@ -79,7 +82,10 @@ impl Prover for Keeper {
                 .map(|noted| Noted::new(standing.clone(), noted.is_none_or(|noted| noted.started))),
         };
         // What follows finds no order and says so.
-        tell_if_failed("noting a test", noted.and_then(|noted| self.handover.note(&noted)));
+        tell_if_failed(
+            "noting a test",
+            noted.and_then(|noted| self.handover.note(&noted)),
+        );
     }
 
     fn go(&self, doing: Doing) {
@@ -157,7 +163,9 @@ impl<S: Systemd> Kept<S> {
     async fn begin(&mut self) {
         let Some(test) = &mut self.current else { return };
         test.noted.started = true;
-        let noted = self.handover.note(&Noted::new(test.noted.standing.clone(), false));
+        let noted = self
+            .handover
+            .note(&Noted::new(test.noted.standing.clone(), false));
         let started = match noted {
             Ok(()) => self
                 .systemd
@@ -262,7 +270,12 @@ impl<S: Systemd> Kept<S> {
 
     /// A test that was killed could take nothing away itself. systemd would end it all, but only by its time.
     async fn sweep(&self) {
-        for unit in Resource::ALL.map(unit_of).iter().map(String::as_str).chain([STAND_IN]) {
+        for unit in Resource::ALL
+            .map(unit_of)
+            .iter()
+            .map(String::as_str)
+            .chain([STAND_IN])
+        {
             gone(unit, self.systemd.kill(unit, SIGKILL).await);
             gone(unit, self.systemd.stop(unit).await);
         }

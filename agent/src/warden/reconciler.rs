@@ -32,7 +32,6 @@ use loadline_model::{AttemptId, Generation, Sequence, Span, Topology};
 use loadline_policy::allocation::Machine;
 use loadline_policy::attempt::{BootId, Moment};
 use loadline_policy::ceiling::{Ceilings, Wish};
-use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
 use loadline_policy::reap::{Budget, Reaper};

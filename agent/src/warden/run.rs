@@ -213,13 +213,7 @@ pub(super) async fn start(
             move || pulse.beat(clock.monotonic())
         }),
         headroom: headroom.decisions(),
-        ruled: {
-            let (loops, logins) = (headroom.teller(), logins.teller());
-            Box::new(move |node| {
-                loops(node);
-                logins(node);
-            })
-        },
+        ruled: hearers(&headroom, &logins),
         prover: Box::new(Keeper::start(
             Handover::default(),
             systemd.clone(),
@@ -247,6 +241,15 @@ pub(super) async fn start(
         _logins: logins,
         sequence: sequences,
         stop,
+    })
+}
+
+/// Who hears at once of what the node may do.
+fn hearers(headroom: &Headroom, logins: &Logins) -> Box<dyn Fn(&Node) + Send> {
+    let (loops, logins) = (headroom.teller(), logins.teller());
+    Box::new(move |node| {
+        loops(node);
+        logins(node);
     })
 }
 

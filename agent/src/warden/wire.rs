@@ -40,7 +40,6 @@ pub struct Order {
 
 /// What an order asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum Ordered {
     /// Run this.
     Start(WorkOrder),

@@ -98,8 +98,12 @@ impl Edge {
         ask: ProveAsk,
     ) -> Result<ProveView, Failure> {
         let by = call.person()?;
-        ask.check()
-            .map_err(|problem| Failure::invalid(problem.to_string(), "root on the node may do more: `loadline-warden prove`"))?;
+        ask.check().map_err(|problem| {
+            Failure::invalid(
+                problem.to_string(),
+                "root on the node may do more: `loadline-warden prove`",
+            )
+        })?;
         let change = Change {
             action: Action::OperateNode,
             word: "node.prove",
@@ -121,7 +125,10 @@ impl Edge {
 
     pub(super) async fn see_prove(&self, call: &Call, node: String) -> Result<ProveView, Failure> {
         call.may(Action::SeeFleet)?;
-        Ok(self.fleet.read(move |state, now| state.prove(&node, now)).await??)
+        Ok(self
+            .fleet
+            .read(move |state, now| state.prove(&node, now))
+            .await??)
     }
 
     pub(super) async fn operate_node(

@@ -4,8 +4,7 @@
 //! durable. Who may ask is decided before (`trust`); `by` is the authenticated name, for the record.
 
 use loadline_model::{
-    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span,
-    WallTime,
+    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span, WallTime,
 };
 
 use super::node_types::{Event, Hello, Inventory, LendMode, Word};

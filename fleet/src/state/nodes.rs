@@ -135,7 +135,7 @@ impl Tx<'_> {
     }
 
     /// Time passed.
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) -> Reply {
         self.move_clock();
         let ids: Vec<NodeId> = self.state.nodes.keys().copied().collect();
         for id in ids {
@@ -145,6 +145,7 @@ impl Tx<'_> {
         self.forget_old_buckets();
         // Nodes fall silent, and refusals for now run out, without any command.
         self.state.unplanned |= !self.state.queue.is_empty();
+        Reply::Done
     }
 
     fn move_clock(&mut self) {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use loadline_model::{AttemptId, Generation, JobId, JobSpec, NodeId, PerMille, ProveAsk, ProveId, Span, WallTime};
+use loadline_model::{
+    AttemptId, Generation, JobId, JobSpec, NodeId, PerMille, ProveAsk, ProveId, Span, WallTime,
+};
 
 use super::node_types::LendMode;
 

@@ -132,16 +132,16 @@ impl Tx<'_> {
             })),
         ));
         if let Some(report) = report {
-            self.keep_report(id, &row, report);
+            self.keep_report(id, &row, *report);
         }
     }
 
-    fn keep_report(&mut self, id: NodeId, row: &ProveRow, report: Box<ProveReport>) {
+    fn keep_report(&mut self, id: NodeId, row: &ProveRow, report: ProveReport) {
         let kept = ReportRow {
             run: row.run,
             by: row.by.clone(),
             at: self.now.wall,
-            report: *report,
+            report,
         };
         self.put(Change::Report(id, Some(Arc::new(kept))));
         let mut all: Vec<(WallTime, NodeId)> = self.state.nodes.iter().filter_map(reported).collect();

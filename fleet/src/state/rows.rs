@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, LedgerId, NodeId, ProveAsk, ProveId,
-    Span, WallTime,
+    AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, LedgerId, NodeId, ProveAsk,
+    ProveId, Span, WallTime,
 };
 
 use super::command::{Sha256, TokenId};

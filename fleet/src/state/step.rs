@@ -109,10 +109,7 @@ impl Tx<'_> {
                 self.in_session(node, session)?;
                 self.applied(node, generation)
             }
-            Command::Tick => {
-                self.tick();
-                Ok(Reply::Done)
-            }
+            Command::Tick => Ok(self.tick()),
         }
     }
 

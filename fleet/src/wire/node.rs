@@ -11,8 +11,8 @@ use loadline_proto::node::v1 as node;
 use loadline_proto::types::v1 as types;
 
 use super::phase::{read_receipt, read_reported};
-use super::{WireError, read_ledger_id, read_node_id};
 use super::prove::{read_consent, read_news};
+use super::{WireError, read_ledger_id, read_node_id};
 use crate::state::{Cost, CostCounts, Event, Happening, HeldCeiling, Hello, Inventory, LendMode, Word};
 
 /// A hello, and what in it was not understood.

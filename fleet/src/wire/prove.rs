@@ -62,7 +62,9 @@ pub(super) fn write_prove_order(prove: &Prove) -> types::ProveOrder {
 
 /// Whether a node may be tested; none from one that knows no tests.
 pub(super) fn read_consent(word: &str) -> Option<ProveConsent> {
-    let known = ProveConsent::ALL.into_iter().find(|consent| consent.word() == word);
+    let known = ProveConsent::ALL
+        .into_iter()
+        .find(|consent| consent.word() == word);
     // A newer word is not ours to overrule.
     known.or_else(|| (!word.is_empty()).then_some(ProveConsent::Refuse))
 }

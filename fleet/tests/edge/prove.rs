@@ -5,8 +5,8 @@ use loadline_proto::node::v1::{self as node, node_message};
 use loadline_proto::types::v1 as types;
 use tonic::Code;
 
-use crate::node::message;
 use crate::jobs::joined;
+use crate::node::message;
 use crate::world::{Person, World, reason, wait_for};
 
 fn ask() -> fleet::ProveRequest {
@@ -44,7 +44,10 @@ async fn allowed(person: &mut Person, prove: &str) {
 
 async fn see(person: &mut Person, report: bool) -> fleet::ProveReply {
     let name = "n1".into();
-    let seen = person.nodes.see_prove(fleet::SeeProveRequest { name, report }).await;
+    let seen = person
+        .nodes
+        .see_prove(fleet::SeeProveRequest { name, report })
+        .await;
     seen.unwrap().into_inner()
 }
 
@@ -63,9 +66,15 @@ async fn a_test_goes_down_to_its_node_and_its_report_comes_up() {
     let Some(types::order::What::Prove(prove)) = order.what else {
         panic!("{order:?}")
     };
-    assert_eq!((&prove.run_id, prove.stop, prove.by.as_str()), (&begun.run_id, false, "olga"));
+    assert_eq!(
+        (&prove.run_id, prove.stop, prove.by.as_str()),
+        (&begun.run_id, false, "olga")
+    );
     let asked = prove.ask.unwrap();
-    assert_eq!((asked.rounds, asked.rate_per_s, asked.round_us), (4, 100, 10_000_000));
+    assert_eq!(
+        (asked.rounds, asked.rate_per_s, asked.round_us),
+        (4, 100, 10_000_000)
+    );
     let state = |stage: &str, report| types::ProveState {
         run_id: begun.run_id.clone(),
         stage: stage.into(),
@@ -76,13 +85,21 @@ async fn a_test_goes_down_to_its_node_and_its_report_comes_up() {
         generation: order.generation,
     };
     stream.say(message(node_message::What::Applied(applied))).await;
-    stream.say(node.event(types::event::What::Prove(state("running", None)))).await;
+    stream
+        .say(node.event(types::event::What::Prove(state("running", None))))
+        .await;
     stream.acked(1).await;
     assert_eq!(see(&mut olga, true).await.run.unwrap().sentence, "cpu alone");
-    olga.nodes.stop_prove(fleet::NodeRef { name: "n1".into() }).await.unwrap();
+    olga.nodes
+        .stop_prove(fleet::NodeRef { name: "n1".into() })
+        .await
+        .unwrap();
     assert_eq!(see(&mut olga, true).await.run.unwrap().stage, "stopping");
     let order = stream.order(&node).await;
-    assert!(matches!(&order.what, Some(types::order::What::Prove(prove)) if prove.stop), "{order:?}");
+    assert!(
+        matches!(&order.what, Some(types::order::What::Prove(prove)) if prove.stop),
+        "{order:?}"
+    );
     let report = types::ProveReport {
         text: "t".repeat(300 * 1024),
         json: "{}".into(),
@@ -116,13 +133,20 @@ async fn only_operators_have_nodes_tested_within_bounds_and_it_is_audited() {
         // What this version does not know is as good as a no.
         allowed(&mut olga, "refuse").await;
         let refused = olga.nodes.prove(ask()).await.unwrap_err();
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, wanted));
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::FailedPrecondition, wanted)
+        );
     }
     stream.say(allows("allow")).await;
     allowed(&mut olga, "allow").await;
     let denied = bob.nodes.prove(ask()).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
-    let denied = bob.nodes.stop_prove(fleet::NodeRef { name: "n1".into() }).await.unwrap_err();
+    let denied = bob
+        .nodes
+        .stop_prove(fleet::NodeRef { name: "n1".into() })
+        .await
+        .unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     for bad in [
         types::ProveAsk {
@@ -148,7 +172,13 @@ async fn only_operators_have_nodes_tested_within_bounds_and_it_is_audited() {
     assert_eq!(see(&mut bob, true).await, fleet::ProveReply::default());
     olga.nodes.prove(ask()).await.unwrap();
     let text = std::fs::read_to_string(world.state("audit.log")).unwrap();
-    let told = |parts: [&str; 4]| text.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    assert!(told(["node.prove", "allowed", "person/olga", "node/n1"]), "{text}");
+    let told = |parts: [&str; 4]| {
+        text.lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)))
+    };
+    assert!(
+        told(["node.prove", "allowed", "person/olga", "node/n1"]),
+        "{text}"
+    );
     assert!(told(["node.prove", "denied", "person/bob", "node/n1"]), "{text}");
 }

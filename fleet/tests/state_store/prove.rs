@@ -84,7 +84,11 @@ fn a_test_is_ordered_runs_and_leaves_its_report() {
     assert!(matches!(begin(&mut world, "n1"), Err(Refused::ProveRuns(..))));
     node.apply(&mut world);
     assert_eq!(ordered(&world, &node), []);
-    tell(&mut world, &mut node, news(run, ProveStage::Running, "cpu alone", None));
+    tell(
+        &mut world,
+        &mut node,
+        news(run, ProveStage::Running, "cpu alone", None),
+    );
     assert_eq!(stands(&world), (ProveStage::Running, "cpu alone".into()));
     assert_eq!(seen(&world).last, None);
     let done = news(run, ProveStage::Reported, "", Some(report(10)));
@@ -109,7 +113,10 @@ fn a_test_is_ordered_runs_and_leaves_its_report() {
     let next = begin(&mut world, "n1").unwrap();
     let refused = news(next, ProveStage::Refused, "production is in need", None);
     tell(&mut world, &mut node, refused);
-    assert_eq!(stands(&world), (ProveStage::Refused, "production is in need".into()));
+    assert_eq!(
+        stands(&world),
+        (ProveStage::Refused, "production is in need".into())
+    );
     assert_eq!(seen(&world).last.unwrap().run, run);
 }
 
@@ -165,7 +172,10 @@ fn who_cannot_be_tested_is_said() {
     assert_eq!(begin(&mut world, "n1"), Err(Refused::NodeSilent("n1".into())));
     assert!(matches!(begin(&mut world, "n7"), Err(Refused::NodeUnknown(_))));
     world.join("never");
-    assert!(matches!(begin(&mut world, "never"), Err(Refused::NodeNeverSeen(_))));
+    assert!(matches!(
+        begin(&mut world, "never"),
+        Err(Refused::NodeNeverSeen(_))
+    ));
     assert_eq!(ordered(&world, &node), []);
 }
 
@@ -182,7 +192,11 @@ fn a_node_that_never_says_how_it_ended_is_given_up_and_believed_all_the_same() {
     assert_eq!(stands(&world).0, ProveStage::Lost);
     node.hello(&mut world, 1, Vec::new());
     assert_eq!(ordered(&world, &node), [], "nothing more is asked of it");
-    tell(&mut world, &mut node, news(run, ProveStage::Running, "late", None));
+    tell(
+        &mut world,
+        &mut node,
+        news(run, ProveStage::Running, "late", None),
+    );
     assert_eq!(stands(&world).0, ProveStage::Lost);
     let done = news(run, ProveStage::Reported, "", Some(report(1)));
     tell(&mut world, &mut node, done);
@@ -244,7 +258,11 @@ fn the_newest_hundred_nodes_keep_their_report() {
     for (index, node) in nodes.iter_mut().enumerate() {
         world.now.wall.0 += 1;
         let run = begin(&mut world, &format!("n{index}")).unwrap();
-        tell(&mut world, node, news(run, ProveStage::Reported, "", Some(report(1))));
+        tell(
+            &mut world,
+            node,
+            news(run, ProveStage::Reported, "", Some(report(1))),
+        );
     }
     let kept = |index: u32| {
         let view = world.state.prove(&format!("n{index}"), world.now).unwrap();
@@ -265,7 +283,11 @@ fn tests_survive_in_the_store_and_an_older_store_becomes_a_current_one() {
     store.load().unwrap();
     let first = begin(&mut world, "n1").unwrap();
     node.apply(&mut world);
-    tell(&mut world, &mut node, news(first, ProveStage::Reported, "", Some(report(3))));
+    tell(
+        &mut world,
+        &mut node,
+        news(first, ProveStage::Reported, "", Some(report(3))),
+    );
     begin(&mut world, "n1").unwrap();
     stop(&mut world, "n1").unwrap();
     store.commit(&world.log).unwrap();
@@ -274,7 +296,9 @@ fn tests_survive_in_the_store_and_an_older_store_becomes_a_current_one() {
     assert_eq!(state.orders(node.id, Generation(0)), world.orders(node.id));
     drop(store);
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute("UPDATE prove SET stage = 'maybe'", []).unwrap();
+    connection
+        .execute("UPDATE prove SET stage = 'maybe'", [])
+        .unwrap();
     drop(connection);
     let mut store = Sqlite::open(&path).unwrap();
     let loaded = store.load().unwrap();
@@ -287,5 +311,8 @@ fn tests_survive_in_the_store_and_an_older_store_becomes_a_current_one() {
     drop(connection);
     let mut store = Sqlite::open(&path).unwrap();
     let (state, dangling) = State::load(store.load().unwrap());
-    assert_eq!((dangling.len(), state.prove("n1", world.now).unwrap().run), (0, None));
+    assert_eq!(
+        (dangling.len(), state.prove("n1", world.now).unwrap().run),
+        (0, None)
+    );
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use loadline_fleet::state::{
-    Ceiling, Command, Cost, CostCounts, Event, Happening, Hello, Order, OrderKind, Prove, ProveNews, ProveStage,
-    Refused, Reply, Reported, SessionId, Word,
+    Ceiling, Command, Cost, CostCounts, Event, Happening, Hello, Order, OrderKind, Prove, ProveNews,
+    ProveStage, Refused, Reply, Reported, SessionId, Word,
 };
 use loadline_model::{AttemptId, AttemptPhase, EndReason, Generation, LedgerId, NodeId, ProveId, Sequence};
 

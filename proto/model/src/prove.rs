@@ -150,8 +150,14 @@ mod tests {
         let limit = ProveAsk::LIMIT_MAX.plus(Span(1));
         assert_eq!(ProveAsk { limit, ..ask() }.check(), Err(AskProblem::Limit(limit)));
         let resources = Vec::new();
-        assert_eq!(ProveAsk { resources, ..ask() }.check(), Err(AskProblem::NoResource));
+        assert_eq!(
+            ProveAsk { resources, ..ask() }.check(),
+            Err(AskProblem::NoResource)
+        );
         let said = AskProblem::Rate(500).to_string();
-        assert_eq!(said, "a rate of 500/s cannot be asked of a node: 1/s to 100/s can");
+        assert_eq!(
+            said,
+            "a rate of 500/s cannot be asked of a node: 1/s to 100/s can"
+        );
     }
 }

@@ -10,8 +10,8 @@ use loadline_model::{Bytes, CpuSet, PerMille};
 use super::raw::{Mistakes, RawValue, Section};
 use super::slo::read_slo;
 use super::{
-    CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Protect, ProveConsent, RawNodePolicy, Reserve,
-    ReserveCpus, ReserveMemory, UID_FLOOR, Window, WindowZone,
+    CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Protect, ProveConsent,
+    RawNodePolicy, Reserve, ReserveCpus, ReserveMemory, UID_FLOOR, Window, WindowZone,
 };
 
 /// The kernel's ceiling on CPU numbers; a larger count can only be a slip.

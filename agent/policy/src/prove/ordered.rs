@@ -308,7 +308,10 @@ mod tests {
         };
         let allow = ProveConsent::Allow;
         assert_eq!(with(allow, Mode::Enforce, false), Ok(()));
-        assert!(matches!(with(allow, Mode::Shadow, false), Err(NoTest::NotLent(_))));
+        assert!(matches!(
+            with(allow, Mode::Shadow, false),
+            Err(NoTest::NotLent(_))
+        ));
         assert_eq!(with(allow, Mode::Enforce, true), Err(NoTest::Closed));
         assert!(matches!(with(allow, Mode::Off, false), Err(NoTest::NotLent(_))));
         let refuse = with(ProveConsent::Refuse, Mode::Enforce, false);

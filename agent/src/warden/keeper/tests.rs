@@ -64,7 +64,9 @@ impl Bench {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, running).await.expect("it does not start");
+        tokio::time::timeout(PATIENCE, running)
+            .await
+            .expect("it does not start");
         keeper
     }
 
@@ -89,7 +91,9 @@ impl Bench {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        tokio::time::timeout(PATIENCE, cleared).await.expect("its files stay");
+        tokio::time::timeout(PATIENCE, cleared)
+            .await
+            .expect("its files stay");
     }
 }
 
@@ -121,9 +125,17 @@ async fn a_test_that_dies_by_force_is_told_and_what_it_left_is_ended() {
     let mut bench = Bench::new();
     let _keeper = bench.running().await;
     bench.systemd.end_unheard(UNIT, "oom-kill", MainEnd::Killed(9));
-    assert_eq!(bench.hear(true).await, Seen::Over(Ended::Failed(SILENT.into()), None));
+    assert_eq!(
+        bench.hear(true).await,
+        Seen::Over(Ended::Failed(SILENT.into()), None)
+    );
     let calls = bench.systemd.calls();
-    for unit in Resource::ALL.map(unit_of).iter().map(String::as_str).chain([STAND_IN]) {
+    for unit in Resource::ALL
+        .map(unit_of)
+        .iter()
+        .map(String::as_str)
+        .chain([STAND_IN])
+    {
         assert!(calls.contains(&format!("kill {unit}")), "{unit}: {calls:?}");
     }
 }
@@ -168,7 +180,9 @@ async fn a_word_to_stop_stops_the_unit() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, stopped).await.expect("it is not stopped");
+    tokio::time::timeout(PATIENCE, stopped)
+        .await
+        .expect("it is not stopped");
     let noted = bench.handover.noted().unwrap().unwrap();
     assert_eq!((noted.started, noted.standing), (true, standing(Some("bea"))));
 }

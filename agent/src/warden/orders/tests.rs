@@ -110,7 +110,10 @@ fn orders_about_the_node_name_no_attempt() {
     });
     assert_eq!(read(&about(Vec::new(), prove(vec![5; 16], "disk", 4))), ordered);
     let strange = [prove(vec![5; 15], "disk", 4), prove(vec![5; 16], "gpu", 4)];
-    for strange in strange.into_iter().chain([ceiling("maybe", 5), ceiling("off", 1001), None]) {
+    for strange in strange
+        .into_iter()
+        .chain([ceiling("maybe", 5), ceiling("off", 1001), None])
+    {
         let what = read(&about(Vec::new(), strange));
         assert!(matches!(what, Ordered::Unclear(_)), "{what:?}");
     }

@@ -118,7 +118,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Nothing presses where nothing may be lent any more: an operator's brake, the owner's word, the end of a window.
     pub(super) fn hold_prove(&mut self) {
-        let Some(standing) = self.state.prove.clone().filter(|standing| standing.stopped_by.is_none()) else {
+        let Some(standing) = self
+            .state
+            .prove
+            .clone()
+            .filter(|standing| standing.stopped_by.is_none())
+        else {
             return;
         };
         if let Err(why) = self.prove_consent() {

@@ -63,7 +63,8 @@ fn ask(args: &ProveArgs) -> Result<ProveAsk, Problem> {
             .map_err(|problem| word("--resource", problem.to_string()))
     };
     let resources: Vec<Resource> = args.resource.iter().map(resource).collect::<Result<_, _>>()?;
-    let time = |flag, text: &Option<String>, usual| text.as_deref().map_or(Ok(usual), |text| span(flag, text));
+    let time =
+        |flag, text: &Option<String>, usual| text.as_deref().map_or(Ok(usual), |text| span(flag, text));
     let ask = ProveAsk {
         stand_in: args.stand_in,
         rate: args.rate.unwrap_or(usual.rate),
@@ -135,7 +136,9 @@ async fn over(
         ("reported", Some(told)) => told,
         ("stopped", told) if ended_here => {
             told.transpose()?;
-            session.out.progress(&format!("the test on {} has ended", args.node))?;
+            session
+                .out
+                .progress(&format!("the test on {} has ended", args.node))?;
             Ok(Exit::Done)
         }
         (_, told) => {
@@ -191,7 +194,11 @@ impl Watch<'_> {
         }
     }
 
-    async fn look(&mut self, session: &mut Session, client: &mut Client) -> Result<Option<ProveRun>, Problem> {
+    async fn look(
+        &mut self,
+        session: &mut Session,
+        client: &mut Client,
+    ) -> Result<Option<ProveRun>, Problem> {
         let ProveView { run, last } = client.see_prove(self.node, false).await?;
         let run = run.ok_or_else(|| nothing(self.node))?;
         if run.run_id != self.run_id {
@@ -208,7 +215,10 @@ impl Watch<'_> {
             return Ok(Some(run));
         }
         let line = match run.silent_for() {
-            Some(silence) => format!("{} has not been heard of for {silence}; the test has its own limit", self.node),
+            Some(silence) => format!(
+                "{} has not been heard of for {silence}; the test has its own limit",
+                self.node
+            ),
             None if run.stage == "ordered" => String::new(),
             None if run.stage == "stopping" => String::new(),
             None => run.sentence,
@@ -232,7 +242,10 @@ impl Watch<'_> {
             return Err(Problem::NotProved {
                 node: self.node.into(),
                 stage: "lost".into(),
-                sentence: format!("the fleet has been out of reach for too long: {}", problem.sentence()),
+                sentence: format!(
+                    "the fleet has been out of reach for too long: {}",
+                    problem.sentence()
+                ),
             });
         }
         match session.connect().await {

@@ -58,7 +58,10 @@ async fn a_test_is_asked_for_watched_and_its_report_shown() {
     ])
     .await;
     let page = world.home.path().join("page.html");
-    let words = format!("prove n1 --stand-in --rate 50 --resource cpu,disk --rounds 4 --round 2s --limit 1m --with-workers --html {}", page.display());
+    let words = format!(
+        "prove n1 --stand-in --rate 50 --resource cpu,disk --rounds 4 --round 2s --limit 1m --with-workers --html {}",
+        page.display()
+    );
     let ran = world.fleet(&words).await;
     assert_eq!((ran.code, &*ran.out), (0, "cpu protected\n"), "{}", ran.err);
     let said = "testing n1; Ctrl-C ends the test\ncpu alone of pair 1\n";
@@ -80,7 +83,8 @@ async fn with_json_the_one_document_is_the_signed_report() {
     let ran = world.fleet("prove n1 -o json").await;
     assert_eq!((ran.code, &*ran.out, &*ran.err), (0, "{\"signed\":true}\n", ""));
     let asked = world.fake.script(|script| script.asked.clone());
-    let usual = "prove n1 false 100/s [\"cpu\", \"memory\", \"cache\", \"disk\"] 5x10000000us of 600000000us false";
+    let usual =
+        "prove n1 false 100/s [\"cpu\", \"memory\", \"cache\", \"disk\"] 5x10000000us of 600000000us false";
     assert_eq!(asked[0], usual);
 }
 
@@ -121,10 +125,22 @@ async fn the_last_report_is_shown_with_its_age() {
     let world = world([seen("running", "cpu", last(true, false))]).await;
     let ran = world.fleet("prove n1 --last").await;
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.out.starts_with("The last test, asked for by ada, came to this "), "{ran:?}");
-    assert!(ran.out.ends_with(":\n\ncpu protected\n") || ran.out.contains("cpu protected"), "{ran:?}");
-    assert!(ran.err.contains("a newer test, asked for by ada, runs just now"), "{ran:?}");
-    world.fake.script(|script| script.proves = [seen("failed", "why", None)].into());
+    assert!(
+        ran.out
+            .starts_with("The last test, asked for by ada, came to this "),
+        "{ran:?}"
+    );
+    assert!(
+        ran.out.ends_with(":\n\ncpu protected\n") || ran.out.contains("cpu protected"),
+        "{ran:?}"
+    );
+    assert!(
+        ran.err.contains("a newer test, asked for by ada, runs just now"),
+        "{ran:?}"
+    );
+    world
+        .fake
+        .script(|script| script.proves = [seen("failed", "why", None)].into());
     let ran = world.fleet("prove n1 --last").await;
     assert_eq!((ran.code, &*ran.out), (3, ""));
     assert!(ran.err.contains("no report of a test of n1 is kept"), "{ran:?}");
@@ -141,7 +157,11 @@ async fn a_test_can_be_left_and_ended() {
     let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&told["node"], &told["stage"]), (&"n1".into(), &"ordered".into()));
     world.fake.script(|script| {
-        script.proves = [seen("stopping", "", None), seen("stopped", "stopped by ada", None)].into();
+        script.proves = [
+            seen("stopping", "", None),
+            seen("stopped", "stopped by ada", None),
+        ]
+        .into();
         script.asked.clear();
     });
     let ran = world.fleet("prove n1 --stop").await;

@@ -53,9 +53,16 @@ fn beside_work(fleet: &Fleet, admin: &Guest) -> Result<()> {
 /// In all its forms, with the antagonist where lent work is and held as lent work is.
 fn measured(admin: &Guest, node: &Guest) -> Result<()> {
     admin.ok(&format!("fleet prove {NEW} {SHORT} --detach"))?;
-    node.wait_ok("the antagonist is lent work", &format!("cat {ANTAGONIST}/cgroup.procs"), SHORT_LIMIT)?;
+    node.wait_ok(
+        "the antagonist is lent work",
+        &format!("cat {ANTAGONIST}/cgroup.procs"),
+        SHORT_LIMIT,
+    )?;
     let bounded = node.ok(&format!("cat {ANTAGONIST}/memory.max {ANTAGONIST}/pids.max"))?;
-    ensure!(!bounded.contains("max"), "the antagonist is not bounded: {bounded}");
+    ensure!(
+        !bounded.contains("max"),
+        "the antagonist is not bounded: {bounded}"
+    );
     let last = format!("fleet prove {NEW} --last --html /root/report.html -o json");
     let text = wait_for("the report", SHORT_LIMIT, || {
         let last = admin.run(&last, SOON)?;
@@ -68,8 +75,15 @@ fn measured(admin: &Guest, node: &Guest) -> Result<()> {
     let report: Value = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
     let report = &report["report"];
     ensure!(report["format"] == "loadline-prove", "{report}");
-    ensure!(report["line"]["held_by"] == "the running warden", "{}", report["line"]);
-    ensure!(report["left_behind"].as_array().is_some_and(Vec::is_empty), "{report}");
+    ensure!(
+        report["line"]["held_by"] == "the running warden",
+        "{}",
+        report["line"]
+    );
+    ensure!(
+        report["left_behind"].as_array().is_some_and(Vec::is_empty),
+        "{report}"
+    );
     let cpu = &report["resources"][0];
     ensure!(cpu["resource"] == "cpu" && !cpu["verdict"].is_null(), "{cpu}");
     ensure!(
@@ -123,7 +137,9 @@ fn nothing_left(node: &Guest) -> Result<()> {
 fn refused(operator: &Operator<'_>, node: &Guest) -> Result<()> {
     node.ok("printf 'version = 1\\n[lend]\\nprove = \"refuse\"\\n' > /etc/loadline/node.toml && systemctl reload loadline-warden")?;
     wait_for("the owner's word is known", SOON, || {
-        let refused = operator.guest().run(&format!("fleet prove {NEW} {SHORT}"), SOON)?;
+        let refused = operator
+            .guest()
+            .run(&format!("fleet prove {NEW} {SHORT}"), SOON)?;
         Ok(if refused.status == 1 && refused.stderr.contains("lend.prove") {
             Look::Done(())
         } else {

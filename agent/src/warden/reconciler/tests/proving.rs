@@ -44,7 +44,8 @@ impl Rig {
     async fn seen(&self, run: u8, seen: Seen) {
         let (reply, answer) = oneshot::channel();
         let run = id(run);
-        self.command(Command::Proved(ProveSeen { run, seen, reply })).await;
+        self.command(Command::Proved(ProveSeen { run, seen, reply }))
+            .await;
         answer.await.unwrap();
     }
 
@@ -69,12 +70,18 @@ async fn a_test_begins_once_moves_on_and_ends_with_its_report() {
     rig.order(1, false).await;
     rig.order(1, false).await;
     let begun = [Doing::Begin(standing(1, None))];
-    assert_eq!((rig.prover.noted(), rig.prover.done()), (begun.to_vec(), begun.to_vec()));
+    assert_eq!(
+        (rig.prover.noted(), rig.prover.done()),
+        (begun.to_vec(), begun.to_vec())
+    );
     rig.seen(1, Seen::Running("cpu alone".into())).await;
     rig.order(2, false).await;
     let busy = rig.told_of(2);
     assert_eq!(busy.len(), 1, "{busy:?}");
-    assert!(busy[0].0 == "refused" && busy[0].1.contains("asked for by ada"), "{busy:?}");
+    assert!(
+        busy[0].0 == "refused" && busy[0].1.contains("asked for by ada"),
+        "{busy:?}"
+    );
     rig.seen(1, Seen::Over(Ended::Report, Some(texts()))).await;
     let told = [words("running", "cpu alone", false), words("reported", "", true)];
     assert_eq!(rig.told_of(1), told);
@@ -136,7 +143,10 @@ async fn the_brake_ends_a_test_and_keeps_the_next_one_from_beginning() {
         panic!("{stop:?}")
     };
     let by = stopped.stopped_by.unwrap();
-    assert!(by.contains("the node itself") && by.contains("closed (0 %)"), "{by}");
+    assert!(
+        by.contains("the node itself") && by.contains("closed (0 %)"),
+        "{by}"
+    );
     rig.seen(1, Seen::Over(Ended::Report, None)).await;
     rig.order(2, false).await;
     assert_eq!(rig.told_of(2)[0].0, "refused");

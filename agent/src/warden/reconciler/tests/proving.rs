@@ -173,7 +173,7 @@ async fn what_is_not_durable_is_noted_but_neither_done_nor_told() {
     assert_eq!(rig.prover.done(), [Doing::Begin(standing(1, None))]);
     lock(&rig.ledger).fill_up();
     let large = Texts {
-        html: "x".repeat(100_000),
+        html: "x".repeat(4 << 20),
         ..texts()
     };
     let (reply, answer) = oneshot::channel();

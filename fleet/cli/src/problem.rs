@@ -11,6 +11,7 @@ use crate::identity::IdentityError;
 use crate::job::JobError;
 use crate::tls::ConnectError;
 use crate::token::TokenError;
+use crate::view::ProveRun;
 use crate::wire::{CallError, Kind, ParseJobRefError};
 
 /// Why a command failed.
@@ -142,6 +143,15 @@ struct Object<'a> {
 }
 
 impl Problem {
+    /// What became of a test without a report.
+    pub fn not_proved(node: &str, run: &ProveRun) -> Self {
+        Self::NotProved {
+            node: node.into(),
+            stage: run.stage.clone(),
+            sentence: run.sentence.clone(),
+        }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {

@@ -88,14 +88,27 @@ fn nothing(node: &str) -> Problem {
 }
 
 async fn last(session: &mut Session, args: &ProveArgs) -> Result<Exit, Problem> {
-    let view = session.connect().await?.see_prove(&args.node, true).await?;
-    if let Some(run) = view.run.as_ref().filter(|run| !run.is_over()) {
+    let ProveView { run, last } = session.connect().await?.see_prove(&args.node, true).await?;
+    let shown = last.as_ref().map(|last| last.run_id.as_str());
+    // What came after the report is worth a word, and all there is where there is none.
+    let newer = run.filter(|run| shown != Some(run.run_id.as_str()));
+    if let Some(run) = newer.as_ref().filter(|run| !run.is_over()) {
         let by = &run.by;
         session
             .out
-            .progress(&format!("a newer test, asked for by {by}, runs just now"))?;
+            .progress(&format!("a test asked for by {by} runs just now"))?;
     }
-    let last = view.last.ok_or_else(|| nothing(&args.node))?;
+    let failed = newer
+        .filter(ProveRun::is_over)
+        .map(|run| Problem::not_proved(&args.node, &run));
+    let Some(last) = last else {
+        return Err(failed.unwrap_or_else(|| nothing(&args.node)));
+    };
+    if let Some(problem) = failed {
+        session
+            .out
+            .progress(&format!("after this report, {}", problem.sentence()))?;
+    }
     let told_when = true;
     show(session, args.html.as_deref(), &last, told_when)
 }
@@ -143,11 +156,7 @@ async fn over(
         }
         (_, told) => {
             told.transpose()?;
-            Err(Problem::NotProved {
-                node: args.node.clone(),
-                stage: run.stage.clone(),
-                sentence: run.sentence.clone(),
-            })
+            Err(Problem::not_proved(&args.node, run))
         }
     }
 }

@@ -194,9 +194,10 @@ impl<O: Write, E: Write> Output for Table<O, E> {
         if when {
             let age = ago(last.at.0, self.now);
             let by = printable(&last.by);
-            self.told(&format!(
+            writeln!(
+                self.out,
                 "The last test, asked for by {by}, came to this {age}:\n"
-            ))?;
+            )?;
         }
         self.told(&lines_printable(&last.text))
     }

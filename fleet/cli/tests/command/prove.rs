@@ -122,28 +122,52 @@ async fn how_it_ended_is_the_exit_code() {
 
 #[tokio::test]
 async fn the_last_report_is_shown_with_its_age() {
-    let world = world([seen("running", "cpu", last(true, false))]).await;
-    let ran = world.fleet("prove n1 --last").await;
-    assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(
-        ran.out
-            .starts_with("The last test, asked for by ada, came to this "),
-        "{ran:?}"
-    );
-    assert!(
-        ran.out.ends_with(":\n\ncpu protected\n") || ran.out.contains("cpu protected"),
-        "{ran:?}"
-    );
-    assert!(
-        ran.err.contains("a newer test, asked for by ada, runs just now"),
-        "{ran:?}"
-    );
-    world
-        .fake
-        .script(|script| script.proves = [seen("failed", "why", None)].into());
-    let ran = world.fleet("prove n1 --last").await;
-    assert_eq!((ran.code, &*ran.out), (3, ""));
-    assert!(ran.err.contains("no report of a test of n1 is kept"), "{ran:?}");
+    // Of a test after it, which has another id.
+    let newer = |stage, sentence, last: Option<pb::ProveLast>| {
+        let last = last.map(|last| pb::ProveLast {
+            run_id: vec![6; 16],
+            ..last
+        });
+        seen(stage, sentence, last)
+    };
+    let world = world([seen("reported", "", last(true, false))]).await;
+    for (reply, code, out, said) in [
+        (seen("reported", "", last(true, false)), 0, true, ""),
+        (
+            newer("running", "cpu", last(true, true)),
+            1,
+            true,
+            "a test asked for by ada runs just now\n",
+        ),
+        (
+            newer("refused", "why", last(true, false)),
+            0,
+            true,
+            "after this report, the test on n1 did not begin: why\n",
+        ),
+        (
+            newer("refused", "why", None),
+            1,
+            false,
+            "fleet: the test on n1 did not begin: why\n",
+        ),
+        (
+            pb::ProveReply::default(),
+            3,
+            false,
+            "fleet: no report of a test of n1 is kept\n",
+        ),
+    ] {
+        world.fake.script(|script| script.proves = [reply].into());
+        let ran = world.fleet("prove n1 --last").await;
+        assert_eq!((ran.code, ran.out.is_empty()), (code, !out), "{ran:?}");
+        assert!(ran.err.starts_with(said), "{ran:?}");
+        if out {
+            let age = "The last test, asked for by ada, came to this ";
+            assert!(ran.out.starts_with(age), "{ran:?}");
+            assert!(ran.out.ends_with(" ago:\n\ncpu protected\n"), "{ran:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const LONG: &str = "--stand-in --rate 20 --resource cpu --round 60s --rounds 5 -
 const ANTAGONIST: &str = "/sys/fs/cgroup/loadline.slice/loadline-burst.slice/loadline-prove-cpu.service";
 /// Everything of a test that could be left: units that are not over, cgroups, processes.
 const LEFT: &str = "systemctl list-units --all --no-legend --plain 'loadline-prove*' | grep -v ' inactive ' ; \
-     find /sys/fs/cgroup -name 'loadline-prove*' ; pgrep -af 'loadline-warden prove' ; ls /run/loadline/prove ; true";
+     find /sys/fs/cgroup -name 'loadline-prove*' ; pgrep -af '[l]oadline-warden prove' ; ls /run/loadline/prove ; true";
 
 pub(super) fn from_the_fleet(fleet: &Fleet) -> Result<()> {
     let (operator, node) = (Operator::of(fleet)?, fleet.guest(NEW)?);
@@ -113,7 +113,7 @@ fn measured(admin: &Guest, node: &Guest) -> Result<()> {
 }
 
 fn ended(admin: &Guest, node: &Guest) -> Result<()> {
-    begun(admin, node, LONG, "pgrep -f prove-stand-in")?;
+    begun(admin, node, LONG, "pgrep -f '[p]rove-stand-in'")?;
     let busy = admin.run(&format!("fleet prove {NEW} {SHORT}"), SOON)?;
     ensure!(
         busy.status == 1 && busy.stderr.contains("runs on node"),

@@ -223,14 +223,11 @@ impl Watch<'_> {
         if run.is_over() {
             return Ok(Some(run));
         }
-        let line = match run.silent_for() {
-            Some(silence) => format!(
-                "{} has not been heard of for {silence}; the test has its own limit",
-                self.node
-            ),
-            None if run.stage == "ordered" => String::new(),
-            None if run.stage == "stopping" => String::new(),
-            None => run.sentence,
+        let node = self.node;
+        let line = match run.stage.as_str() {
+            _ if run.is_silent() => format!("{node} has not been heard of; the test there has its own limit"),
+            "running" => run.sentence,
+            _ => String::new(),
         };
         if line != self.told && !line.is_empty() {
             session.out.progress(&line)?;

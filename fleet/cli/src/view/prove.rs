@@ -32,9 +32,9 @@ impl ProveRun {
         !matches!(self.stage.as_str(), "ordered" | "running" | "stopping")
     }
 
-    /// For how long the node has been silent, where that is worth a word.
-    pub fn silent_for(&self) -> Option<Span> {
-        (self.silence > SILENT).then_some(self.silence)
+    /// True if the node has been silent for so long that it is worth a word.
+    pub fn is_silent(&self) -> bool {
+        self.silence > SILENT
     }
 }
 

@@ -89,6 +89,29 @@ async fn with_json_the_one_document_is_the_signed_report() {
 }
 
 #[tokio::test]
+async fn a_node_that_falls_silent_is_said_once() {
+    let silent = |seconds: u64| {
+        let mut reply = seen("running", "cpu", None);
+        if let Some(run) = &mut reply.run {
+            run.node_silent_us = seconds * 1_000_000;
+        }
+        reply
+    };
+    let world = world([
+        seen("ordered", "", None),
+        silent(1),
+        silent(16),
+        silent(17),
+        seen("lost", "why", None),
+    ])
+    .await;
+    let ran = world.fleet("prove n1").await;
+    let said =
+        "testing n1; Ctrl-C ends the test\ncpu\nn1 has not been heard of; the test there has its own limit\n";
+    assert!(ran.err.starts_with(&format!("{said}fleet: ")), "{ran:?}");
+}
+
+#[tokio::test]
 async fn how_it_ended_is_the_exit_code() {
     for (stage, sentence, report, code, said) in [
         ("reported", "", last(true, false), 0, ""),

@@ -57,7 +57,8 @@ fn beside_work(fleet: &Fleet, admin: &Guest) -> Result<()> {
 
 /// In all its forms, with the antagonist where lent work is and held as lent work is.
 fn measured(admin: &Guest, node: &Guest) -> Result<()> {
-    let limits = format!("cat {ANTAGONIST}/memory.max {ANTAGONIST}/pids.max");
+    let limits =
+        format!("cat {ANTAGONIST}/memory.max {ANTAGONIST}/pids.max /sys/fs/cgroup/loadline.slice/cpu.max");
     let bounded = begun(admin, node, SHORT, &limits)?;
     ensure!(
         !bounded.contains("max"),

@@ -18,7 +18,7 @@ use loadline_model::{Sequence, WallTime};
 use loadline_policy::ceiling::Ceilings;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 
-pub use event::{AttemptReport, Happened, NodeEvent, Placement};
+pub use event::{AttemptReport, Happened, NodeEvent, Placement, ProveNews};
 pub use record::{StoredAttempt, StoredHolding};
 
 /// One page of events: large enough for a burst, small enough to build at once.

@@ -11,6 +11,7 @@ mod drain;
 pub mod facts;
 pub mod floors;
 pub mod headroom;
+pub mod keeper;
 pub mod logins;
 pub mod machine;
 mod notify;

@@ -184,6 +184,7 @@ fn inventory(boots: u64) -> Inventory {
         owner_mode: None,
         ceilings: Vec::new(),
         protected: Vec::new(),
+        prove: None,
     }
 }
 

@@ -29,6 +29,7 @@ mod node_types;
 mod nodes;
 mod order;
 mod place;
+mod prove;
 mod refused;
 pub mod rows;
 mod samples;
@@ -51,22 +52,23 @@ pub use counts::JobCounts;
 pub use link::Link;
 pub use load::{Loaded, SetAside};
 pub use node_types::{
-    Cost, CostCounts, Event, Happening, HeldCeiling, Hello, Inventory, LendMode, Receipt, Reported, Site,
-    Word,
+    Cost, CostCounts, Event, Happening, HeldCeiling, Hello, Inventory, LendMode, ProveConsent, ProveNews,
+    ProveReport, ProveStage, Receipt, Reported, Site, Word,
 };
-pub use order::{Ceiling, Order, OrderKind, Start, Stop, StopReason};
+pub use order::{Ceiling, Order, OrderKind, Prove, Start, Stop, StopReason};
 pub use refused::{Code, Refused};
 pub use tx::{Batch, Ids};
 pub use view::{
     AttemptView, BlockingReason, CeilingView, Explanation, FleetStatus, JobChange, JobDetail, JobSummary,
-    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, TokenState, TokenView,
-    UserView,
+    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, ProveView, TokenState,
+    TokenView, UserView,
 };
 
 use held::Books;
 use link::{Pulse, Steady};
 use rows::{
-    AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, TokenRow, UserRow, WorkerRow,
+    AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, ProveRow, ReportRow,
+    TokenRow, UserRow, WorkerRow,
 };
 
 /// Everything a fleet knows. Read it through its views; only the writer changes it.
@@ -135,6 +137,9 @@ pub(crate) struct Node {
     progress: Progress,
     orders: BTreeMap<Generation, OrderRow>,
     ceiling: Option<Arc<CeilingRow>>,
+    prove: Option<Arc<ProveRow>>,
+    /// Of its last test that came to something.
+    report: Option<Arc<ReportRow>>,
     /// What lending has cost, by the beginning of each quarter of a day.
     costs: BTreeMap<WallTime, CostRow>,
     /// Up to here the node's own counts are in `costs`.
@@ -152,6 +157,8 @@ impl Node {
             progress: Progress::default(),
             orders: BTreeMap::new(),
             ceiling: None,
+            prove: None,
+            report: None,
             costs: BTreeMap::new(),
             counted: None,
             books: Books::default(),

@@ -14,6 +14,8 @@ mod logs;
 mod monitoring;
 #[path = "edge/node.rs"]
 mod node;
+#[path = "edge/prove.rs"]
+mod prove;
 #[path = "edge/session.rs"]
 mod session;
 #[path = "edge/tls.rs"]

@@ -66,6 +66,26 @@ pub enum CpusetChoice {
     Never,
 }
 
+/// Whether the fleet's operators may have this node tested by `fleet prove`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProveConsent {
+    /// They may: a test presses no more than lent work may anyway, and ends at the first sign of danger.
+    Allow,
+    /// Only root here may, with `loadline-warden prove`.
+    Refuse,
+}
+
+impl ProveConsent {
+    /// The word used in files and on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// What may be lent, when, to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lend {
@@ -81,6 +101,8 @@ pub struct Lend {
     pub uid_min: u32,
     /// Members of these groups are refused.
     pub deny_groups: BTreeSet<String>,
+    /// Whether the fleet may test here.
+    pub prove: ProveConsent,
 }
 
 /// A unit of production that is named, and so gets floors.
@@ -188,6 +210,7 @@ impl Default for NodePolicy {
                 allow_teams: BTreeSet::new(),
                 uid_min: 1000,
                 deny_groups: names(&["docker", "lxd", "disk", "sudo", "wheel"]),
+                prove: ProveConsent::Allow,
             },
             cpuset: CpusetChoice::Auto,
             protect: Vec::new(),

@@ -5,7 +5,8 @@
 //! **Approach.** Rounds with production alone (A) and with one built-in antagonist that runs as lent work does (B)
 //! take turns, A B B A, so that a drift of the machine hits both alike ([`plan`]). The test starts only where the line
 //! has room ([`start`]), takes no more than the line leaves ([`room`]), and stops at the first sign of danger
-//! ([`danger`]). What counts is the ratio of the two p99 of a pair of rounds ([`estimate`]).
+//! ([`danger`]). What counts is the ratio of the two p99 of a pair of rounds ([`estimate`]). What the fleet may have of
+//! it is in [`ordered`].
 //! **Terms.** *Pair*: one round of each side, next to each other. *Antagonist*: a process that uses one resource as hard
 //! as it can. *Verdict*: what the ratios of all pairs say of a resource.
 //! **Properties.** The same measurements give the same verdict, bootstrap included. More danger never keeps a test
@@ -13,65 +14,13 @@
 
 pub mod danger;
 pub mod estimate;
+pub mod ordered;
 pub mod plan;
 pub mod room;
 pub mod start;
 
-use core::fmt;
-use core::str::FromStr;
-
+pub use loadline_model::{NoResource, Resource};
 use serde::{Deserialize, Serialize};
-
-/// What an antagonist uses as hard as it can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resource {
-    /// CPU time: a spinner on each lendable CPU.
-    Cpu,
-    /// Memory: touched page by page, again and again.
-    Memory,
-    /// The last-level cache and the way to memory.
-    Cache,
-    /// The disk: writes with fsync, and reads through the page cache.
-    Disk,
-}
-
-/// A word that names no resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a resource is one of: cpu, memory, cache, disk")]
-pub struct NoResource;
-
-impl Resource {
-    /// All, in the order in which they are tried.
-    pub const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Cache, Self::Disk];
-
-    /// The word used on the command line and in reports.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Cache => "cache",
-            Self::Disk => "disk",
-        }
-    }
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-impl FromStr for Resource {
-    type Err = NoResource;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|resource| resource.word() == text)
-            .ok_or(NoResource)
-    }
-}
 
 /// Whether anything is lent in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

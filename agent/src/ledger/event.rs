@@ -1,7 +1,10 @@
 //! What the node tells the fleet, in our own words.
 
-use loadline_model::{AttemptId, AttemptPhase, CpuSet, Ended, JobId, Receipt, WallTime};
+use loadline_model::{AttemptId, AttemptPhase, CpuSet, Ended, JobId, ProveId, Receipt, WallTime};
+use loadline_policy::prove::ordered::Stage;
 use serde::{Deserialize, Serialize};
+
+use crate::prove::handover::Texts;
 
 /// Where an attempt runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,19 @@ pub struct AttemptReport {
     pub orphan: bool,
 }
 
+/// Where a test stands that the fleet has ordered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProveNews {
+    /// Which.
+    pub run: ProveId,
+    /// Where it stands.
+    pub stage: Stage,
+    /// What it does just now, or why it came to nothing.
+    pub sentence: String,
+    /// What it came to.
+    pub report: Option<Texts>,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
@@ -46,6 +62,8 @@ pub enum Happened {
     Attempt(AttemptReport),
     /// Something was done to someone.
     Receipt(Receipt),
+    /// A test moved on.
+    Prove(ProveNews),
 }
 
 /// One event, before the ledger gives it its sequence.

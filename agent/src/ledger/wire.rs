@@ -4,7 +4,7 @@ use loadline_model::{AttemptPhase, EndReason, Ended, LedgerId, Receipt, ReceiptS
 use loadline_proto::types::v1 as proto;
 use prost::Message;
 
-use super::{AttemptReport, Happened, NodeEvent, Placement};
+use super::{AttemptReport, Happened, NodeEvent, Placement, ProveNews};
 
 /// Encodes an event under its name.
 pub fn encode(ledger: LedgerId, sequence: Sequence, event: &NodeEvent) -> Vec<u8> {
@@ -16,6 +16,7 @@ pub fn encode(ledger: LedgerId, sequence: Sequence, event: &NodeEvent) -> Vec<u8
         what: Some(match &event.what {
             Happened::Attempt(report) => proto::event::What::Attempt(attempt(report)),
             Happened::Receipt(one) => proto::event::What::Receipt(receipt(one)),
+            Happened::Prove(news) => proto::event::What::Prove(prove(news)),
         }),
     }
     .encode_to_vec()
@@ -73,6 +74,22 @@ fn ended(ended: &Ended) -> proto::Ended {
         cpu_time_us: ended.peaks.cpu_time.map(|time| time.0),
         peak_tasks: ended.peaks.tasks,
         detail: ended.detail.clone(),
+    }
+}
+
+fn prove(news: &ProveNews) -> proto::ProveState {
+    let report = news.report.as_ref().map(|texts| proto::ProveReport {
+        text: texts.text.clone(),
+        json: texts.json.clone(),
+        html: texts.html.clone(),
+        whole: texts.whole,
+        cost: texts.cost,
+    });
+    proto::ProveState {
+        run_id: news.run.as_bytes().to_vec(),
+        stage: news.stage.word().into(),
+        sentence: news.sentence.clone(),
+        report,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use loadline_model::Span;
+use loadline_model::{ProveAsk, Span};
 use loadline_policy::prove::Resource;
 
 /// Arguments of `prove`.
@@ -40,6 +40,28 @@ pub struct Arguments {
     /// Test nothing; check the signature of a report in JSON.
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
+    /// Run the test that the warden has written down for the fleet; used by loadline-prove.service.
+    #[arg(long, hide = true, exclusive = true)]
+    pub ordered: bool,
+}
+
+impl Arguments {
+    /// What the fleet asks for, as if it had been typed here.
+    pub fn of_fleet(ask: &ProveAsk) -> Self {
+        Self {
+            probe: ask.stand_in.then(|| STAND_IN.to_owned()),
+            rate: ask.rate,
+            resource: ask.resources.clone(),
+            round: ask.round,
+            rounds: ask.rounds,
+            limit: ask.limit,
+            with_workers: ask.with_workers,
+            output: Output::Text,
+            report: None,
+            verify: None,
+            ordered: true,
+        }
+    }
 }
 
 /// How a report is printed.
@@ -53,6 +75,8 @@ pub enum Output {
     Html,
 }
 
+/// How the stand-in is named among targets.
+const STAND_IN: &str = "unit-stand-in";
 const RATE_MAX: u32 = 5000;
 
 fn rate(text: &str) -> Result<u32, String> {
@@ -69,6 +93,26 @@ fn rate(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prove::probe::Target;
+
+    #[test]
+    fn the_fleet_s_defaults_are_the_command_s_and_its_only_address_is_the_stand_in() {
+        let typed = crate::warden::command().get_matches_from(["loadline-warden", "prove"]);
+        let (_, typed) = typed.subcommand().unwrap();
+        let typed = <Arguments as clap::FromArgMatches>::from_arg_matches(typed).unwrap();
+        let asked = Arguments::of_fleet(&ProveAsk::default());
+        let typed = Arguments {
+            ordered: true,
+            ..typed
+        };
+        assert_eq!(format!("{asked:?}"), format!("{typed:?}"));
+        let stand_in = ProveAsk {
+            stand_in: true,
+            ..ProveAsk::default()
+        };
+        let probe = Arguments::of_fleet(&stand_in).probe.unwrap();
+        assert_eq!(probe.parse::<Target>().unwrap(), Target::StandIn);
+    }
 
     #[test]
     fn rates() {

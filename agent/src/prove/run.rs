@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use loadline_model::{Span, Topology};
 use loadline_policy::headroom::Level;
-use loadline_policy::node_policy::{Mode, NodePolicy};
+use loadline_policy::node_policy::{Mode, NodePolicy, ProveConsent};
 use loadline_policy::prove::Resource;
+use loadline_policy::prove::ordered::NoTest;
 use loadline_policy::prove::plan::{Asked, PlanProblem, schedule};
 use loadline_policy::prove::start::{Ground, Refusal, may_start};
 use loadline_policy::reconcile::UnitActive;
@@ -24,10 +25,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::cli::Arguments;
 use super::flow::{self, Outcome, Outside, Task, Watcher, unit_of};
+use super::handover::HandoverError;
 use super::probe::{LiveProber, Target, TargetError};
-use super::report::{NodeKey, SignError, VerifyError, verify};
-use super::stand_in;
+use super::report::{NodeKey, Report, SignError, VerifyError, verify};
 use super::watcher::LiveWatcher;
+use super::{ordered, stand_in};
 use crate::agent::durable::WriteError;
 use crate::config::{self, ConfigError, NODE_TOML};
 use crate::host::cgroup::CgroupFs;
@@ -42,11 +44,14 @@ use crate::warden::run::Paths;
 use crate::warden::wire::client::LocalWarden;
 use deliver::{Made, deliver};
 
+pub(super) use deliver::texts;
+
 /// The node's key for reports.
 const KEY: &str = "/var/lib/loadline/warden/prove.key";
 /// Two tests at once would measure each other.
 const LOCK: &str = "/run/loadline/prove.lock";
-const STAND_IN: &str = "loadline-prove-standin.service";
+/// The unit of the stand-in.
+pub const STAND_IN: &str = "loadline-prove-standin.service";
 /// How long the stand-in may take until it answers.
 const STAND_IN_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -58,7 +63,7 @@ const SIGKILL: i32 = 9;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-enum ProveError {
+pub(super) enum ProveError {
     #[error(
         "a test needs root, to start lent work and to keep it within the line: run `sudo loadline-warden prove`"
     )]
@@ -105,6 +110,12 @@ enum ProveError {
     Verify(#[from] VerifyError),
     #[error("the report cannot be kept")]
     Keep(#[from] WriteError),
+    #[error("what the fleet ordered cannot be read")]
+    Order(#[from] HandoverError),
+    #[error("the fleet has ordered no test here: run `loadline-warden prove` for one of your own")]
+    NoOrder,
+    #[error(transparent)]
+    Unasked(#[from] NoTest),
     #[error("making {} failed", path.display())]
     Folder {
         path: PathBuf,
@@ -121,13 +132,30 @@ impl ProveError {
             _ => ExitCode::FAILURE,
         }
     }
+
+    /// True if nothing was wrong but the moment, the place, or what was asked.
+    pub(super) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan(_)
+                | Self::Target(_)
+                | Self::Refused(_)
+                | Self::Preflight(_)
+                | Self::Locked
+                | Self::Unasked(_)
+        )
+    }
 }
+
+/// What the test does just now goes there.
+pub(super) type Tell = fn(&str);
 
 /// Runs it and says how it went: 0 for a whole report, whatever its verdicts; 1 for one that was stopped, or none.
 pub async fn main(arguments: Arguments) -> ExitCode {
     let ended = match &arguments.verify {
         Some(path) => check(path).map(|()| true),
-        None => test(&arguments).await,
+        None if arguments.ordered => ordered::run().await,
+        None => by_hand(&arguments).await,
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,
@@ -173,7 +201,14 @@ struct Machine {
     _signals: mpsc::Receiver<Signal>,
 }
 
-async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
+async fn by_hand(arguments: &Arguments) -> Result<bool, ProveError> {
+    let report = test(arguments, |line| eprintln!("{line}")).await?;
+    let whole = report.is_whole();
+    deliver(arguments, report)?;
+    Ok(whole)
+}
+
+pub(super) async fn test(arguments: &Arguments, tell: Tell) -> Result<Report, ProveError> {
     let asked = Asked {
         resources: arguments.resource.clone(),
         rounds: arguments.rounds,
@@ -187,6 +222,9 @@ async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
     }
     let _lock = lock(Path::new(LOCK))?;
     let machine = look().await?;
+    if arguments.ordered && machine.policy.lend.prove == ProveConsent::Refuse {
+        return Err(NoTest::Owner.into());
+    }
     let target = match named {
         Some(target) => target,
         None => of_policy(&machine.policy)?,
@@ -203,7 +241,7 @@ async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
     let program = program.to_string_lossy().into_owned();
     let begun = SystemClock.wall();
     let seed = u64::try_from(begun.0).unwrap_or(0);
-    let hold_line = ground.level.is_none() || machine.policy.lend.mode != Mode::Enforce;
+    let hold_line = ground.level.is_none() || ground.mode != Mode::Enforce;
     let task = Task {
         steps,
         round: asked.round,
@@ -216,8 +254,8 @@ async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
     };
     let stop = signals()?;
     let started = SystemClock.monotonic();
-    let outcome = with_stand_in(&machine.systemd, &task, watcher, root, stop).await?;
-    let report = Made {
+    let outcome = with_stand_in(&machine.systemd, &task, watcher, root, stop, tell).await?;
+    Ok(Made {
         machine: &machine,
         asked: &asked,
         task: &task,
@@ -226,10 +264,7 @@ async fn test(arguments: &Arguments) -> Result<bool, ProveError> {
         begun_us: begun.0,
         took: SystemClock.monotonic().minus(started),
     }
-    .report(&outcome);
-    let whole = report.is_whole();
-    deliver(arguments, report)?;
-    Ok(whole)
+    .report(&outcome))
 }
 
 fn lock(path: &Path) -> Result<Flock<File>, ProveError> {
@@ -300,22 +335,25 @@ async fn ground(
     watcher: &mut LiveWatcher,
     with_workers: bool,
 ) -> Result<Ground, ProveError> {
-    let level = match LocalWarden::connect(&Paths::default().socket).await {
-        None => None,
+    let owners = machine.policy.lend.mode;
+    let (level, mode, closed) = match LocalWarden::connect(&Paths::default().socket).await {
+        None => (None, owners, false),
         Some(mut warden) => {
-            let word = warden
-                .level()
-                .await
-                .map_err(|status| ProveError::Warden(status.message().into()))?;
-            let known = |word: &String| Level::ALL.into_iter().find(|level| level.word() == word);
+            let status = warden.local_status().await;
+            let status = status.map_err(|(problem, _)| ProveError::Warden(problem))?;
+            let level = Level::ALL.into_iter().find(|level| level.word() == status.level);
             let unknown =
                 || ProveError::Warden("its ladder stands nowhere yet; try again in a moment".into());
-            Some(word.as_ref().and_then(known).ok_or_else(unknown)?)
+            // What operators say counts as well: they may have closed what the owner leaves open.
+            let mode = Mode::from_word(&status.mode).unwrap_or(owners);
+            (Some(level.ok_or_else(unknown)?), mode, status.is_closed())
         }
     };
     let workers = machine.systemd.workers().await?;
     Ok(Ground {
-        mode: machine.policy.lend.mode,
+        mode,
+        owner_mode: owners,
+        closed,
         level,
         workers: workers
             .iter()
@@ -351,6 +389,7 @@ async fn with_stand_in(
     watcher: LiveWatcher,
     root: HostRoot,
     stop: watch::Receiver<Option<&'static str>>,
+    tell: Tell,
 ) -> Result<Outcome, ProveError> {
     let mut prober = LiveProber::default();
     if task.target == Target::StandIn {
@@ -370,7 +409,7 @@ async fn with_stand_in(
         cgroups: CgroupFs::default(),
         root,
         stop,
-        tell: |line| eprintln!("{line}"),
+        tell,
     };
     let outcome = flow::run(outside, task).await;
     if task.target == Target::StandIn {

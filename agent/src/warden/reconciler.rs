@@ -13,8 +13,10 @@ mod ceiling;
 mod ends;
 mod headroom;
 mod intake;
+mod news;
 mod observe;
 mod protect;
+mod proving;
 mod reap;
 mod starts;
 mod state;
@@ -30,7 +32,6 @@ use loadline_model::{AttemptId, Generation, Sequence, Span, Topology};
 use loadline_policy::allocation::Machine;
 use loadline_policy::attempt::{BootId, Moment};
 use loadline_policy::ceiling::{Ceilings, Wish};
-use loadline_policy::headroom::Decision;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
 use loadline_policy::reap::{Budget, Reaper};
@@ -51,10 +52,12 @@ use crate::ledger::{Ledger, LedgerError};
 pub use ceiling::CeilingError;
 pub use intake::{Incoming, Lookup};
 pub use observe::look_up;
+pub use proving::{Doing, ProveSeen, Prover, Seen};
 pub use status::{Counters, Snapshot};
 
 use ceiling::Would;
 use ends::Words;
+use news::{News, Wakers};
 use protect::Floors;
 use starts::{InFlight, StartDone};
 use state::State;
@@ -153,6 +156,8 @@ pub struct Outside<S, C, A> {
     pub alive: Box<dyn Fn() + Send>,
     /// Told at once what this node may do, whenever that changed: the brake does not wait for this loop.
     pub ruled: Box<dyn Fn(&Node) + Send>,
+    /// Who runs the tests that the fleet orders.
+    pub prover: Box<dyn Prover>,
     /// Told once everything that ran before is taken over.
     pub settled: Option<oneshot::Sender<()>>,
 }
@@ -181,6 +186,8 @@ pub enum Command {
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), CeilingError>>,
     },
+    /// The fleet's test moved on; answered once that is durable.
+    Proved(ProveSeen),
     /// End every worker by name, and start none any more.
     Drain {
         /// Who was told to end.
@@ -208,6 +215,7 @@ pub struct Reconciler<S, C, A> {
     boot: BootId,
     alive: Box<dyn Fn() + Send>,
     ruled: Box<dyn Fn(&Node) + Send>,
+    prover: Box<dyn Prover>,
     /// As its owner has it.
     owner: Node,
     /// Under what operators say.
@@ -259,24 +267,6 @@ impl<S, C, A> fmt::Debug for Reconciler<S, C, A> {
             .field("attempts", &self.state.attempts.len())
             .finish_non_exhaustive()
     }
-}
-
-/// What the loop is woken by.
-struct Wakers {
-    signals: mpsc::Receiver<Signal>,
-    records: mpsc::Receiver<()>,
-    commands: mpsc::Receiver<Command>,
-    wanted: watch::Receiver<Option<Decision>>,
-}
-
-type Durable = Result<Generation, Arc<LedgerError>>;
-
-/// What came since the last round and has to be durable before it is answered.
-#[derive(Default)]
-struct News {
-    orders: Vec<Incoming>,
-    wishes: Vec<(Wish, oneshot::Sender<Result<(), CeilingError>>)>,
-    waiting: Vec<oneshot::Sender<Durable>>,
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
@@ -343,6 +333,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 news.waiting.push(reply);
             }
             Command::Ceiling { wish, reply } => news.wishes.push((wish, reply)),
+            Command::Proved(seen) => news.seen.push(seen),
             // Whoever asked may be gone by now.
             Command::Status { reply } => drop(reply.send(self.snapshot())),
             Command::Replace(node) => {
@@ -356,11 +347,14 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// One round: new orders, decisions, writing down, doing. What could not be made durable is not answered
     /// as durable and starts nothing; stopping and repairing go on.
     async fn round(&mut self, news: News) {
-        let before = (!news.waiting.is_empty() || !news.wishes.is_empty()).then(|| self.state.clone());
+        self.hold_prove();
+        let before = news.wants_durability().then(|| self.state.clone());
         if let Some(before) = before {
             let now = self.now();
             intake::take(&mut self.state, news.orders, &self.boot.0.clone(), now);
             let wished = self.take_wishes(news.wishes);
+            let seen = self.take_seen(news.seen);
+            let doings = self.take_proves();
             if self.state.ceilings != self.node.ceilings {
                 self.rule();
             }
@@ -375,6 +369,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                     for reply in wished {
                         drop(reply.send(Ok(())));
                     }
+                    self.prove(doings, seen);
                     self.end_at_once(&plan);
                     self.renew().await;
                     return self.carry_out(plan, provisional, true).await;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::headroom::Headroom;
+use super::keeper::Keeper;
 use super::logins::Logins;
 use super::machine::{Machine, MachineError};
 use super::notify::{self, Pulse};
@@ -34,6 +35,7 @@ use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
 use crate::ledger::{Ledger, LedgerError};
 use crate::preflight::{Bus, PreflightPassed};
+use crate::prove::handover::Handover;
 
 /// The agent's user and group.
 const AGENT: &str = "loadline-agent";
@@ -211,13 +213,12 @@ pub(super) async fn start(
             move || pulse.beat(clock.monotonic())
         }),
         headroom: headroom.decisions(),
-        ruled: {
-            let (loops, logins) = (headroom.teller(), logins.teller());
-            Box::new(move |node| {
-                loops(node);
-                logins(node);
-            })
-        },
+        ruled: hearers(&headroom, &logins),
+        prover: Box::new(Keeper::start(
+            Handover::default(),
+            systemd.clone(),
+            commands.clone(),
+        )),
         settled: Some(settled),
     };
     let run = Reconciler::run(outside, node, requests, sequence, found, async {
@@ -240,6 +241,15 @@ pub(super) async fn start(
         _logins: logins,
         sequence: sequences,
         stop,
+    })
+}
+
+/// Who hears at once of what the node may do.
+fn hearers(headroom: &Headroom, logins: &Logins) -> Box<dyn Fn(&Node) + Send> {
+    let (loops, logins) = (headroom.teller(), logins.teller());
+    Box::new(move |node| {
+        loops(node);
+        logins(node);
     })
 }
 

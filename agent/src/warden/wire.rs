@@ -3,6 +3,7 @@
 pub mod client;
 #[cfg(any(test, feature = "fake"))]
 pub mod forge;
+mod prove;
 pub mod slo;
 pub mod status;
 
@@ -15,6 +16,7 @@ use loadline_model::{
 use loadline_policy::attempt::{StopWhy, WorkOrder};
 use loadline_policy::ceiling::Wish;
 use loadline_policy::node_policy::Mode;
+use loadline_policy::prove::ordered::ProveOrder;
 use loadline_proto::types::v1 as proto;
 use loadline_proto::warden::v1::SetCeilingRequest;
 use prost::Message;
@@ -38,7 +40,6 @@ pub struct Order {
 
 /// What an order asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum Ordered {
     /// Run this.
     Start(WorkOrder),
@@ -58,6 +59,8 @@ pub enum Ordered {
         /// Who says so.
         by: String,
     },
+    /// Test this node, or no longer.
+    Prove(ProveOrder),
     /// Something this version does not understand, or that is not valid; one sentence.
     Unclear(String),
 }
@@ -90,6 +93,7 @@ pub fn order(bytes: &[u8]) -> Result<Order, DecodeError> {
             .and_then(|attempt| work_order(attempt, start))
             .map_or_else(Ordered::Unclear, Ordered::Start),
         Some(proto::order::What::Ceiling(order)) => ceiling(order),
+        Some(proto::order::What::Prove(order)) => prove::order(order),
         Some(proto::order::What::Stop(stop)) => Ordered::Stop {
             why: match stop.reason() {
                 proto::EndReason::NodeLost => StopWhy::NodeLost,
@@ -170,7 +174,7 @@ pub fn stored_order(signed: &[u8]) -> Result<Option<WorkOrder>, DecodeError> {
     let signed = SignedOrder::decode(signed).map_err(DecodeError::Message)?;
     Ok(match order(&signed.order)?.what {
         Ordered::Start(work) => Some(work),
-        Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Unclear(_) => None,
+        Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Prove(_) | Ordered::Unclear(_) => None,
     })
 }
 

@@ -117,6 +117,8 @@ pub enum Command {
         /// Only this node
         node: Option<String>,
     },
+    /// Test whether lent work, held at the line, costs production on a node anything
+    Prove(Box<ProveArgs>),
     /// Show what was done to workers and limits on nodes, each with its reason
     Receipts {
         /// A node's name, or a job's number or id; without it, all nodes
@@ -211,6 +213,53 @@ pub enum NodeCommand {
         /// Its name
         node: String,
     },
+}
+
+/// What to test and how. What is left out is as `loadline-warden prove` does it by itself.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+The node presses one resource after the other as lent work would, within its line, in rounds that take turns with
+production alone, and compares production's latency. It ends by itself at the first sign of danger. Its owner may
+refuse (lend.prove in node.toml).
+
+Exit codes: 0 a whole report in which lent work cost production nothing that is sure; 1 it did, or the test was ended
+before its end, or there is no report.")]
+pub struct ProveArgs {
+    /// The node's name
+    pub node: String,
+    /// Probe the test's own service instead of the first promise (slo) in the node's node.toml
+    #[arg(long)]
+    pub stand_in: bool,
+    /// Requests a second, at most 100 [default: 100]
+    #[arg(long, value_name = "N")]
+    pub rate: Option<u32>,
+    /// What lent work presses, one after the other [default: cpu,memory,cache,disk]
+    #[arg(long, value_delimiter = ',', value_name = "RESOURCE")]
+    pub resource: Vec<String>,
+    /// Length of a round [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub round: Option<String>,
+    /// Pairs of rounds for each resource, one alone and one with lent work [default: 5]
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<u32>,
+    /// The whole test ends after this, at most 30m [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    pub limit: Option<String>,
+    /// Test although workers run there; they blur what production does alone
+    #[arg(long)]
+    pub with_workers: bool,
+    /// Begin it and leave; `--last` shows what it came to
+    #[arg(short, long, conflicts_with = "html")]
+    pub detach: bool,
+    /// Also write the report there, as a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Begin nothing: show the node's last report
+    #[arg(long, conflicts_with_all = ["stop", "detach"])]
+    pub last: bool,
+    /// Begin nothing: end the test that runs there, at once
+    #[arg(long)]
+    pub stop: bool,
 }
 
 /// Tokens.

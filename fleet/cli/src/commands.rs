@@ -5,6 +5,7 @@ mod follow;
 mod login;
 mod logs;
 mod operate;
+mod prove;
 mod receipts;
 mod run;
 mod seen;
@@ -138,6 +139,7 @@ async fn on_fleet(session: &mut Session, command: Command) -> Result<Exit, Probl
             session.out.headroom(&nodes)?;
             Ok(Exit::Done)
         }
+        Command::Prove(args) => prove::prove(session, &args).await,
         Command::Receipts { of, last } => receipts::receipts(session, of, last).await,
         Command::Node(command) => operate::node(session, command).await,
         Command::Token(command) => operate::token(session, command).await,

@@ -12,7 +12,7 @@ use std::io;
 use crate::args::Format;
 use crate::view::{
     Check, Explained, FleetStatus, HeadroomView, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
-    ReceiptRow, Submitted, TokenRow, UserRow,
+    ProveLast, ProveRun, ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 pub use json::Json;
@@ -40,6 +40,12 @@ pub trait Output {
     fn headroom(&mut self, nodes: &[HeadroomView]) -> io::Result<()>;
     /// One node.
     fn node(&mut self, node: &NodeView) -> io::Result<()>;
+    /// What a test came to; `when`: its age is worth a word.
+    fn prove(&mut self, last: &ProveLast, when: bool) -> io::Result<()>;
+    /// A test that was begun, or asked to end, and left alone.
+    fn prove_stands(&mut self, node: &str, run: &ProveRun) -> io::Result<()>;
+    /// What happens meanwhile; not for programs, whose one document is the report.
+    fn progress(&mut self, line: &str) -> io::Result<()>;
     /// A list of receipts.
     fn receipts(&mut self, receipts: &[ReceiptRow]) -> io::Result<()>;
     /// A node after something was done to it.

@@ -11,6 +11,7 @@ use crate::identity::IdentityError;
 use crate::job::JobError;
 use crate::tls::ConnectError;
 use crate::token::TokenError;
+use crate::view::ProveRun;
 use crate::wire::{CallError, Kind, ParseJobRefError};
 
 /// Why a command failed.
@@ -80,6 +81,25 @@ pub enum Problem {
         /// The time, as written.
         time: String,
     },
+    /// A test came to nothing, or was ended.
+    #[error("the test on {node} {}{}", how(stage), because(sentence))]
+    NotProved {
+        /// Where.
+        node: String,
+        /// How it ended.
+        stage: String,
+        /// Why.
+        sentence: String,
+    },
+    /// Nothing is known of a test there.
+    #[error("no report of a test of {node} is kept")]
+    NoReport {
+        /// Where.
+        node: String,
+    },
+    /// The node left it out.
+    #[error("the report came without its page, which would have been too large")]
+    NoPage,
     /// The fleet did not come back.
     #[error("the fleet has been out of reach for too long")]
     Gone {
@@ -89,6 +109,23 @@ pub enum Problem {
         #[source]
         source: Box<Problem>,
     },
+}
+
+/// How a test ended, after its name.
+fn how(stage: &str) -> &str {
+    match stage {
+        "refused" => "did not begin",
+        "stopped" => "was ended",
+        "lost" => "is given up",
+        _ => "came to nothing",
+    }
+}
+
+fn because(sentence: &str) -> String {
+    match sentence {
+        "" => String::new(),
+        why => format!(": {why}"),
+    }
 }
 
 #[derive(Serialize)]
@@ -106,6 +143,15 @@ struct Object<'a> {
 }
 
 impl Problem {
+    /// What became of a test without a report.
+    pub fn not_proved(node: &str, run: &ProveRun) -> Self {
+        Self::NotProved {
+            node: node.into(),
+            stage: run.stage.clone(),
+            sentence: run.sentence.clone(),
+        }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
@@ -127,7 +173,10 @@ impl Problem {
             | Self::Key { .. }
             | Self::Print { .. }
             | Self::File { .. }
+            | Self::NotProved { .. }
+            | Self::NoPage
             | Self::NotDone { .. } => Exit::Failed,
+            Self::NoReport { .. } => Exit::NotFound,
         }
     }
 
@@ -154,6 +203,12 @@ impl Problem {
             Self::Gone { job: Some(job), .. } => format!("the job goes on; later: `fleet wait {job}`"),
             Self::Gone { job: None, .. } => "whether the fleet has the job, `fleet jobs` will say".into(),
             Self::NotDone { job, .. } => format!("`fleet job {job}` says where it stands"),
+            Self::NotProved { stage, .. } if stage == "refused" => {
+                "see that this is otherwise, and test again".into()
+            }
+            Self::NotProved { node, .. } => format!("`fleet node show {node}` says how the node is"),
+            Self::NoReport { node } => format!("`fleet prove {node}` makes one"),
+            Self::NoPage => "the text and the JSON are whole; fewer rounds make a smaller page".into(),
             Self::Word { .. } => "`--help` shows how it is written".into(),
             Self::Runtime { .. } | Self::Key { .. } | Self::Print { .. } | Self::File { .. } => String::new(),
         }
@@ -213,6 +268,8 @@ impl Problem {
             Self::Connect(ConnectError::Expired { .. }) => "CERTIFICATE_EXPIRED",
             Self::Connect(_) | Self::Gone { .. } => "UNREACHABLE",
             Self::NotDone { .. } => "NOT_DONE",
+            Self::NotProved { .. } => "NOT_PROVED",
+            Self::NoReport { .. } | Self::NoPage => "NO_REPORT",
             Self::Call(_) | Self::Runtime { .. } | Self::Print { .. } | Self::File { .. } => "FAILED",
         }
     }

@@ -4,6 +4,7 @@
 
 mod job;
 mod node;
+mod prove;
 
 use loadline_model::WallTime;
 use serde::{Serialize, Serializer};
@@ -15,6 +16,7 @@ pub use node::{
     CeilingView, CostView, HeadroomView, NodeRow, NodeView, NodeWorkerView, ReceiptRow, ResourceView,
     TopologyView,
 };
+pub use prove::{ProveLast, ProveRun, ProveView};
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,6 +5,7 @@ mod client;
 mod failure;
 mod job;
 mod node;
+mod prove;
 mod spec;
 
 pub use calls::{Access, Login};

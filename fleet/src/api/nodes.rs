@@ -1,15 +1,24 @@
 //! What people do with nodes.
 
-use loadline_model::PerMille;
+use loadline_model::{PerMille, ProveAsk};
 
 use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
-use crate::state::{Command, LendMode, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeVerb, Reply};
+use crate::state::{
+    Command, LendMode, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeVerb, ProveView, Reply,
+};
 use crate::trust::Action;
 
 /// A page of receipts.
 const RECEIPTS_MOST: u32 = 10_000;
+
+fn tested(reply: Reply) -> Result<ProveView, Failure> {
+    match reply {
+        Reply::Prove(view) => Ok(*view),
+        _ => Err(Failure::internal("a test was answered with something else")),
+    }
+}
 
 const fn word(verb: NodeVerb) -> &'static str {
     match verb {
@@ -79,6 +88,47 @@ impl Edge {
             Reply::Node(node) => Ok(*node),
             _ => Err(Failure::internal("a ceiling was answered with something else")),
         }
+    }
+
+    /// A node is tested from now on. What node.toml there says is asked before it is ordered, and again there.
+    pub(super) async fn begin_prove(
+        &self,
+        call: &Call,
+        node: String,
+        ask: ProveAsk,
+    ) -> Result<ProveView, Failure> {
+        let by = call.person()?;
+        ask.check().map_err(|problem| {
+            Failure::invalid(
+                problem.to_string(),
+                "root on the node may do more: `loadline-warden prove`",
+            )
+        })?;
+        let change = Change {
+            action: Action::OperateNode,
+            word: "node.prove",
+            object: format!("node/{node}"),
+        };
+        let command = Command::BeginProve { by, node, ask };
+        tested(self.change(call, change, command).await?)
+    }
+
+    pub(super) async fn stop_prove(&self, call: &Call, node: String) -> Result<ProveView, Failure> {
+        let by = call.person()?;
+        let change = Change {
+            action: Action::OperateNode,
+            word: "node.prove_stop",
+            object: format!("node/{node}"),
+        };
+        tested(self.change(call, change, Command::StopProve { by, node }).await?)
+    }
+
+    pub(super) async fn see_prove(&self, call: &Call, node: String) -> Result<ProveView, Failure> {
+        call.may(Action::SeeFleet)?;
+        Ok(self
+            .fleet
+            .read(move |state, now| state.prove(&node, now))
+            .await??)
     }
 
     pub(super) async fn operate_node(

@@ -14,8 +14,8 @@ use super::held::Books;
 use super::link::Link;
 use super::node_types::{CostCounts, Receipt};
 use super::rows::{
-    AttemptRow, Avoid, BucketRow, CeilingRow, CostRow, JobRow, LogRow, NodeRow, OrderRow, Progress, Standing,
-    TokenRow, UserRow, WorkerRow, WorkerStage,
+    AttemptRow, Avoid, BucketRow, CeilingRow, CostRow, JobRow, LogRow, NodeRow, OrderRow, Progress, ProveRow,
+    ReportRow, Standing, TokenRow, UserRow, WorkerRow, WorkerStage,
 };
 use super::{Job, Node, State};
 
@@ -36,6 +36,10 @@ pub enum Change {
     Order(NodeId, Generation, Option<OrderRow>),
     /// What an operator lets a node do.
     Ceiling(NodeId, Option<Arc<CeilingRow>>),
+    /// A node's newest test.
+    Prove(NodeId, Option<Arc<ProveRow>>),
+    /// A node's last report of a test.
+    Report(NodeId, Option<Arc<ReportRow>>),
     /// Up to where a node's own counts of cost are in its five-minute rows.
     Counted(NodeId, Option<Arc<CostCounts>>),
     /// What lending cost a node in a quarter of a day. Not durable: it follows from the five-minute rows.
@@ -100,6 +104,14 @@ impl State {
             Change::Ceiling(id, row) => {
                 let node = self.nodes.get_mut(id)?;
                 Change::Ceiling(*id, std::mem::replace(&mut node.ceiling, row.clone()))
+            }
+            Change::Prove(id, row) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::Prove(*id, std::mem::replace(&mut node.prove, row.clone()))
+            }
+            Change::Report(id, row) => {
+                let node = self.nodes.get_mut(id)?;
+                Change::Report(*id, std::mem::replace(&mut node.report, row.clone()))
             }
             Change::Counted(id, row) => {
                 let node = self.nodes.get_mut(id)?;

@@ -155,6 +155,11 @@ fn check_node(state: &State, node: &Node, found: &mut Vec<String>) {
         said.is_none_or(|said| said <= node.progress.generation),
         "its ceiling was never ordered",
     );
+    let tested = node.prove.as_ref().map(|row| row.generation);
+    expect(
+        tested.is_none_or(|tested| tested <= node.progress.generation),
+        "its test was never ordered",
+    );
     let past = node
         .orders
         .keys()

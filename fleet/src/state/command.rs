@@ -4,11 +4,11 @@
 //! durable. Who may ask is decided before (`trust`); `by` is the authenticated name, for the record.
 
 use loadline_model::{
-    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, Sequence, Span, WallTime,
+    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span, WallTime,
 };
 
 use super::node_types::{Event, Hello, Inventory, LendMode, Word};
-use super::view::{JobSummary, NodeSummary, TokenView, UserView};
+use super::view::{JobSummary, NodeSummary, ProveView, TokenView, UserView};
 use crate::trust::Role;
 
 /// The SHA-256 of a token's secret. The secret itself never reaches the state.
@@ -82,6 +82,22 @@ pub enum Command {
         mode: Option<LendMode>,
         /// Another part of its line.
         line: Option<PerMille>,
+    },
+    /// Have a node tested.
+    BeginProve {
+        /// Who asks.
+        by: String,
+        /// The node's name.
+        node: String,
+        /// What and how; within what may be asked.
+        ask: ProveAsk,
+    },
+    /// End the test of a node at once. Idempotent.
+    StopProve {
+        /// Who asks.
+        by: String,
+        /// The node's name.
+        node: String,
     },
     /// Let one node join.
     CreateNodeToken {
@@ -219,6 +235,8 @@ pub enum Reply {
     Job(Box<JobSummary>),
     /// To `Operate`.
     Node(Box<NodeSummary>),
+    /// To `BeginProve` and `StopProve`.
+    Prove(Box<ProveView>),
     /// To the commands that make or revoke a token.
     Token(TokenView),
     /// To `RedeemNodeToken`.

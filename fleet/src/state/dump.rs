@@ -29,6 +29,12 @@ impl State {
             if let Some(ceiling) = &node.ceiling {
                 rows.push(Change::Ceiling(*id, Some(Arc::clone(ceiling))));
             }
+            if let Some(prove) = &node.prove {
+                rows.push(Change::Prove(*id, Some(Arc::clone(prove))));
+            }
+            if let Some(report) = &node.report {
+                rows.push(Change::Report(*id, Some(Arc::clone(report))));
+            }
         }
         let ledgers = self.ledgers.iter();
         rows.extend(

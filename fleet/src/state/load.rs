@@ -116,6 +116,7 @@ impl State {
             Change::Order(id, _, Some(order)) => node(id).or_else(|| attempt(&order.attempt)),
             Change::Progress(id, _) | Change::LastBucket(id, _) | Change::Ceiling(id, _) => node(id),
             Change::Counted(id, _) | Change::Costs(id, ..) => node(id),
+            Change::Prove(id, _) | Change::Report(id, _) => node(id),
             Change::Avoid(id, other, _) => job(id).or_else(|| node(other)),
             _ => None,
         }
@@ -172,6 +173,7 @@ impl Tx<'_> {
             .ceiling
             .as_ref()
             .map(|row| row.generation)
+            .max(node.prove.as_ref().map(|row| row.generation))
             .unwrap_or_default();
         let of_attempts = self.state.attempts.values().filter(|row| row.node == id);
         let generation = of_attempts

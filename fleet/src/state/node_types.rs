@@ -2,7 +2,7 @@
 
 use loadline_model::{
     Amounts, AttemptId, AttemptPhase, CpuSet, Ended, Generation, Gpu, JobId, LedgerId, NodeId, PerMille,
-    Sequence, Span, Topology, WallTime,
+    ProveId, Sequence, Span, Topology, WallTime,
 };
 
 /// What the node's owner lets Loadline do.
@@ -33,6 +33,123 @@ impl LendMode {
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.word() == word)
     }
+}
+
+/// Whether a node's owner lets the fleet test it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProveConsent {
+    /// Operators may.
+    Allow,
+    /// Only root there may.
+    Refuse,
+}
+
+impl ProveConsent {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Allow, Self::Refuse];
+
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+/// Where a test stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProveStage {
+    /// On its way to the node.
+    Ordered,
+    /// It runs.
+    Running,
+    /// There is a report.
+    Reported,
+    /// The node would not begin it.
+    Refused,
+    /// Someone ended it.
+    Stopped,
+    /// It came to nothing.
+    Failed,
+    /// The node never said.
+    Lost,
+}
+
+impl ProveStage {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Ordered,
+        Self::Running,
+        Self::Reported,
+        Self::Refused,
+        Self::Stopped,
+        Self::Failed,
+        Self::Lost,
+    ];
+
+    /// The word used in the store and on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::Running => "running",
+            Self::Reported => "reported",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The stage behind a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.word() == word)
+    }
+
+    /// True if nothing more is expected.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Ordered | Self::Running)
+    }
+}
+
+/// What a test came to, in the words of the node's own program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProveReport {
+    /// For a screen.
+    pub text: String,
+    /// Signed by the node.
+    pub json: String,
+    /// A page; empty: it was too large.
+    pub html: String,
+    /// It came to its end and left nothing behind.
+    pub whole: bool,
+    /// Lent work cost production something.
+    pub cost: bool,
+}
+
+impl ProveReport {
+    /// Bytes of all its texts.
+    pub const fn len(&self) -> usize {
+        self.text.len() + self.json.len() + self.html.len()
+    }
+
+    /// True if it says nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A node says how its test goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProveNews {
+    /// Which test.
+    pub run: ProveId,
+    /// Where it stands.
+    pub stage: ProveStage,
+    /// What it does just now, or why it came to nothing.
+    pub sentence: String,
+    /// What it came to.
+    pub report: Option<Box<ProveReport>>,
 }
 
 /// What a node is and what its owner lends of it.
@@ -66,6 +183,8 @@ pub struct Inventory {
     pub ceilings: Vec<HeldCeiling>,
     /// Production's units that its owner names: what each keeps and promises, one sentence each.
     pub protected: Vec<String>,
+    /// Whether the fleet may test there; none: its programs know no tests.
+    pub prove: Option<ProveConsent>,
 }
 
 /// A ceiling as a node holds it.
@@ -211,6 +330,8 @@ pub enum Happening {
     Attempt(Box<Reported>),
     /// A receipt was written.
     Receipt(Receipt),
+    /// A test moved on.
+    Prove(ProveNews),
     /// The event could not be understood. It is counted and named all the same: otherwise one bad record would
     /// block every later one of its node.
     Unreadable(String),

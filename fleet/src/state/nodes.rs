@@ -15,7 +15,7 @@ use super::{Node, State};
 
 impl State {
     /// How long a node has been silent, by the clock that stands still while the fleet is what is lost.
-    fn silence(&self, node: &Node, now: Now) -> Span {
+    pub(crate) fn silence(&self, node: &Node, now: Now) -> Span {
         self.steady.at(now.mono).minus(node.pulse.heard)
     }
 
@@ -135,15 +135,17 @@ impl Tx<'_> {
     }
 
     /// Time passed.
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) -> Reply {
         self.move_clock();
         let ids: Vec<NodeId> = self.state.nodes.keys().copied().collect();
         for id in ids {
             self.notice_lost(id);
+            self.give_up_prove(id);
         }
         self.forget_old_buckets();
         // Nodes fall silent, and refusals for now run out, without any command.
         self.state.unplanned |= !self.state.queue.is_empty();
+        Reply::Done
     }
 
     fn move_clock(&mut self) {

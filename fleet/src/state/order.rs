@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use loadline_model::{AttemptId, Generation, JobId, JobSpec, NodeId, PerMille, Span, WallTime};
+use loadline_model::{
+    AttemptId, Generation, JobId, JobSpec, NodeId, PerMille, ProveAsk, ProveId, Span, WallTime,
+};
 
 use super::node_types::LendMode;
 
@@ -32,6 +34,19 @@ pub enum OrderKind {
     Stop(Stop),
     /// The most the node may do.
     Ceiling(Ceiling),
+    /// Test the node, or no longer.
+    Prove(Prove),
+}
+
+/// An interference test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prove {
+    /// Which.
+    pub run: ProveId,
+    /// Who asks.
+    pub by: String,
+    /// How; none: end it at once.
+    pub ask: Option<ProveAsk>,
 }
 
 /// The most an operator lets a node do, within what its owner allows.

@@ -71,6 +71,23 @@ pub enum Refused {
         "the owner of node {0} allows no more than `{1}`: `lend.mode` in /etc/loadline/node.toml there says so"
     )]
     BeyondOwner(String, &'static str),
+    /// Its programs know no tests.
+    #[error("node {0} runs a version of loadline-node that knows no tests from the fleet")]
+    ProveTooOld(String),
+    /// Local policy is final.
+    #[error(
+        "the owner of node {0} lets the fleet run no tests there: `lend.prove` in /etc/loadline/node.toml there is `refuse`"
+    )]
+    ProveForbidden(String),
+    /// One test at a time.
+    #[error("a test runs on node {0} already, begun by {1}")]
+    ProveRuns(String, String),
+    /// There is none to end.
+    #[error("no test runs on node {0}")]
+    NoProve(String),
+    /// A test begins now or not at all.
+    #[error("node {0} is not connected, and a test that begins at some other time tells nothing about now")]
+    NodeSilent(String),
     /// A newer session of the same node took over.
     #[error("a newer session of this node has taken over")]
     SessionReplaced,
@@ -97,6 +114,11 @@ impl Refused {
             | Self::NodeNeverSeen(_)
             | Self::NodeTooOld(_)
             | Self::BeyondOwner(..)
+            | Self::ProveTooOld(_)
+            | Self::ProveForbidden(_)
+            | Self::ProveRuns(..)
+            | Self::NoProve(_)
+            | Self::NodeSilent(_)
             | Self::SessionReplaced => Code::FailedPrecondition,
             Self::StoreFull(_) => Code::ResourceExhausted,
             Self::Stopped => Code::Unavailable,
@@ -121,6 +143,11 @@ impl Refused {
             Self::NodeNeverSeen(_) => "NODE_NEVER_SEEN",
             Self::NodeTooOld(_) => "NODE_TOO_OLD",
             Self::BeyondOwner(..) => "BEYOND_OWNER",
+            Self::ProveTooOld(_) => "PROVE_TOO_OLD",
+            Self::ProveForbidden(_) => "PROVE_FORBIDDEN",
+            Self::ProveRuns(..) => "PROVE_RUNS",
+            Self::NoProve(_) => "NO_PROVE",
+            Self::NodeSilent(_) => "NODE_SILENT",
             Self::SessionReplaced => "SESSION_REPLACED",
             Self::StoreFull(_) => "STORE_FULL",
             Self::Stopped => "STOPPED",
@@ -144,7 +171,11 @@ impl Refused {
             Self::NodeConnected(_) => "use `fleet node drain` for a node that answers",
             Self::NodeNeverSeen(_) => "join it first, or wait until it connects",
             Self::NodeTooOld(_) => "upgrade loadline-node there; `fleet node drain` works with every version",
-            Self::BeyondOwner(..) => {
+            Self::ProveTooOld(_) => "upgrade loadline-node there",
+            Self::ProveRuns(..) => "wait for its end, or end it with `fleet prove NODE --stop`",
+            Self::NoProve(_) => "see the last one with `fleet prove NODE --last`",
+            Self::NodeSilent(_) => "see `fleet nodes`, and try again when it is back",
+            Self::BeyondOwner(..) | Self::ProveForbidden(_) => {
                 "ask the owner to change it there and run `systemctl reload loadline-warden`"
             }
             Self::SessionReplaced => "close this stream",

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, LedgerId, NodeId, Span, WallTime,
+    AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, LedgerId, NodeId, ProveAsk,
+    ProveId, Span, WallTime,
 };
 
 use super::command::{Sha256, TokenId};
-use super::node_types::{Cost, Inventory, Site};
+use super::node_types::{Cost, Inventory, ProveReport, ProveStage, Site};
 use super::order::{Ceiling, Stop, StopReason};
 use crate::trust::Role;
 
@@ -236,6 +237,51 @@ pub struct CeilingRow {
     pub at: WallTime,
     /// The order's place among those for the node; a node that forgot is told anew, under another one.
     pub generation: Generation,
+}
+
+/// The newest test of a node, with the order that begins or ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProveRow {
+    /// Which.
+    pub run: ProveId,
+    /// Who asked for it.
+    pub by: String,
+    /// What was asked.
+    pub ask: ProveAsk,
+    /// When.
+    pub at: WallTime,
+    /// Who wants it to end.
+    pub stopped_by: Option<String>,
+    /// The leader's term in which the newest order was made.
+    pub epoch: u64,
+    /// That order's place among those for the node.
+    pub generation: Generation,
+    /// Where it stands.
+    pub stage: ProveStage,
+    /// What it does just now, or why it came to nothing.
+    pub sentence: String,
+    /// When that was last heard.
+    pub changed: WallTime,
+}
+
+impl ProveRow {
+    /// True as long as something is expected of its node.
+    pub fn is_open(&self) -> bool {
+        !self.stage.is_final()
+    }
+}
+
+/// The last report of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportRow {
+    /// Of which test.
+    pub run: ProveId,
+    /// Who asked for it.
+    pub by: String,
+    /// When it came.
+    pub at: WallTime,
+    /// What it says.
+    pub report: ProveReport,
 }
 
 /// A person.

@@ -23,7 +23,7 @@ use super::tx::Tx;
 impl Tx<'_> {
     pub(crate) fn hello(&mut self, hello: Hello) -> Result<Reply, Refused> {
         let id = hello.node;
-        self.recognise(&hello)?;
+        let booted = self.recognise(&hello)?;
         let node = self.node(id)?;
         let before = node.progress;
         let new_ledger = before.ledger.is_some_and(|ledger| ledger != hello.ledger);
@@ -54,6 +54,9 @@ impl Tx<'_> {
         for report in &hello.attempts {
             self.reported(id, report, self.now.wall);
         }
+        if booted {
+            self.forget_prove_of_boot(id);
+        }
         if new_ledger {
             self.stop_again(&hello);
             self.say_ceiling_again(id);
@@ -70,7 +73,8 @@ impl Tx<'_> {
 
     /// Makes sure the node is in the books. One with a good certificate that the store does not know is a node
     /// of this fleet all the same: the store is empty or older (design: nothing stops by absence).
-    fn recognise(&mut self, hello: &Hello) -> Result<(), Refused> {
+    /// True if its machine was started anew since it was last seen.
+    fn recognise(&mut self, hello: &Hello) -> Result<bool, Refused> {
         let row = match self.state.nodes.get(&hello.node) {
             Some(node) if node.row.standing == Standing::Banned => {
                 return Err(Refused::NodeBanned(node.row.name.clone()));
@@ -110,7 +114,7 @@ impl Tx<'_> {
         if next != row || !self.state.nodes.contains_key(&row.id) {
             self.put_node(next);
         }
-        Ok(())
+        Ok(row.boot_id != hello.boot_id)
     }
 
     fn acked(&self, node: NodeId, ledger: LedgerId) -> Sequence {
@@ -375,6 +379,7 @@ impl Tx<'_> {
             Happening::Receipt(receipt) => {
                 self.put(Change::Receipt(id, ledger, sequence, Some(Arc::new(receipt))));
             }
+            Happening::Prove(news) => self.proved(id, news),
             Happening::Unreadable(why) => {
                 self.log("event_unreadable", &id.to_string(), sequence, &why);
                 let receipt = Receipt {

@@ -48,6 +48,8 @@ impl Tx<'_> {
             Command::Cancel { by, job } => self.cancel(&by, job),
             Command::Operate { by, node, verb } => self.operate(&by, &node, verb),
             Command::SetCeiling { by, node, mode, line } => self.set_ceiling(&by, &node, mode, line),
+            Command::BeginProve { by, node, ask } => self.begin_prove(&by, &node, ask),
+            Command::StopProve { by, node } => self.stop_prove(&by, &node),
             Command::CreateNodeToken {
                 by,
                 token,
@@ -107,10 +109,7 @@ impl Tx<'_> {
                 self.in_session(node, session)?;
                 self.applied(node, generation)
             }
-            Command::Tick => {
-                self.tick();
-                Ok(Reply::Done)
-            }
+            Command::Tick => Ok(self.tick()),
         }
     }
 

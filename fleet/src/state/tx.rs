@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_model::{AttemptId, JobId, NodeId};
+use loadline_model::{AttemptId, JobId, NodeId, ProveId};
 
 use super::change::Change;
 use super::command::Now;
@@ -15,6 +15,8 @@ use super::{Node, State};
 pub trait Ids: Send {
     /// A new attempt: UUIDv7.
     fn attempt(&mut self, now: Now) -> AttemptId;
+    /// A new test: UUIDv7.
+    fn test(&mut self, now: Now) -> ProveId;
     /// A new node.
     fn node(&mut self, now: Now) -> NodeId;
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, NodeId, NodeSample, Tier, WallTime,
+    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, NodeId, NodeSample, Span, Tier,
+    WallTime,
 };
 
 use super::command::TokenId;
 use super::node_types::{Inventory, Receipt, Reported, Site, Word};
 use super::order::Ceiling;
-use super::rows::CostRow;
+use super::rows::{CostRow, ProveRow, ReportRow};
 use crate::trust::Role;
 
 /// A job in a list.
@@ -181,6 +182,17 @@ pub struct CeilingView {
     pub at: WallTime,
     /// The node has it in its ledger.
     pub applied: bool,
+}
+
+/// A node's tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProveView {
+    /// The newest; none: none was ever begun.
+    pub run: Option<Arc<ProveRow>>,
+    /// The newest report; none: none is kept.
+    pub last: Option<Arc<ReportRow>>,
+    /// For how long the node has been silent.
+    pub silence: Span,
 }
 
 /// What a node keeps, lends and has cost.

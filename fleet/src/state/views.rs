@@ -173,6 +173,7 @@ impl State {
         let mut orders: Vec<Order> = later
             .filter_map(|(generation, row)| self.order_of(id, *generation, row))
             .chain(node.ceiling_order(after))
+            .chain(node.prove_order(after))
             .collect();
         orders.sort_by_key(|order| order.generation);
         orders

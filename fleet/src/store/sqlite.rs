@@ -4,6 +4,7 @@
 //! held as long as the process lives and vanishes with it, also by `kill -9`. Checkpoints run when nothing
 //! waits, so that they are not part of a commit's time, and are forced when the log grows long.
 
+mod prove;
 mod read;
 mod row;
 mod schema;

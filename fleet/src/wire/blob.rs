@@ -1,6 +1,6 @@
 //! The parts of rows that the store keeps as protobuf messages: what travels in the same shape anyway.
 
-use loadline_model::{Ended, JobSpec};
+use loadline_model::{Ended, JobSpec, ProveAsk};
 use loadline_proto::types::v1 as types;
 use prost::Message;
 
@@ -8,7 +8,8 @@ use super::WireError;
 use super::job::{read_spec, write_spec};
 use super::node::{read_inventory, write_inventory};
 use super::phase::{read_ended, read_receipt, read_site, write_ended, write_receipt, write_site};
-use crate::state::{Inventory, Receipt, Site};
+use super::prove::{read_ask, read_report, write_ask, write_report};
+use crate::state::{Inventory, ProveReport, Receipt, Site};
 
 /// Bytes that are not what they should be.
 #[derive(Debug, thiserror::Error)]
@@ -74,4 +75,20 @@ blob!(
     types::Inventory,
     write_inventory,
     read_inventory
+);
+blob!(
+    ask_to_bytes,
+    ask_from_bytes,
+    ProveAsk,
+    types::ProveAsk,
+    write_ask,
+    |ask: types::ProveAsk| read_ask(&ask)
+);
+blob!(
+    report_to_bytes,
+    report_from_bytes,
+    ProveReport,
+    types::ProveReport,
+    write_report,
+    |report: types::ProveReport| Ok(read_report(report))
 );

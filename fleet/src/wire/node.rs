@@ -11,6 +11,7 @@ use loadline_proto::node::v1 as node;
 use loadline_proto::types::v1 as types;
 
 use super::phase::{read_receipt, read_reported};
+use super::prove::{read_consent, read_news};
 use super::{WireError, read_ledger_id, read_node_id};
 use crate::state::{Cost, CostCounts, Event, Happening, HeldCeiling, Hello, Inventory, LendMode, Word};
 
@@ -102,6 +103,7 @@ pub fn read_inventory(inventory: types::Inventory) -> Result<Inventory, WireErro
             .map(read_held)
             .collect::<Result<_, _>>()?,
         protected: inventory.protected,
+        prove: read_consent(&inventory.prove),
     })
 }
 
@@ -169,6 +171,7 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
         owner_mode,
         ceilings,
         protected,
+        prove,
     } = inventory;
     types::Inventory {
         topology: topology.as_ref().map(write_topology),
@@ -196,6 +199,7 @@ pub(super) fn write_inventory(inventory: &Inventory) -> types::Inventory {
             })
             .collect(),
         protected: protected.clone(),
+        prove: prove.map_or_else(String::new, |consent| consent.word().to_owned()),
     }
 }
 
@@ -330,6 +334,7 @@ fn read_event(event: types::Event) -> Result<Event, WireError> {
             read_reported(state).map(|reported| Happening::Attempt(Box::new(reported)))
         }
         Some(types::event::What::Receipt(receipt)) => read_receipt(receipt).map(Happening::Receipt),
+        Some(types::event::What::Prove(state)) => read_news(state).map(Happening::Prove),
         None => Err(WireError::Missing("what")),
     };
     Ok(Event {
@@ -344,6 +349,7 @@ fn read_event(event: types::Event) -> Result<Event, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ProveConsent;
 
     fn inventory() -> Inventory {
         let thread = |cpu| Thread {
@@ -393,6 +399,7 @@ mod tests {
                 at: WallTime(3),
             }],
             protected: vec!["p".into()],
+            prove: Some(ProveConsent::Refuse),
         }
     }
 

@@ -5,6 +5,7 @@ use loadline_proto::types::v1 as types;
 use prost::Message;
 
 use super::job::write_spec;
+use super::prove::write_prove_order;
 use crate::ca::OrderKey;
 use crate::state::{Order, OrderKind, StopReason};
 
@@ -29,6 +30,7 @@ pub fn write_order(fleet: FleetId, order: &Order) -> types::Order {
             .into(),
             grace_us: stop.grace.0,
         }),
+        OrderKind::Prove(prove) => types::order::What::Prove(write_prove_order(prove)),
         OrderKind::Ceiling(ceiling) => types::order::What::Ceiling(types::CeilingOrder {
             mode: ceiling.mode.word().to_owned(),
             line_per_mille: ceiling.line.0.into(),

@@ -1,9 +1,15 @@
 //! New ids, by chance and by time.
 
-use loadline_model::{AttemptId, NodeId};
-use uuid::Builder;
+use loadline_model::{AttemptId, NodeId, ProveId};
+use uuid::{Builder, Uuid};
 
 use crate::state::{Ids, Now};
+
+/// Version 7 begins with the time: rows of the same minute lie together in the store.
+fn by_time(now: Now) -> Uuid {
+    let millis = u64::try_from(now.wall.0 / 1000).unwrap_or(0);
+    Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
+}
 
 /// UUIDs from the machine's random numbers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,9 +17,11 @@ pub struct RandomIds;
 
 impl Ids for RandomIds {
     fn attempt(&mut self, now: Now) -> AttemptId {
-        // Version 7 begins with the time: rows of the same minute lie together in the store.
-        let millis = u64::try_from(now.wall.0 / 1000).unwrap_or(0);
-        AttemptId::from_uuid(Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid())
+        AttemptId::from_uuid(by_time(now))
+    }
+
+    fn test(&mut self, now: Now) -> ProveId {
+        ProveId::from_uuid(by_time(now))
     }
 
     fn node(&mut self, _now: Now) -> NodeId {

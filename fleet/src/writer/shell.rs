@@ -87,7 +87,9 @@ impl Shell {
     fn send_orders(&mut self, state: &State, changes: &[Change], opened: &[NodeId]) {
         let mut nodes: Vec<NodeId> = opened.to_vec();
         for change in changes {
-            if let Change::Order(node, _, Some(_)) | Change::Ceiling(node, Some(_)) = change
+            if let Change::Order(node, _, Some(_))
+            | Change::Ceiling(node, Some(_))
+            | Change::Prove(node, Some(_)) = change
                 && !nodes.contains(node)
             {
                 nodes.push(*node);

@@ -288,10 +288,13 @@ fn a_store_of_the_first_version_becomes_a_current_one() {
     store.load().unwrap();
     store.commit(&world.log).unwrap();
     drop(store);
-    // What the second version brought is taken away again.
+    // What later versions brought is taken away again.
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
-        .execute_batch("DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; PRAGMA user_version = 1")
+        .execute_batch(
+            "DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; DROP TABLE prove; DROP TABLE prove_report;
+             PRAGMA user_version = 1",
+        )
         .unwrap();
     drop(connection);
     let mut store = Sqlite::open(&path).unwrap();

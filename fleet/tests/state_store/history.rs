@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::sim_node::{SimNode, Truth};
 use crate::world::{World, draft, job_id, spec};
-use loadline_fleet::state::{AttemptView, Command, JobRef, LendMode, NodeVerb, Refused, Reply};
+use loadline_fleet::state::{AttemptView, Command, JobRef, LendMode, NodeVerb, ProveStage, Refused, Reply};
 use loadline_model::{
-    AttemptId, EndReason, JobDraft, JobId, JobOutcome, JobPhase, OnNodeLost, PerMille, Workers,
+    AttemptId, EndReason, JobDraft, JobId, JobOutcome, JobPhase, OnNodeLost, PerMille, ProveAsk, Workers,
 };
 use proptest::prelude::*;
 
@@ -43,6 +43,8 @@ enum Act {
     DiskFull,
     Operate(usize, NodeVerb),
     Ceiling(usize, Option<LendMode>, Option<u16>),
+    Prove(usize, bool),
+    Proved(usize),
 }
 
 fn reason() -> impl Strategy<Value = EndReason> {
@@ -79,7 +81,24 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..NODES, proptest::option::of(proptest::sample::select(LendMode::ALL.to_vec())),
             proptest::option::of(prop_oneof![Just(0u16), 0u16..1000, Just(1000u16)]))
             .prop_map(|(node, mode, line)| Act::Ceiling(node, mode, line)),
+        2 => (0..NODES, any::<bool>()).prop_map(|(node, stop)| Act::Prove(node, stop)),
+        2 => (0..NODES).prop_map(Act::Proved),
     ]
+}
+
+fn prove(world: &mut World, node: &str, stop: bool) {
+    let (by, node) = ("ada".into(), node.into());
+    let told = world.step(if stop {
+        Command::StopProve { by, node }
+    } else {
+        let ask = ProveAsk::default();
+        Command::BeginProve { by, node, ask }
+    });
+    match told {
+        Ok(_) | Err(Refused::StoreFull(_) | Refused::ProveRuns(..) | Refused::NoProve(_)) => {}
+        Err(Refused::NodeSilent(_) | Refused::NodeNeverSeen(_)) => {}
+        Err(other) => panic!("{other:?}"),
+    }
 }
 
 struct Story {
@@ -159,6 +178,8 @@ impl Story {
                 };
                 full_or(world.step(command));
             }
+            Act::Prove(index, stop) => prove(world, &nodes[index].name, stop),
+            Act::Proved(index) => nodes[index].finish_prove(world),
             Act::Operate(index, verb) => {
                 let node = nodes[index].name.clone();
                 match world.step(Command::Operate {
@@ -288,6 +309,7 @@ impl Story {
                     node.connect(&mut self.world);
                 }
                 node.exchange(&mut self.world, usize::MAX, true);
+                node.finish_prove(&self.world);
                 for attempt in node.running() {
                     node.finish(&self.world, attempt, EndReason::Exited { code: 0 });
                 }
@@ -322,6 +344,10 @@ impl Story {
             let said = shown.summary.ceiling.as_ref();
             assert!(said.is_none_or(|said| said.applied));
             assert_eq!(node.ceiling.as_ref(), said.map(|said| &said.ceiling));
+            let tested = self.world.state.prove(&node.name, self.world.now).unwrap();
+            let reported = tested.run.filter(|row| row.stage == ProveStage::Reported);
+            assert!(reported.is_none_or(|row| node.reported.contains(&row.run)));
+            assert!(tested.last.is_none_or(|row| node.reported.contains(&row.run)));
             let counted = shown.week.cost.evictions;
             assert!(counted <= node.evicted(), "{counted} of {}", node.evicted());
         }

@@ -25,7 +25,7 @@ fn stops(world: &World, node: &Script) -> Vec<(AttemptId, StopReason)> {
     let orders = world.orders(node.id);
     let stop = |order: &loadline_fleet::state::Order| match order.what {
         OrderKind::Stop(stop) => Some((order.attempt?, stop.why)),
-        OrderKind::Start(_) | OrderKind::Ceiling(_) => None,
+        OrderKind::Start(_) | OrderKind::Ceiling(_) | OrderKind::Prove(_) => None,
     };
     orders.iter().filter_map(stop).collect()
 }

@@ -1,13 +1,13 @@
 //! A node as an independent model of warden and agent: a ledger, a spool, workers that run. It obeys orders the
 //! way the contract says and knows what truly ran.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loadline_fleet::state::{
-    Ceiling, Command, Cost, CostCounts, Event, Happening, Hello, Order, OrderKind, Refused, Reply, Reported,
-    SessionId, Word,
+    Ceiling, Command, Cost, CostCounts, Event, Happening, Hello, Order, OrderKind, Prove, ProveNews,
+    ProveStage, Refused, Reply, Reported, SessionId, Word,
 };
-use loadline_model::{AttemptId, AttemptPhase, EndReason, Generation, LedgerId, NodeId, Sequence};
+use loadline_model::{AttemptId, AttemptPhase, EndReason, Generation, LedgerId, NodeId, ProveId, Sequence};
 
 use crate::world::{World, inventory, ledger, report, report_end, sample};
 
@@ -39,6 +39,12 @@ pub(crate) struct SimNode {
     pub(crate) runs: BTreeMap<AttemptId, Run>,
     /// What it may do, as its ledger has it.
     pub(crate) ceiling: Option<Ceiling>,
+    /// The test that runs.
+    prove: Option<ProveId>,
+    /// Every test that ever began here.
+    begun: BTreeSet<ProveId>,
+    /// Every test of which it told a report.
+    pub(crate) reported: BTreeSet<ProveId>,
     /// Its warden has started so often …
     starts: u64,
     /// … and has evicted so many since, and before that.
@@ -61,6 +67,9 @@ impl SimNode {
             spool: Vec::new(),
             runs: BTreeMap::new(),
             ceiling: None,
+            prove: None,
+            begun: BTreeSet::new(),
+            reported: BTreeSet::new(),
             starts: 0,
             evictions: (0, 0),
         }
@@ -96,14 +105,56 @@ impl SimNode {
     }
 
     fn happen(&mut self, world: &World, report: Reported) {
+        self.tell(world, Happening::Attempt(Box::new(report)));
+    }
+
+    fn tell(&mut self, world: &World, what: Happening) {
         self.sequence += 1;
         self.spool.push(Event {
             ledger: self.ledger,
             sequence: Sequence(self.sequence),
             boot_id: String::new(),
             at: world.now.wall,
-            what: Happening::Attempt(Box::new(report)),
+            what,
         });
+    }
+
+    fn proved(&mut self, world: &World, run: ProveId, stage: ProveStage) {
+        let news = ProveNews {
+            run,
+            stage,
+            sentence: String::new(),
+            report: (stage == ProveStage::Reported).then(Box::default),
+        };
+        self.tell(world, Happening::Prove(news));
+    }
+
+    /// The test that runs comes to its end.
+    pub(crate) fn finish_prove(&mut self, world: &World) {
+        if let Some(run) = self.prove.take() {
+            self.reported.insert(run);
+            self.proved(world, run, ProveStage::Reported);
+        }
+    }
+
+    fn obey_prove(&mut self, world: &World, order: &Prove) {
+        let run = order.run;
+        match (&order.ask, self.prove) {
+            (Some(_), None) => {
+                assert!(self.begun.insert(run), "{run} began twice");
+                self.prove = Some(run);
+                self.proved(world, run, ProveStage::Running);
+            }
+            (Some(_), Some(other)) => {
+                // The fleet gave that one up.
+                assert_ne!(other, run, "ordered twice");
+                self.proved(world, run, ProveStage::Refused);
+            }
+            (None, running) => {
+                self.prove = running.filter(|running| *running != run);
+                self.proved(world, run, ProveStage::Stopped);
+            }
+        }
     }
 
     /// A worker ends by itself.
@@ -121,6 +172,7 @@ impl SimNode {
         for attempt in self.running() {
             self.finish(world, attempt, EndReason::NodeRebooted);
         }
+        self.prove = None;
         self.warden_starts();
         self.session = None;
     }
@@ -132,6 +184,8 @@ impl SimNode {
         (self.applied, self.sequence) = (0, 0);
         self.spool.clear();
         self.ceiling = None;
+        self.prove = None;
+        self.begun.clear();
         self.warden_starts();
         self.session = None;
         for run in self.runs.values_mut() {
@@ -258,11 +312,12 @@ impl SimNode {
                 self.ceiling = Some(ceiling.clone()).filter(|ceiling| !ceiling.is_lifted());
                 return;
             }
+            (OrderKind::Prove(order), None) => return self.obey_prove(world, order),
             (_, Some(attempt)) => attempt,
             (_, None) => panic!("about nothing: {order:?}"),
         };
         match &order.what {
-            OrderKind::Ceiling(_) => panic!("about an attempt: {order:?}"),
+            OrderKind::Ceiling(_) | OrderKind::Prove(_) => panic!("about an attempt: {order:?}"),
             OrderKind::Start(_) => {
                 let run = Run {
                     truth: Truth::Runs,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use loadline_fleet::state::{
     Batch, Change, Command, Event, Happening, Hello, Ids, Inventory, JobDetail, JobRef, LendMode, Loaded,
-    Now, Order, Refused, Reply, Reported, SessionId, State, check,
+    Now, Order, ProveConsent, Refused, Reply, Reported, SessionId, State, check,
 };
 use loadline_fleet::trust::Role;
 use loadline_model::{
     Amounts, AttemptId, AttemptPhase, Bytes, CpuRequest, EndReason, Ended, Generation, JobDraft, JobId,
-    JobSpec, LedgerId, MilliCpu, NodeId, NodeSample, OnNodeLost, Peaks, Pressure, ResourceSample, Sequence,
-    Span, Tier, WallTime, WorkerRequest, Workers,
+    JobSpec, LedgerId, MilliCpu, NodeId, NodeSample, OnNodeLost, Peaks, Pressure, ProveId, ResourceSample,
+    Sequence, Span, Tier, WallTime, WorkerRequest, Workers,
 };
 
 /// Ids in the order in which they are asked for.
@@ -22,6 +22,11 @@ impl Ids for Counted {
     fn attempt(&mut self, _: Now) -> AttemptId {
         self.0 += 1;
         AttemptId::from_slice(&self.0.to_be_bytes()).unwrap()
+    }
+
+    fn test(&mut self, _: Now) -> ProveId {
+        self.0 += 1;
+        ProveId::from_slice(&self.0.to_be_bytes()).unwrap()
     }
 
     fn node(&mut self, _: Now) -> NodeId {
@@ -103,6 +108,7 @@ pub(crate) fn inventory(cpus: u32) -> Inventory {
         owner_mode: Some(LendMode::Enforce),
         ceilings: Vec::new(),
         protected: Vec::new(),
+        prove: Some(ProveConsent::Allow),
     }
 }
 

@@ -97,6 +97,10 @@ id!(
     /// One incarnation of a node's ledger; event sequences restart only together with it.
     LedgerId, "ledger"
 );
+id!(
+    /// One interference test that the fleet has ordered: the same id again is the same test.
+    ProveId, "test"
+);
 
 impl AttemptId {
     /// The systemd unit that runs this attempt.

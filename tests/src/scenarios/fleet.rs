@@ -17,6 +17,7 @@ mod operator;
 mod outage;
 mod partition;
 mod person;
+mod prove;
 mod reloads;
 mod shadow;
 mod shm;
@@ -61,6 +62,10 @@ pub(super) const SUITE: Suite = Suite {
         (
             "lent_work_yields_to_production_and_gets_its_share_back",
             headroom::rises_and_calms,
+        ),
+        (
+            "prove_from_the_fleet_runs_beside_the_warden_and_ends_when_told",
+            prove::from_the_fleet,
         ),
         (
             "time_limit_and_cancel_end_with_their_own_reason",

@@ -119,7 +119,7 @@ fn nothing_runs(guest: &Guest) -> Result<()> {
 fn units_sound(guest: &Guest) -> Result<()> {
     let said = guest.ok(
         "cd /usr/lib/systemd/system && systemd-analyze verify loadline*.slice loadline-warden.service \
-         loadline-agent.service loadline-ended@x.service loadline-failed@x.service $(ls fleetd.service) 2>&1 \
+         loadline-agent.service loadline-ended@x.service loadline-failed@x.service loadline-prove.service $(ls fleetd.service) 2>&1 \
          | grep -E 'loadline|fleetd' | grep -v \"Command 'man \" || true",
     )?;
     ensure!(

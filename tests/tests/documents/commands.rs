@@ -50,6 +50,7 @@ const DEPLOY: &str = "tests/src/deploy.rs";
 const LEND: &str = "tests/src/scenarios/fleet/lend.rs";
 const MISTAKES: &str = "tests/src/scenarios/fleet/mistakes.rs";
 const PACKAGES: &str = "tests/src/scenarios/packages.rs";
+const PROVE: &str = "tests/src/scenarios/fleet/prove.rs";
 
 /// The first words of a command, and who runs it.
 const ROWS: &[(&str, By)] = &[
@@ -133,9 +134,19 @@ const ROWS: &[(&str, By)] = &[
         Nobody("no guest runs it yet; what it calls is tested over a real socket (warden/socket/tests.rs)"),
     ),
     (
+        "fleet prove",
+        Guests(
+            "fleet::prove_from_the_fleet_runs_beside_the_warden_and_ends_when_told",
+            PROVE,
+            "fleet prove {NEW}",
+        ),
+    ),
+    (
         "loadline-warden prove",
-        Nobody(
-            "a test takes minutes of an idle machine; its rounds run against a systemd in memory in `agent/src/prove/flow/tests.rs`",
+        Guests(
+            "fleet::prove_from_the_fleet_runs_beside_the_warden_and_ends_when_told",
+            PROVE,
+            "loadline-warden prove --verify",
         ),
     ),
     (

@@ -10,8 +10,8 @@ use loadline_model::{Bytes, CpuSet, PerMille};
 use super::raw::{Mistakes, RawValue, Section};
 use super::slo::read_slo;
 use super::{
-    CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Protect, RawNodePolicy, Reserve,
-    ReserveCpus, ReserveMemory, UID_FLOOR, Window, WindowZone,
+    CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Protect, ProveConsent,
+    RawNodePolicy, Reserve, ReserveCpus, ReserveMemory, UID_FLOOR, Window, WindowZone,
 };
 
 /// The kernel's ceiling on CPU numbers; a larger count can only be a slip.
@@ -100,6 +100,8 @@ fn read_lend(mut section: Section, lend: &mut Lend, mistakes: &mut Mistakes) {
     if let Some(groups) = section.texts("deny_groups", mistakes) {
         lend.deny_groups = BTreeSet::from_iter(groups);
     }
+    let consents = [ProveConsent::Allow, ProveConsent::Refuse].map(|consent| (consent.word(), consent));
+    lend.prove = one_of(&mut section, "prove", &consents, mistakes).unwrap_or(lend.prove);
     section.finish(mistakes);
 }
 

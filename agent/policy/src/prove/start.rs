@@ -9,8 +9,12 @@ use crate::node_policy::Mode;
 /// What is known before anything is touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ground {
-    /// The owner's mode.
+    /// The mode in force.
     pub mode: Mode,
+    /// The owner's, which an operator may have lowered.
+    pub owner_mode: Mode,
+    /// An operator lets nothing be lent.
+    pub closed: bool,
     /// Where the warden's ladder stands; none: no warden runs, so the test holds the line itself.
     pub level: Option<Level>,
     /// Workers that run.
@@ -29,6 +33,11 @@ pub enum Refusal {
         "node.toml says that nothing is lent here (mode \"off\"): set lend.mode to \"shadow\" or \"enforce\", `systemctl reload loadline-warden`, and try again"
     )]
     Off,
+    /// An operator lets nothing be lent.
+    #[error(
+        "an operator lets nothing be lent here just now: see `loadline-warden status` for who, and try again when that is lifted"
+    )]
+    Closed,
     /// Production is in need.
     #[error("production is in need just now (the warden's ladder stands at \"{}\"): try again when `fleet node show` says open or hold", .0.word())]
     InNeed(Level),
@@ -59,8 +68,11 @@ pub enum Refusal {
 /// # Errors
 /// Why not, and what to do about it.
 pub fn may_start(ground: &Ground) -> Result<(), Refusal> {
-    if ground.mode == Mode::Off {
+    if ground.owner_mode == Mode::Off {
         return Err(Refusal::Off);
+    }
+    if ground.closed || ground.mode == Mode::Off {
+        return Err(Refusal::Closed);
     }
     match ground.level {
         None | Some(Level::Open | Level::Hold) => {}
@@ -85,6 +97,8 @@ mod tests {
     fn ground() -> Ground {
         Ground {
             mode: Mode::Enforce,
+            owner_mode: Mode::Enforce,
+            closed: false,
             level: Some(Level::Open),
             workers: 0,
             with_workers: false,
@@ -117,10 +131,23 @@ mod tests {
         assert_eq!(
             may_start(&Ground {
                 mode: Mode::Off,
+                owner_mode: Mode::Off,
                 ..ground()
             }),
             Err(Refusal::Off)
         );
+        for closed in [
+            Ground {
+                mode: Mode::Off,
+                ..ground()
+            },
+            Ground {
+                closed: true,
+                ..ground()
+            },
+        ] {
+            assert_eq!(may_start(&closed), Err(Refusal::Closed));
+        }
         let busy = Ground {
             workers: 2,
             ..ground()

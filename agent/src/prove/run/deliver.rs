@@ -6,12 +6,14 @@ use std::path::Path;
 use loadline_model::Span;
 use loadline_policy::line::Line;
 use loadline_policy::prove::Resource;
+use loadline_policy::prove::estimate::Verdict;
 use loadline_policy::prove::plan::Asked;
 
 use super::{KEY, Machine, ProveError};
 use crate::agent::durable::stage;
 use crate::prove::cli::{Arguments, Output};
 use crate::prove::flow::{Outcome, Task};
+use crate::prove::handover::Texts;
 use crate::prove::report::{
     AskedFacts, FORMAT, LineFacts, NodeFacts, NodeKey, Report, SignError, Signed, VERSION, page, screen,
 };
@@ -105,6 +107,32 @@ fn date(micros: i64, form: &str) -> String {
             .to_string(),
         Err(_) => micros.to_string(),
     }
+}
+
+/// Signs, and gives all forms of it.
+pub(in crate::prove) fn texts(report: Report) -> Result<Texts, ProveError> {
+    let (text, whole) = (screen(&report), report.is_whole());
+    let cost = report
+        .resources
+        .iter()
+        .any(|resource| resource.verdict == Verdict::Cost);
+    let signed = match NodeKey::of(Path::new(KEY)).and_then(|key| key.sign(report)) {
+        Ok(signed) => signed,
+        Err(problem) => {
+            // What was measured must not be lost with the signature: the journal keeps it.
+            say(text.trim_end());
+            return Err(problem.into());
+        }
+    };
+    let json = signed.json().map_err(SignError::from)?;
+    let html = page(&signed, &json);
+    Ok(Texts {
+        text,
+        json,
+        html,
+        whole,
+        cost,
+    })
 }
 
 /// Signs, keeps and prints.

@@ -1,8 +1,9 @@
 //! What is not signed by the pinned key for this node is refused, whatever it says.
 
 use ed25519_dalek::{Signer, SigningKey};
-use loadline_model::PerMille;
+use loadline_model::{PerMille, ProveAsk, ProveId, Resource};
 use loadline_policy::node_policy::Mode;
+use loadline_policy::prove::ordered::{ProveOrder, ProveWhat};
 use loadline_proto::types::v1 as proto;
 use prost::Message;
 
@@ -84,7 +85,35 @@ fn orders_about_the_node_name_no_attempt() {
             by: "ada".into()
         }
     );
-    for strange in [ceiling("maybe", 5), ceiling("off", 1001), None] {
+    let prove = |run_id: Vec<u8>, resource: &str, rounds| {
+        Some(proto::order::What::Prove(proto::ProveOrder {
+            run_id,
+            stop: false,
+            by: "ada".into(),
+            ask: Some(proto::ProveAsk {
+                resources: vec![resource.into()],
+                rounds,
+                ..proto::ProveAsk::default()
+            }),
+        }))
+    };
+    let run = ProveId::from_slice(&[5; 16]).unwrap();
+    let asked = ProveAsk {
+        resources: vec![Resource::Disk],
+        rounds: 4,
+        ..ProveAsk::default()
+    };
+    let ordered = Ordered::Prove(ProveOrder {
+        run,
+        by: "ada".into(),
+        what: ProveWhat::Begin(asked),
+    });
+    assert_eq!(read(&about(Vec::new(), prove(vec![5; 16], "disk", 4))), ordered);
+    let strange = [prove(vec![5; 15], "disk", 4), prove(vec![5; 16], "gpu", 4)];
+    for strange in strange
+        .into_iter()
+        .chain([ceiling("maybe", 5), ceiling("off", 1001), None])
+    {
         let what = read(&about(Vec::new(), strange));
         assert!(matches!(what, Ordered::Unclear(_)), "{what:?}");
     }

@@ -56,7 +56,7 @@ pub(super) fn take(state: &mut State, orders: Vec<Incoming>, boot: &str, now: Mo
         };
         match order.what {
             // A newer fleet may name the attempt that made it speak.
-            what @ Ordered::Ceiling { .. } => about_the_node(state, what, now),
+            what @ (Ordered::Ceiling { .. } | Ordered::Prove(_)) => about_the_node(state, what, now),
             Ordered::Start(work) if state.knows(attempt) => {
                 info!(%attempt, job = %work.job, "an order that is known already");
                 reclaim(state, work, signed, now);
@@ -83,6 +83,7 @@ fn about_the_node(state: &mut State, what: Ordered, now: Moment) {
             let at = now.wall;
             state.set_ceiling(Setter::Fleet, Ceiling { mode, line, by, at });
         }
+        Ordered::Prove(order) => state.proves.push(order),
         Ordered::Unclear(sentence) => {
             warn!(sentence, "an order about this node is not understood");
             let receipt = Receipt {

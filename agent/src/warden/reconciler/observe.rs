@@ -69,6 +69,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             state: State::new(outside.boot.clone(), generation),
             boot: outside.boot,
             ruled: outside.ruled,
+            prover: outside.prover,
             owner: node.clone(),
             node,
             would: Default::default(),
@@ -103,6 +104,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         for sentence in sentences.chain(torn.sentences) {
             this.set_aside(sentence);
         }
+        this.state.prove = this.prover.standing();
         this.state.ceilings = ceilings;
         this.begin_under_ceilings();
         for attempt in stored {

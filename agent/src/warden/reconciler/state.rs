@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use loadline_model::{AttemptId, AttemptPhase, Generation, Receipt, Span};
 use loadline_policy::attempt::{BootId, Event, Life, Moment, Outcome, step};
 use loadline_policy::ceiling::{Ceiling, Ceilings, Setter};
+use loadline_policy::prove::ordered::{ProveOrder, Standing};
 use loadline_policy::reconcile::LedgerAttempt;
 use tracing::warn;
 
@@ -55,6 +56,10 @@ pub(super) struct State {
     pub(super) generation: Generation,
     /// What operators let this node do.
     pub(super) ceilings: Ceilings,
+    /// The fleet's test that is not over. Whoever runs it remembers it.
+    pub(super) prove: Option<Standing>,
+    /// Orders about tests, not decided on yet.
+    pub(super) proves: Vec<ProveOrder>,
     pending: Pending,
 }
 
@@ -67,6 +72,8 @@ impl State {
             ended: BTreeSet::new(),
             generation,
             ceilings: Ceilings::default(),
+            prove: None,
+            proves: Vec::new(),
             pending: Pending::default(),
         }
     }

@@ -5,6 +5,7 @@ mod faults;
 mod headroom;
 mod lives;
 mod protect;
+mod proving;
 mod reaping;
 mod restarts;
 pub(crate) mod rig;

@@ -145,7 +145,9 @@ impl<A: Accounts, C: Clock> WardenService<A, C> {
     async fn incoming(&self, order: Genuine) -> Incoming {
         let account = match &order.order().what {
             Ordered::Start(work) => look_up(&*self.accounts, &work.user).await,
-            Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Unclear(_) => Lookup::Missing,
+            Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Prove(_) | Ordered::Unclear(_) => {
+                Lookup::Missing
+            }
         };
         Incoming { order, account }
     }

@@ -63,6 +63,11 @@ pub struct LocalStatus {
 }
 
 impl LocalStatus {
+    /// True if an operator lets it lend nothing.
+    pub fn is_closed(&self) -> bool {
+        self.ceilings.iter().any(|set| set.line_per_mille == 0)
+    }
+
     /// For programs.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!(self)
@@ -158,15 +163,6 @@ impl LocalWarden {
             reason: headroom.reason,
             workers: status.attempts.iter().map(worker).collect(),
         })
-    }
-
-    /// Where its ladder stands, in its own word; none before its first look.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub async fn level(&mut self) -> Result<Option<String>, tonic::Status> {
-        let status = self.0.status(StatusRequest {}).await?.into_inner();
-        Ok(status.headroom.map(|headroom| headroom.level))
     }
 
     /// The units of workers that have not ended.

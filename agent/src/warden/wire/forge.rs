@@ -7,7 +7,7 @@ use std::path::Path;
 use ed25519_dalek::pkcs8::EncodePublicKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::{Signer, SigningKey};
-use loadline_model::{AttemptId, Bytes, CpuRequest, FleetId, JobId, NodeId, Span, Tier};
+use loadline_model::{AttemptId, Bytes, CpuRequest, FleetId, JobId, NodeId, ProveId, Span, Tier};
 use loadline_proto::types::v1 as proto;
 use prost::Message;
 
@@ -161,6 +161,17 @@ impl Forge {
             by,
         };
         self.sign_bytes(Vec::new(), Some(proto::order::What::Ceiling(ceiling)))
+    }
+
+    /// An order to test the node, or to end the test.
+    pub fn prove(&mut self, run: ProveId, stop: bool, ask: proto::ProveAsk) -> SignedOrder {
+        let prove = proto::ProveOrder {
+            run_id: run.as_bytes().to_vec(),
+            stop,
+            by: "ada".into(),
+            ask: Some(ask),
+        };
+        self.sign_bytes(Vec::new(), Some(proto::order::What::Prove(prove)))
     }
 
     /// An order about the node of a kind that only a newer version knows.

@@ -185,6 +185,7 @@ fn inventory(snapshot: &Snapshot, facts: &Facts) -> types::Inventory {
             })
             .collect(),
         protected: slo::sentences(protect),
+        prove: lend.prove.word().into(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Note, Output};
 use crate::view::{
     Check, Explained, FleetStatus, HeadroomView, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
-    ReceiptRow, Submitted, TokenRow, UserRow,
+    ProveLast, ProveRun, ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 /// Prints JSON.
@@ -27,6 +27,13 @@ struct LoggedIn<'a> {
 struct Revoked<'a> {
     token_id: &'a str,
     state: &'static str,
+}
+
+#[derive(Serialize)]
+struct Stands<'a> {
+    node: &'a str,
+    #[serde(flatten)]
+    run: &'a ProveRun,
 }
 
 #[derive(Serialize)]
@@ -93,6 +100,20 @@ impl<W: Write> Output for Json<W> {
 
     fn node(&mut self, node: &NodeView) -> io::Result<()> {
         self.document(node)
+    }
+
+    fn prove(&mut self, last: &ProveLast, _when: bool) -> io::Result<()> {
+        // As it was signed: `loadline-warden prove --verify` reads it.
+        writeln!(self.out, "{}", last.json.trim_end())?;
+        self.out.flush()
+    }
+
+    fn prove_stands(&mut self, node: &str, run: &ProveRun) -> io::Result<()> {
+        self.document(&Stands { node, run })
+    }
+
+    fn progress(&mut self, _line: &str) -> io::Result<()> {
+        Ok(())
     }
 
     fn receipts(&mut self, receipts: &[ReceiptRow]) -> io::Result<()> {

@@ -7,10 +7,10 @@ use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
 use super::{Output, detail, headroom};
-use crate::text::{ago, clipped, count, cpus, printable, rfc3339, shell, short};
+use crate::text::{ago, clipped, count, cpus, lines_printable, printable, rfc3339, shell, short};
 use crate::view::{
     Check, Explained, FleetStatus, HeadroomView, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow,
-    NodeView, ReceiptRow, Submitted, TokenRow, UserRow,
+    NodeView, ProveLast, ProveRun, ReceiptRow, Submitted, TokenRow, UserRow,
 };
 
 /// Prints tables.
@@ -188,6 +188,34 @@ impl<O: Write, E: Write> Output for Table<O, E> {
     fn node(&mut self, node: &NodeView) -> io::Result<()> {
         let text = detail::node(node, self.now);
         self.told(&text)
+    }
+
+    fn prove(&mut self, last: &ProveLast, when: bool) -> io::Result<()> {
+        if when {
+            let age = ago(last.at.0, self.now);
+            let by = printable(&last.by);
+            writeln!(
+                self.out,
+                "The last test, asked for by {by}, came to this {age}:\n"
+            )?;
+        }
+        self.told(&lines_printable(&last.text))
+    }
+
+    fn prove_stands(&mut self, node: &str, run: &ProveRun) -> io::Result<()> {
+        let what = if run.stage == "stopping" {
+            "is being ended"
+        } else {
+            "has begun"
+        };
+        self.told(&format!(
+            "the test on {0} {what}; `fleet prove {0} --last` shows what it came to",
+            printable(node)
+        ))
+    }
+
+    fn progress(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.err, "{}", printable(line))
     }
 
     fn receipts(&mut self, receipts: &[ReceiptRow]) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 mod authority;
 mod following;
+mod prove;
 mod trust;
 mod wire;
 mod words;

@@ -57,6 +57,8 @@ pub(crate) struct Script {
     pub(crate) submitted: Vec<pb::SubmitRequest>,
     pub(crate) asked: Vec<String>,
     pub(crate) nodes: Vec<pb::NodeSummary>,
+    /// What is seen of a node's test, one after the other; the last one stays.
+    pub(crate) proves: VecDeque<pb::ProveReply>,
     pub(crate) explanation: pb::Explanation,
     pub(crate) clock_us: i64,
 }
@@ -135,6 +137,14 @@ impl Fake {
             }
         });
         ReceiverStream::new(heard)
+    }
+
+    fn see_test(&self) -> Answer<pb::ProveReply> {
+        let next = self.script(|script| match script.proves.len() {
+            0 | 1 => script.proves.front().cloned(),
+            _ => script.proves.pop_front(),
+        });
+        Ok(Response::new(next.unwrap_or_default()))
     }
 
     fn summary(&self) -> pb::JobSummary {
@@ -423,6 +433,33 @@ impl Nodes for Fake {
         };
         let nodes = nodes.into_iter().map(of).collect();
         Ok(Response::new(pb::HeadroomReply { nodes }))
+    }
+
+    async fn prove(&self, request: Request<pb::ProveRequest>) -> Answer<pb::ProveReply> {
+        let pb::ProveRequest { name, ask } = request.into_inner();
+        let ask = ask.unwrap_or_default();
+        self.asked(format!(
+            "prove {name} {} {}/s {:?} {}x{}us of {}us {}",
+            ask.stand_in,
+            ask.rate_per_s,
+            ask.resources,
+            ask.rounds,
+            ask.round_us,
+            ask.limit_us,
+            ask.with_workers
+        ))?;
+        self.see_test()
+    }
+
+    async fn stop_prove(&self, request: Request<pb::NodeRef>) -> Answer<pb::ProveReply> {
+        self.asked(format!("stop prove {}", request.get_ref().name))?;
+        self.see_test()
+    }
+
+    async fn see_prove(&self, request: Request<pb::SeeProveRequest>) -> Answer<pb::ProveReply> {
+        let pb::SeeProveRequest { name, report } = request.into_inner();
+        self.asked(format!("see prove {name} {report}"))?;
+        self.see_test()
     }
 
     async fn ban(&self, request: Request<pb::NodeRef>) -> Answer<pb::NodeReply> {

@@ -130,6 +130,45 @@ impl Nodes for NodesService {
         .await
     }
 
+    async fn prove(
+        &self,
+        request: Request<fleet::ProveRequest>,
+    ) -> Result<Response<fleet::ProveReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let fleet::ProveRequest { name, ask } = request.into_inner();
+            let ask = wire::read_ask(&ask.unwrap_or_default())?;
+            let view = self.0.begin_prove(&call, name, ask).await?;
+            Ok(wire::write_prove(&view, false))
+        })
+        .await
+    }
+
+    async fn stop_prove(
+        &self,
+        request: Request<fleet::NodeRef>,
+    ) -> Result<Response<fleet::ProveReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let view = self.0.stop_prove(&call, request.into_inner().name).await?;
+            Ok(wire::write_prove(&view, false))
+        })
+        .await
+    }
+
+    async fn see_prove(
+        &self,
+        request: Request<fleet::SeeProveRequest>,
+    ) -> Result<Response<fleet::ProveReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let fleet::SeeProveRequest { name, report } = request.into_inner();
+            let view = self.0.see_prove(&call, name).await?;
+            Ok(wire::write_prove(&view, report))
+        })
+        .await
+    }
+
     async fn ban(&self, request: Request<fleet::NodeRef>) -> Result<Response<fleet::NodeReply>, Status> {
         self.operate(request, NodeVerb::Ban).await
     }

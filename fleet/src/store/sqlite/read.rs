@@ -9,7 +9,7 @@ use loadline_model::{
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
-use super::row;
+use super::{prove, row};
 use crate::state::rows::{
     AttemptRow, AttemptStage, Avoid, CeilingRow, CostRow, JobRow, JobStage, NodeRow, OrderRow, OrderWhat,
     Progress, TokenFor, TokenRow, TokenStage, UserRow, Verdict, WorkerRow, WorkerStage,
@@ -22,7 +22,7 @@ use crate::wire::blob::{self, BlobError};
 
 /// Why one row cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum RowError {
+pub(super) enum RowError {
     #[error("a column has the wrong type or is missing")]
     Column(#[from] rusqlite::Error),
     #[error("{0}")]
@@ -37,6 +37,8 @@ enum RowError {
     Role(String),
     #[error("`mode` cannot be `{0}`")]
     Mode(String),
+    #[error("`stage` cannot be `{0}`")]
+    Stage(String),
     #[error("a secret is 32 bytes")]
     Secret,
 }
@@ -44,13 +46,15 @@ enum RowError {
 type Decode = fn(&Row<'_>) -> Result<Change, RowError>;
 
 /// Tables in the order in which rows refer to each other, with the columns that name a row.
-const TABLES: [(&str, &[&str], Decode); 13] = [
+const TABLES: [(&str, &[&str], Decode); 15] = [
     ("person", &["name"], person),
     ("token", &["id"], token),
     ("node", &["id"], node),
     ("progress", &["node"], progress),
     ("ceiling", &["node"], ceiling),
     ("counted", &["node"], counted),
+    ("prove", &["node"], prove::read),
+    ("prove_report", &["node"], prove::read_report),
     ("ledger", &["node", "ledger"], ledger),
     ("job", &["id"], job),
     ("attempt", &["id"], attempt),
@@ -169,7 +173,7 @@ macro_rules! id {
     };
 }
 
-fn number(row: &Row<'_>, column: &'static str) -> Result<u64, RowError> {
+pub(super) fn number(row: &Row<'_>, column: &'static str) -> Result<u64, RowError> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| RowError::Number { column, number })
 }
@@ -189,7 +193,7 @@ fn code(row: &Row<'_>) -> Result<u8, RowError> {
     })
 }
 
-fn time(row: &Row<'_>, column: &str) -> Result<WallTime, RowError> {
+pub(super) fn time(row: &Row<'_>, column: &str) -> Result<WallTime, RowError> {
     Ok(WallTime(row.get(column)?))
 }
 

@@ -110,6 +110,8 @@ pub(super) fn place(change: &Change) -> Option<Place> {
         Change::Node(id, _) => ("node", vec![("id", blob(id.as_bytes()))]),
         Change::Progress(id, _) => ("progress", vec![("node", blob(id.as_bytes()))]),
         Change::Ceiling(id, _) => ("ceiling", vec![("node", blob(id.as_bytes()))]),
+        Change::Prove(id, _) => ("prove", vec![("node", blob(id.as_bytes()))]),
+        Change::Report(id, _) => ("prove_report", vec![("node", blob(id.as_bytes()))]),
         Change::Counted(id, _) => ("counted", vec![("node", blob(id.as_bytes()))]),
         Change::Order(node, generation, _) => (
             "node_order",

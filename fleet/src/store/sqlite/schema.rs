@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Each takes the schema from its index to the next number. Released ones never change.
-const MIGRATIONS: [&str; 2] = [ONE, TWO];
+const MIGRATIONS: [&str; 3] = [ONE, TWO, THREE];
 
 /// The schema that this version writes.
 pub(super) const NEWEST: i64 = {
-    assert!(MIGRATIONS.len() == 2, "count the migrations");
-    2
+    assert!(MIGRATIONS.len() == 3, "count the migrations");
+    3
 };
 
 /// Ids are 16 bytes, times microseconds UTC. Stages and kinds are the numbers of `row.rs`. Specifications,
@@ -103,6 +103,17 @@ CREATE TABLE cost (
   start INTEGER NOT NULL, node BLOB NOT NULL, stalled INTEGER NOT NULL, squeezed INTEGER NOT NULL,
   evictions INTEGER NOT NULL, reaping INTEGER NOT NULL, lent INTEGER NOT NULL, observed INTEGER NOT NULL,
   PRIMARY KEY (start, node)) STRICT, WITHOUT ROWID;
+";
+
+/// The newest test of a node and its last report; `ask` and `body` are messages of `loadline.types.v1`.
+const THREE: &str = "
+CREATE TABLE prove (
+  node BLOB PRIMARY KEY, run BLOB NOT NULL, asked_by TEXT NOT NULL, ask BLOB NOT NULL, at INTEGER NOT NULL,
+  stopped_by TEXT, epoch INTEGER NOT NULL, generation INTEGER NOT NULL, stage TEXT NOT NULL,
+  sentence TEXT NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE prove_report (
+  node BLOB PRIMARY KEY, run BLOB NOT NULL, asked_by TEXT NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
 ";
 
 /// Brings the schema up to date.

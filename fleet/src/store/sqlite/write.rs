@@ -3,7 +3,7 @@
 use loadline_model::{AttemptId, JobId, NodeId, WallTime};
 use rusqlite::{Connection, Result, params};
 
-use super::row;
+use super::{prove, row};
 use crate::state::rows::{
     AttemptRow, AttemptStage, BucketRow, CeilingRow, CostRow, JobRow, JobStage, LogRow, NodeRow, OrderRow,
     OrderWhat, Progress, ResourceBucket, TokenRow, TokenStage, UserRow, WorkerRow, WorkerStage,
@@ -24,6 +24,8 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
         Change::Progress(id, Some(row)) => progress(connection, *id, row),
         Change::Order(id, generation, Some(row)) => order(connection, *id, row::int(generation.0), row),
         Change::Ceiling(id, Some(row)) => ceiling(connection, *id, row),
+        Change::Prove(id, Some(row)) => prove::put(connection, *id, row),
+        Change::Report(id, Some(row)) => prove::put_report(connection, *id, row),
         Change::Counted(id, Some(row)) => counted(connection, *id, row),
         Change::Ledger(id, ledger, Some(sequence)) => {
             let sql = "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?)";
@@ -63,6 +65,8 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
         | Change::Order(_, _, None)
         | Change::Ceiling(_, None)
         | Change::Counted(_, None)
+        | Change::Prove(_, None)
+        | Change::Report(_, None)
         | Change::Ledger(_, _, None)
         | Change::Avoid(_, _, None)
         | Change::Receipt(_, _, _, None)
@@ -72,7 +76,7 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
     }
 }
 
-fn run(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<()> {
+pub(super) fn run(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<()> {
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use loadline_model::{
@@ -12,6 +12,7 @@ use loadline_model::{
 use loadline_policy::attempt::BootId;
 use loadline_policy::headroom::Decision;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
+use loadline_policy::prove::ordered::Standing;
 use loadline_policy::reap::Budget;
 use loadline_policy::settings::Pinning;
 use loadline_proto::types::v1 as proto;
@@ -30,7 +31,7 @@ use crate::ledger::{Ledger, LedgerError, wire as events};
 use crate::warden::headroom::Decisions;
 use crate::warden::orders::verify;
 use crate::warden::reconciler::{
-    Command, Incoming, Lookup, Node, Outside, Reconciler, SharedLedger, Snapshot, lock,
+    Command, Doing, Incoming, Lookup, Node, Outside, Prover, Reconciler, SharedLedger, Snapshot, lock,
 };
 use crate::warden::wire::SignedOrder;
 use crate::warden::wire::forge::{Forge, Wanted};
@@ -65,6 +66,50 @@ impl Accounts for People {
     }
 }
 
+/// Who would run tests: remembers what it was told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FakeProver(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    standing: Option<Standing>,
+    noted: Vec<Doing>,
+    done: Vec<Doing>,
+}
+
+impl FakeProver {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap()
+    }
+
+    /// A test from before the warden began.
+    pub(crate) fn find(&self, standing: Standing) {
+        self.told().standing = Some(standing);
+    }
+
+    pub(crate) fn noted(&self) -> Vec<Doing> {
+        self.told().noted.clone()
+    }
+
+    pub(crate) fn done(&self) -> Vec<Doing> {
+        self.told().done.clone()
+    }
+}
+
+impl Prover for FakeProver {
+    fn standing(&self) -> Option<Standing> {
+        self.told().standing.clone()
+    }
+
+    fn note(&self, doing: &Doing) {
+        self.told().noted.push(doing.clone());
+    }
+
+    fn go(&self, doing: Doing) {
+        self.told().done.push(doing);
+    }
+}
+
 pub(crate) struct Rig {
     _dir: tempfile::TempDir,
     root: PathBuf,
@@ -83,6 +128,7 @@ pub(crate) struct Rig {
     pub(crate) local: Arc<Mutex<LocalTime>>,
     /// What the brake is told of those who are ended.
     pub(crate) reaping: watch::Sender<Option<Budget>>,
+    pub(crate) prover: FakeProver,
     next: u8,
 }
 
@@ -142,6 +188,7 @@ impl Rig {
                 minute: 0,
             })),
             reaping: watch::channel(None).0,
+            prover: FakeProver::default(),
             next: 0,
             _dir: dir,
             root,
@@ -185,6 +232,7 @@ impl Rig {
                         .push((node.policy.lend.mode, node.line.most().cpu))
                 }
             }),
+            prover: Box::new(self.prover.clone()),
             settled: None,
         };
         let run = Reconciler::run(outside, node, receiver, sequence, Default::default(), async {

@@ -231,6 +231,7 @@ pub struct Reconciler<S, C, A> {
     reaper: Reaper,
     /// In force for those who are being ended.
     reap: Option<Budget>,
+    starved: reap::Starved,
     /// Who goes before all others of its slice, until it is gone.
     hastened: BTreeSet<AttemptId>,
     told_at: Span,
@@ -399,6 +400,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let plan = self.decide();
         let provisional = self.write_down(&plan);
         let durable = self.flush().is_ok();
+        self.end_at_once(&plan);
         self.carry_out(plan, provisional, durable).await;
     }
 
@@ -433,6 +435,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 ..at_once
             },
             reap: self.reap,
+            hung: &self.starved.hung,
             evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,

@@ -51,7 +51,7 @@ pub enum Shortage {
     /// It has enough.
     #[default]
     No,
-    /// The other tier: lent work as a whole has enough.
+    /// Standard, beside which burst gets nothing: lent work as a whole has enough.
     WithinLent,
     /// Production: lent work as a whole starves.
     OfLent,
@@ -119,7 +119,8 @@ pub fn shortage(setpoints: &Setpoints, hunger: &Hunger, tier: Tier, capacity: Mi
         setpoints.squeezed.holds(tier) || setpoints.cpu.is_some_and(|cpu| cpu <= Budget::of(capacity));
     if may_have || hunger.starves(Slice::Root) {
         Shortage::OfLent
-    } else if hunger.starves(Slice::of(tier)) {
+    } else if tier == Tier::Burst && hunger.starves(Slice::Burst) {
+        // Standard goes before it, never the other way round.
         Shortage::WithinLent
     } else {
         Shortage::No

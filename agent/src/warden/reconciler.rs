@@ -172,8 +172,8 @@ pub enum Command {
         /// How.
         reply: oneshot::Sender<Snapshot>,
     },
-    /// The owner changed the policy, or the machine changed.
-    Replace(Box<Node>),
+    /// The owner changed the policy, or the machine changed; answered once whoever has to go for it was told.
+    Replace(Box<Node>, oneshot::Sender<()>),
     /// Root on this node lets it do no more than this; answered once it is durable.
     Ceiling {
         /// What they want.
@@ -278,6 +278,7 @@ struct News {
     orders: Vec<Incoming>,
     wishes: Vec<(Wish, oneshot::Sender<Result<(), CeilingError>>)>,
     waiting: Vec<oneshot::Sender<Durable>>,
+    replaced: Vec<oneshot::Sender<()>>,
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
@@ -326,7 +327,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 Some(done) = this.starts.join_next(), if !this.starts.is_empty() => this.start_done(done).await,
                 _ = tick.tick() => this.tick().await,
             }
+            let replaced = std::mem::take(&mut news.replaced);
             this.round(news).await;
+            // Whoever asked may be gone by now.
+            replaced.into_iter().for_each(|reply| drop(reply.send(())));
         }
     }
 
@@ -346,7 +350,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Command::Ceiling { wish, reply } => news.wishes.push((wish, reply)),
             // Whoever asked may be gone by now.
             Command::Status { reply } => drop(reply.send(self.snapshot())),
-            Command::Replace(node) => {
+            Command::Replace(node, reply) => {
+                news.replaced.push(reply);
                 self.owner = *node;
                 self.rule();
             }

@@ -65,7 +65,7 @@ fn who_may_have_enough_and_gets_nothing_is_short_of_it_too() {
     for (hungry, standard, burst) in [
         (Slice::Root, Shortage::OfLent, Shortage::OfLent),
         (Slice::Burst, Shortage::No, Shortage::WithinLent),
-        (Slice::Standard, Shortage::WithinLent, Shortage::No),
+        (Slice::Standard, Shortage::No, Shortage::No),
     ] {
         let mut hunger = Hunger::default();
         for second in [1, 2] {

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use loadline_model::{AttemptId, Tier};
 use loadline_policy::attempt::Life;
 use loadline_policy::node_policy::Mode;
-use loadline_policy::reap::hung::{self, Memory};
+use loadline_policy::reap::hung::{self, Hang, Memory};
 use loadline_policy::reap::{Budget, Dying, Hunger, Shortage, WORKER_WEIGHT, shortage};
 use loadline_policy::settings::{CpuWeight, Slice};
 use tracing::{info, warn};
 
 use super::Reconciler;
 use crate::host::clock::Clock;
+use crate::host::kill::take_back;
 use crate::host::systemd::{Setting, Systemd};
 use crate::host::users::Accounts;
 
@@ -105,6 +106,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             .collect();
         self.starved.hung.clear();
         for (attempt, hang) in self.starved.watch.look(now, &looks) {
+            if let Hang::Take(amount) = hang {
+                if let Err(error) = take_back(&self.cgroups, &self.cgroup(attempt), amount) {
+                    // The kernel takes it by and by, on the worker's time.
+                    warn!(%attempt, %error, "memory is not taken back");
+                }
+                continue;
+            }
             self.sample_one(attempt, now);
             let entry = self.state.attempts.get(&attempt);
             let peak = entry.and_then(|entry| entry.peaks.memory);

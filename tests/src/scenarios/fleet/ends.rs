@@ -3,9 +3,9 @@
 //!
 //! **When.** From the moment an end is due to its record, by the guest's own clock. Due is: for a cancel, when the person
 //! begins to type it; for an eviction, when root begins to load the reserve that leaves no room; at the memory limit,
-//! when the kernel first refuses; at the time limit, when the command has been there for so long. A time limit counts
-//! time in which a worker was not squeezed: it is due while lent work is at its floor, within the ten seconds in which
-//! production has to use all for that to be called squeezed.
+//! when the kernel refuses and less than a hundredth of it could be taken back; at the time limit, when the command has
+//! been there for so long. A time limit counts time in which a worker was not squeezed: it is due while lent work is at
+//! its floor, within the ten seconds in which production has to use all for that to be called squeezed.
 //!
 //! **PID 1.** Held up is: asleep anywhere but where it waits for something to do. The kernel itself keeps the longest
 //! sleep that nothing can interrupt (locks, a child that shares its memory until it has become another program, disks):
@@ -60,7 +60,10 @@ def met(path):
     return int(words[words.index('max') + 1]) if 'max' in words else 0
 def full(path):
     used, limit = read(path + '/memory.current'), read(path + '/memory.max')
-    return bool(used) and int(used) * 100 >= int(limit) * 97
+    if not used or int(limit) - int(used) > 512 << 10:
+        return False
+    words = read(path + '/memory.stat').split()
+    return sum(int(words[words.index(name) + 1]) for name in ('inactive_file', 'active_file') if name in words) * 100 < int(limit)
 open('/proc/sys/kernel/sched_schedstats', 'w').write('1')
 phase, begun, looks, late, longest, where, wait, runs, last = '', now(), 0, 0, 0, '-', 0, 0, now()
 alive, told = {}, set()
@@ -176,11 +179,12 @@ fn flags_for(node: &Guest) -> String {
 
 fn ends(fleet: &Fleet, node: &Guest) -> Result<()> {
     let alice = Person::of(fleet)?;
-    let jobs = Jobs::start(&alice, node)?;
+    // First: then the program is in memory, and charged to no worker.
     node.ok(
         "systemd-run --quiet --unit=watch-pid1 --collect -p CPUSchedulingPolicy=fifo -p CPUSchedulingPriority=50 \
          -p StandardOutput=file:/run/watch.log -p StandardError=journal python3 -u /root/watch.py",
     )?;
+    let jobs = Jobs::start(&alice, node)?;
     let mut all = vec![at_its_time_limit(&alice, node)?];
     node.ok(&production(MANY))?;
     let how = held(&alice, node, jobs.cancelled)?;
@@ -336,10 +340,11 @@ fn active_since(node: &Guest, worker: &Attempt) -> Result<u64> {
 
 /// When its end was on disk, in milliseconds since the boot.
 fn recorded(node: &Guest, worker: &Attempt) -> Result<u64> {
-    let unit = format!("loadline-ended@{}.service", worker.id());
+    let id = worker.unit().trim_start_matches("loadline-w-");
+    let [ended, failed] = ["ended", "failed"].map(|name| format!("loadline-{name}@{id}"));
     let line = node.wait_ok(
         "the end is recorded",
-        &format!("journalctl -q -o short-monotonic -u {unit} | grep Finished"),
+        &format!("journalctl -q -o short-monotonic -u {ended} -u {failed} | grep Finished"),
         SOON,
     )?;
     let stamp = line.trim_start_matches(['[', ' ']).split(']').next();

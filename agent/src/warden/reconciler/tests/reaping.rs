@@ -225,10 +225,7 @@ async fn who_hangs_at_its_memory_limit_is_killed_with_a_budget_and_told_so() {
         "{}",
         ended.detail
     );
-    assert_eq!(
-        ended.peaks.unwrap().memory_bytes.unwrap().to_string(),
-        limit.trim()
-    );
+    assert_eq!(ended.peak_memory_bytes.unwrap().to_string(), limit.trim());
     let told: Vec<_> = rig
         .receipts()
         .into_iter()

@@ -329,8 +329,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             }
             let replaced = std::mem::take(&mut news.replaced);
             this.round(news).await;
-            // Whoever asked may be gone by now.
-            replaced.into_iter().for_each(|reply| drop(reply.send(())));
+            for reply in replaced {
+                // Whoever asked may be gone by now.
+                let _ = reply.send(());
+            }
         }
     }
 

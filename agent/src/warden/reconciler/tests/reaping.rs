@@ -205,7 +205,7 @@ async fn who_hangs_at_its_memory_limit_is_killed_with_a_budget_and_told_so() {
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "");
     // Now it is in use, and each look finds that it met its limit again.
     put("memory.stat", &format!("inactive_file 4096\nanon {limit}"));
-    let mut met = 3;
+    let (mut met, before) = (3, rig.systemd.calls().len());
     rig.systemd.fail(Fault::StopLingers);
     let killed = async {
         while std::fs::read_to_string(&kept).unwrap().is_empty() {
@@ -217,8 +217,13 @@ async fn who_hangs_at_its_memory_limit_is_killed_with_a_budget_and_told_so() {
     tokio::time::timeout(Duration::from_secs(10), killed)
         .await
         .expect("killed");
-    rig.becomes(STANDARD, ["0", "1000", "4000 10000"]).await;
     let ended = rig.ended(victim).await;
+    let calls = rig.systemd.calls().split_off(before);
+    let at = |wanted: &str| calls.iter().position(|call| call.starts_with(wanted)).unwrap();
+    assert!(
+        at("set loadline-standard.slice") < at("kill loadline-w-"),
+        "{calls:?}"
+    );
     assert_eq!(ended.reason(), EndReason::OutOfMemory);
     assert!(
         ended.detail.contains("loadline-warden ended it"),

@@ -60,7 +60,7 @@ def met(path):
     return int(words[words.index('max') + 1]) if 'max' in words else 0
 def full(path):
     used, limit = read(path + '/memory.current'), read(path + '/memory.max')
-    if not used or int(limit) - int(used) > 512 << 10:
+    if not used or not limit.strip().isdigit() or int(limit) - int(used) > 512 << 10:
         return False
     words = read(path + '/memory.stat').split()
     return sum(int(words[words.index(name) + 1]) for name in ('inactive_file', 'active_file') if name in words) * 100 < int(limit)

@@ -72,6 +72,8 @@ pub enum StopWhy {
     Evicted,
     /// It was replaced while its node was silent.
     NodeLost,
+    /// It stood at its memory limit, starved, where the kernel got no further.
+    OutOfMemory,
 }
 
 impl StopWhy {
@@ -82,6 +84,7 @@ impl StopWhy {
             Self::TimeLimit => EndReason::TimeLimit,
             Self::Evicted => EndReason::Evicted,
             Self::NodeLost => EndReason::NodeLost,
+            Self::OutOfMemory => EndReason::OutOfMemory,
         }
     }
 }

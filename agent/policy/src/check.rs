@@ -209,7 +209,8 @@ fn stop(view: &View<'_>, attempt: AttemptId, life: &Life) -> Vec<String> {
         None => wrong.push(format!("attempt {attempt} is stopped and nothing names it")),
         Some(entry) => {
             let was_asked = matches!(&entry.life, Life::Stopping { why: before, .. } if before == why);
-            if !was_asked && matches!(why, StopWhy::Cancelled | StopWhy::NodeLost) {
+            let nobody_hangs = *why == StopWhy::OutOfMemory && !view.hung.contains_key(&attempt);
+            if !was_asked && (nobody_hangs || matches!(why, StopWhy::Cancelled | StopWhy::NodeLost)) {
                 wrong.push(format!(
                     "attempt {attempt} is stopped as by an order that nobody gave"
                 ));

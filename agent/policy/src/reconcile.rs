@@ -95,6 +95,8 @@ pub struct View<'a> {
     pub at_once: AtOnce<'a>,
     /// What those who are being ended may use, as it was set last.
     pub reap: Option<Budget>,
+    /// Who hangs at its own memory limit, and what it is told: see [`crate::reap::hung`].
+    pub hung: &'a BTreeMap<AttemptId, String>,
     /// Why someone has to go for production now, as a clause; none: nobody has to.
     pub evict: Option<&'a str>,
     /// The moment by the clocks that windows go by.

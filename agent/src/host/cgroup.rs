@@ -14,6 +14,8 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
+use loadline_policy::reap::Fed;
+use loadline_policy::reap::hung::Memory;
 use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed};
 
 use super::disks;
@@ -196,6 +198,44 @@ impl CgroupFs {
                 .or_else(|| pids.get_pid_current().ok())
                 .filter(|tasks| *tasks > 0),
         }
+    }
+
+    /// How it stands with its memory limit, if it has one. What could be taken back from it is only read of one that
+    /// stands there.
+    pub fn memory(&self, cgroup: &str) -> Option<Memory> {
+        let path = self.path(cgroup);
+        let Limit::At(limit) = limit(&path, "memory.max")? else {
+            return None;
+        };
+        let used = read(&path, "memory.current").map(Bytes)?;
+        let events = pairs(&path, "memory.events.local");
+        let is_full = Memory::is_full(used, limit);
+        let stat = if is_full {
+            pairs(&path, "memory.stat")
+        } else {
+            BTreeMap::new()
+        };
+        let spare = ["inactive_file", "active_file", "slab_reclaimable"]
+            .iter()
+            .filter_map(|name| stat.get(*name));
+        let waited = is_full.then(|| pressure(&path, "some").get("memory").copied().map(Span));
+        Some(Memory {
+            used,
+            limit,
+            met: events.get("max").copied()?,
+            killed: events.get("oom_kill").copied().unwrap_or(0),
+            spare: Bytes(spare.sum()),
+            waited: waited.flatten(),
+        })
+    }
+
+    /// What CPU it got, and how long all of it that could run has waited for one.
+    pub fn fed(&self, cgroup: &str) -> Option<Fed> {
+        let path = self.path(cgroup);
+        Some(Fed {
+            used: pairs(&path, "cpu.stat").get("usage_usec").copied().map(Span)?,
+            waited: pressure(&path, "full").get("cpu").copied().map(Span)?,
+        })
     }
 
     /// How often it met its own memory limit and nothing could be freed; not what happened below or above it.

@@ -1,11 +1,14 @@
 //! `cgroup.kill` of a worker, written straight into cgroupfs: the last word, when its grace is over
-//! or an operator closes the node.
+//! or an operator closes the node. And `memory.reclaim`, which takes back from a starved one, on our CPU time, what the
+//! kernel would take on its own.
 //!
 //! It belongs to the brake (design §4): while systemd loads its units anew it answers no one for seconds, and somebody
 //! who has to go for production must not stay for that long. systemd is asked after it, as for any other end.
 
 use std::fs::File;
 use std::io::{self, Write};
+
+use loadline_model::Bytes;
 
 use super::cgroup::CgroupFs;
 use super::systemd::SLICE;
@@ -15,6 +18,30 @@ use super::systemd::SLICE;
 /// # Errors
 /// When the kernel does not do it.
 pub fn kill(cgroups: &CgroupFs, cgroup: &str) -> io::Result<bool> {
+    write(cgroups, cgroup, "cgroup.kill", "1")
+}
+
+/// Has the kernel take so much memory back from a cgroup below our slice. False if there is none, the kernel is older
+/// than 5.19, or it did not find all of it.
+///
+/// # Errors
+/// When the kernel does not let us ask.
+pub fn take_back(cgroups: &CgroupFs, cgroup: &str, amount: Bytes) -> io::Result<bool> {
+    match write(cgroups, cgroup, "memory.reclaim", &amount.0.to_string()) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(false)
+        }
+        done => done,
+    }
+}
+
+/// False if there is no such file.
+fn write(cgroups: &CgroupFs, cgroup: &str, file: &str, text: &str) -> io::Result<bool> {
     let ours = cgroup
         .trim_start_matches('/')
         .strip_prefix(SLICE)
@@ -25,9 +52,8 @@ pub fn kill(cgroups: &CgroupFs, cgroup: &str) -> io::Result<bool> {
             format!("{cgroup} is no cgroup of a worker"),
         ));
     }
-    let path = cgroups.path(cgroup).join("cgroup.kill");
-    match File::options().write(true).open(path) {
-        Ok(mut file) => file.write_all(b"1").map(|()| true),
+    match File::options().write(true).open(cgroups.path(cgroup).join(file)) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
@@ -62,5 +88,11 @@ mod tests {
         std::fs::write(folder.join("cgroup.kill"), "").unwrap();
         assert!(kill(&cgroups, worker).unwrap());
         assert_eq!(std::fs::read_to_string(folder.join("cgroup.kill")).unwrap(), "1");
+        let take = || take_back(&cgroups, worker, Bytes(4096)).unwrap();
+        assert!(!take(), "an older kernel");
+        std::fs::write(folder.join("memory.reclaim"), "").unwrap();
+        assert!(take());
+        let asked = std::fs::read_to_string(folder.join("memory.reclaim")).unwrap();
+        assert_eq!(asked, "4096");
     }
 }

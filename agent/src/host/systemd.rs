@@ -213,12 +213,6 @@ pub trait Systemd: Send + Sync + 'static {
     /// When systemd fails or does not answer.
     fn release(&self, unit: &str) -> impl Future<Output = Result<(), SystemdError>> + Send;
 
-    /// Loads all unit files anew.
-    ///
-    /// # Errors
-    /// When systemd fails or does not answer.
-    fn reload(&self) -> impl Future<Output = Result<(), SystemdError>> + Send;
-
     /// Its version, for instance `257.13-1~deb13u1`.
     ///
     /// # Errors

@@ -359,6 +359,7 @@ mod tests {
         let headroom = tree.start(Mode::Enforce);
         let budget = Budget {
             cpu: MilliCpu(400),
+            lent: true,
             standard: false,
             burst: true,
         };

@@ -106,20 +106,10 @@ impl Machine {
         Ok((Node::new(policy, topology, 0, pinning), facts, passed))
     }
 
-    /// The node under the policy as it is in the file now.
-    ///
-    /// # Errors
-    /// When the file is not valid; the policy in force stays.
-    pub fn reload(&self, now: &Node) -> Result<Node, ConfigError> {
-        let loaded = config::load(&self.node_toml, &now.topology)?;
-        keep(&self.good, &loaded);
-        let report = self.judge(Ok(&loaded.policy));
-        let pinning = match (&now.pinning, loaded.policy.cpuset) {
-            // What the probe guards against has happened or not when pinning began: going on harms no one.
-            (Pinning::Cpuset, CpusetChoice::Auto | CpusetChoice::Always) => Pinning::Cpuset,
-            _ => self.pinning(&loaded.policy, report.pinning),
-        };
-        Ok(Node::new(loaded.policy, now.topology.clone(), 0, pinning))
+    /// Whether CPUs are pinned under another policy.
+    pub fn repin(&self, policy: &NodePolicy) -> Pinning {
+        let report = self.judge(Ok(policy));
+        self.pinning(policy, report.pinning)
     }
 
     /// Enabling cpuset is what would harm; where it is enabled already, pinning changes nothing for anyone else.
@@ -130,6 +120,29 @@ impl Machine {
         }
         probed
     }
+}
+
+/// The node under the policy as it is in the file now, its CPUs pinned or not as before: to look at the machine takes
+/// seconds where production uses it all.
+///
+/// # Errors
+/// When the file is not valid; the policy in force stays.
+pub fn reload(node_toml: &Path, good: &Path, now: &Node) -> Result<Node, ConfigError> {
+    let loaded = config::load(node_toml, &now.topology)?;
+    keep(good, &loaded);
+    Ok(Node::new(
+        loaded.policy,
+        now.topology.clone(),
+        0,
+        now.pinning.clone(),
+    ))
+}
+
+/// True if a look at the machine is needed to say whether CPUs are pinned.
+pub fn must_repin(node: &Node) -> bool {
+    // What the probe guards against has happened or not when pinning began: going on harms no one.
+    let goes_on = matches!(node.policy.cpuset, CpusetChoice::Auto | CpusetChoice::Always);
+    !(node.pinning.is_cpuset() && goes_on)
 }
 
 fn keep(good: &Path, loaded: &config::Loaded) {

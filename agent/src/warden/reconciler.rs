@@ -177,8 +177,8 @@ pub enum Command {
         /// How.
         reply: oneshot::Sender<Snapshot>,
     },
-    /// The owner changed the policy, or the machine changed.
-    Replace(Box<Node>),
+    /// The owner changed the policy, or the machine changed; answered once whoever has to go for it was told.
+    Replace(Box<Node>, oneshot::Sender<()>),
     /// Root on this node lets it do no more than this; answered once it is durable.
     Ceiling {
         /// What they want.
@@ -239,6 +239,7 @@ pub struct Reconciler<S, C, A> {
     reaper: Reaper,
     /// In force for those who are being ended.
     reap: Option<Budget>,
+    starved: reap::Starved,
     /// Who goes before all others of its slice, until it is gone.
     hastened: BTreeSet<AttemptId>,
     told_at: Span,
@@ -315,7 +316,12 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 Some(done) = this.starts.join_next(), if !this.starts.is_empty() => this.start_done(done).await,
                 _ = tick.tick() => this.tick().await,
             }
+            let replaced = std::mem::take(&mut news.replaced);
             this.round(news).await;
+            for reply in replaced {
+                // Whoever asked may be gone by now.
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -336,7 +342,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Command::Proved(seen) => news.seen.push(seen),
             // Whoever asked may be gone by now.
             Command::Status { reply } => drop(reply.send(self.snapshot())),
-            Command::Replace(node) => {
+            Command::Replace(node, reply) => {
+                news.replaced.push(reply);
                 self.owner = *node;
                 self.rule();
             }
@@ -394,6 +401,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let plan = self.decide();
         let provisional = self.write_down(&plan);
         let durable = self.flush().is_ok();
+        self.end_at_once(&plan);
         self.carry_out(plan, provisional, durable).await;
     }
 
@@ -428,6 +436,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 ..at_once
             },
             reap: self.reap,
+            hung: &self.starved.hung,
             evict: evict.as_deref(),
             local: &local,
             boot: &self.boot,

@@ -14,12 +14,12 @@ use loadline_policy::settings::{Setpoints, slice_settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::headroom::Headroom;
 use super::keeper::Keeper;
 use super::logins::Logins;
-use super::machine::{Machine, MachineError};
+use super::machine::{self, Machine, MachineError};
 use super::notify::{self, Pulse};
 use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLedger, lock};
 use super::sample::Sampler;
@@ -144,6 +144,15 @@ impl Running {
         Ok(answer.await.map_err(|_| gone())?.node.ceilings)
     }
 
+    /// Another policy, or another machine, in force from now on.
+    async fn replace(&self, node: &Node) -> Result<(), RunError> {
+        let (reply, answer) = oneshot::channel();
+        let replace = Command::Replace(Box::new(node.clone()), reply);
+        let gone = || RunError::Reconciler;
+        self.commands.send(replace).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
     /// Ends it in order; workers go on.
     pub(super) async fn end(self) -> Result<(), RunError> {
         // It may have ended by itself; its result says so.
@@ -185,7 +194,7 @@ pub(super) async fn start(
     let last = ledger.last_sequence();
     let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(ledger));
     let systemd = Arc::new(systemd);
-    write_reserve(paths, &ruled, &systemd).await;
+    write_reserve(paths, &ruled);
     let (commands, requests) = mpsc::channel(COMMANDS_QUEUED);
     let (sequence, sequences) = watch::channel(last);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -267,8 +276,9 @@ fn local_clock(clock: SystemClock) -> LocalClock {
     })
 }
 
-/// Renders the reserve and has systemd load it, if it changed.
-async fn write_reserve(paths: &Paths, node: &Node, systemd: &LiveSystemd) {
+/// Renders the reserve, for the next boot: what holds now is set at run time. So systemd need not load its units anew
+/// for it, in which it would serve no one for as long as its generators take.
+fn write_reserve(paths: &Paths, node: &Node) {
     if node.policy.lend.mode == Mode::Shadow {
         return;
     }
@@ -277,12 +287,7 @@ async fn write_reserve(paths: &Paths, node: &Node, systemd: &LiveSystemd) {
     let [root, ..] = slice_settings(line, &node.pinning, &Setpoints::default(), Bytes::ZERO);
     match slices::write(&paths.drop_in, &slices::render(&root)) {
         Ok(false) => {}
-        Ok(true) => {
-            info!(path = %paths.drop_in.display(), "the reserve changed");
-            if let Err(problem) = systemd.reload().await {
-                warn!(error = &problem as &dyn std::error::Error, "daemon-reload");
-            }
-        }
+        Ok(true) => info!(path = %paths.drop_in.display(), "the reserve changed"),
         // Run-time properties hold the line all the same.
         Err(problem) => error!(error = &problem as &dyn std::error::Error, "reserve"),
     }
@@ -334,6 +339,21 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
     ended
 }
 
+/// Another policy in force: whoever has to go for it is told first.
+async fn renew(paths: &Paths, running: &Running, mut node: Node) -> Result<Node, RunError> {
+    running.replace(&node).await?;
+    if machine::must_repin(&node) {
+        let pinning = look(paths, Ok(&running.systemd)).await.repin(&node.policy);
+        if pinning != node.pinning {
+            node.pinning = pinning;
+            running.replace(&node).await?;
+        }
+    }
+    let ceilings = running.ceilings().await?;
+    write_reserve(paths, &node.under(&ceilings));
+    Ok(node)
+}
+
 /// Waits for what the service manager has to say.
 async fn serve(
     paths: &Paths,
@@ -355,14 +375,9 @@ async fn serve(
             () = running.headroom.ended() => return Err(RunError::Headroom),
             _ = hang_up.recv() => {
                 notify::reloading(SystemClock.monotonic());
-                let machine = look(paths, Ok(&running.systemd)).await;
-                match machine.reload(&node) {
+                match machine::reload(&paths.node_toml, &paths.good(), &node) {
                     Ok(fresh) => {
-                        node = fresh;
-                        let ceilings = running.ceilings().await?;
-                        write_reserve(paths, &node.under(&ceilings), &running.systemd).await;
-                        let replace = Command::Replace(Box::new(node.clone()));
-                        running.commands.send(replace).await.map_err(|_| RunError::Reconciler)?;
+                        node = renew(paths, running, fresh).await?;
                         info!("node.toml is in force");
                     }
                     Err(problem) => {

@@ -8,6 +8,7 @@ mod antagonists;
 mod broken;
 mod crash;
 mod door;
+mod ends;
 mod escapes;
 mod full;
 mod headroom;
@@ -70,6 +71,10 @@ pub(super) const SUITE: Suite = Suite {
         (
             "time_limit_and_cancel_end_with_their_own_reason",
             lend::ended_early,
+        ),
+        (
+            "squeezed_workers_end_within_ten_seconds_and_pid_1_waits_for_none",
+            ends::under_need,
         ),
         ("no_door_of_another_daemon_is_open_to_a_worker", escapes::doors),
         (

@@ -99,6 +99,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("released", Event::Released),
         ("cancel", stop(StopWhy::Cancelled)),
         ("evict", stop(StopWhy::Evicted)),
+        ("memory", stop(StopWhy::OutOfMemory)),
         ("exit_7", exit(7)),
         ("exit_203", exit(203)),
         ("vanished", Event::UnitVanished),
@@ -124,12 +125,12 @@ fn word(outcome: &Outcome) -> String {
 fn every_state_and_event_has_its_outcome() {
     // One row a state, one column an event, in the order of `lives` and `events`.
     let table = "
-        accepted refused  starting running start_failed - -        -       cancelled      evicted        exited    exited       -         node_rebooted
-        starting !        -        running start_failed - -        -       stop:stopping  stop:stopping  exited    start_failed node_lost node_rebooted
-        running  !        -        -       !            - squeezed -       stop:stopping  stop:stopping  exited    exited       node_lost node_rebooted
-        squeezed !        -        -       !            - -        running stop:stopping  stop:stopping  exited    exited       node_lost node_rebooted
-        stopping !        -        -       cancelled    - -        -       -              -              cancelled cancelled    cancelled node_rebooted
-        ended    -        !        !       -            - -        -       -              -              -         -            -         -
+        accepted refused  starting running start_failed - -        -        cancelled     evicted       out_of_memory exited    exited       -         node_rebooted
+        starting !        -        running start_failed - -        -        stop:stopping stop:stopping stop:stopping exited    start_failed node_lost node_rebooted
+        running  !        -        -       !            - squeezed -        stop:stopping stop:stopping stop:stopping exited    exited       node_lost node_rebooted
+        squeezed !        -        -       !            - -        running  stop:stopping stop:stopping stop:stopping exited    exited       node_lost node_rebooted
+        stopping !        -        -       cancelled    - -        -        -             -             -             cancelled cancelled    cancelled node_rebooted
+        ended    -        !        !       -            - -        -        -             -             -             -         -            -         -
     ";
     let rows: Vec<Vec<&str>> = table
         .trim()

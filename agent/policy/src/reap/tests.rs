@@ -43,20 +43,53 @@ fn who_starves_is_short_of_what_it_needs_to_die() {
         squeezed,
         ..Setpoints::default()
     };
+    let (no, of_lent) = (Shortage::No, Shortage::OfLent);
     for (setpoints, standard, burst) in [
-        (set(None, Squeezed::No), false, false),
-        (set(None, Squeezed::Burst), false, true),
-        (set(None, Squeezed::All), true, true),
-        (set(Some(410), Squeezed::No), false, false),
-        (set(Some(400), Squeezed::No), true, true),
+        (set(None, Squeezed::No), no, no),
+        (set(None, Squeezed::Burst), no, of_lent),
+        (set(None, Squeezed::All), of_lent, of_lent),
+        (set(Some(410), Squeezed::No), no, no),
+        (set(Some(400), Squeezed::No), of_lent, of_lent),
     ] {
+        let of = |tier| shortage(&setpoints, &Hunger::default(), tier, CAPACITY);
         assert_eq!(
-            starves(&setpoints, Tier::Standard, CAPACITY),
-            standard,
+            (of(Tier::Standard), of(Tier::Burst)),
+            (standard, burst),
             "{setpoints:?}"
         );
-        assert_eq!(starves(&setpoints, Tier::Burst, CAPACITY), burst, "{setpoints:?}");
     }
+}
+
+#[test]
+fn who_may_have_enough_and_gets_nothing_is_short_of_it_too() {
+    for (hungry, standard, burst) in [
+        (Slice::Root, Shortage::OfLent, Shortage::OfLent),
+        (Slice::Burst, Shortage::No, Shortage::WithinLent),
+        (Slice::Standard, Shortage::No, Shortage::No),
+    ] {
+        let mut hunger = Hunger::default();
+        for second in [1, 2] {
+            let fed = Fed {
+                used: Span::ZERO,
+                waited: at(second),
+            };
+            hunger.look(at(second), CAPACITY, hungry, Some(fed));
+        }
+        let of = |tier| shortage(&Setpoints::default(), &hunger, tier, CAPACITY);
+        assert_eq!(
+            (of(Tier::Standard), of(Tier::Burst)),
+            (standard, burst),
+            "{hungry:?}"
+        );
+    }
+}
+
+const fn short(_: Tier) -> Shortage {
+    Shortage::OfLent
+}
+
+const fn enough(_: Tier) -> Shortage {
+    Shortage::No
 }
 
 #[test]
@@ -65,31 +98,79 @@ fn it_lasts_until_the_victim_is_gone_or_the_bound_is_over_and_once_more_after_th
     let one = [dying(1, Tier::Burst, at(130))];
     let burst = Some(Budget {
         cpu: MilliCpu(400),
+        lent: true,
         standard: false,
         burst: true,
     });
-    let all = |_| true;
-    assert_eq!(reaper.step(at(100), CAPACITY, &one, all), burst);
+    assert_eq!(reaper.step(at(100), CAPACITY, &one, &[], short), burst);
     // It has what it needs now, and keeps it.
-    assert_eq!(reaper.step(at(109), CAPACITY, &one, |_| false), burst);
-    assert_eq!(reaper.step(at(110), CAPACITY, &one, all), None, "the bound");
-    assert_eq!(reaper.step(at(129), CAPACITY, &one, all), None);
-    assert_eq!(reaper.step(at(130), CAPACITY, &one, all), burst, "it is killed");
-    assert_eq!(reaper.step(at(140), CAPACITY, &one, all), None);
+    assert_eq!(reaper.step(at(109), CAPACITY, &one, &[], enough), burst);
+    assert_eq!(
+        reaper.step(at(110), CAPACITY, &one, &[], short),
+        None,
+        "the bound"
+    );
+    assert_eq!(reaper.step(at(129), CAPACITY, &one, &[], short), None);
+    assert_eq!(
+        reaper.step(at(130), CAPACITY, &one, &[], short),
+        burst,
+        "it is killed"
+    );
+    assert_eq!(reaper.step(at(140), CAPACITY, &one, &[], short), None);
     // 10 s and 10 s of 400m.
     assert_eq!(reaper.granted(), at(8));
     // Another one, with more than enough.
     let other = [dying(2, Tier::Standard, LATE)];
-    assert_eq!(reaper.step(at(141), CAPACITY, &other, |_| false), None);
-    assert!(reaper.step(at(142), CAPACITY, &other, all).is_some());
-    assert_eq!(reaper.step(at(143), CAPACITY, &[], all), None, "gone");
+    assert_eq!(reaper.step(at(141), CAPACITY, &other, &[], enough), None);
+    assert!(reaper.step(at(142), CAPACITY, &other, &[], short).is_some());
+    assert_eq!(reaper.step(at(143), CAPACITY, &[], &[], short), None, "gone");
     assert_eq!(reaper.granted(), Span::from_millis(8_400));
+}
+
+#[test]
+fn a_tier_that_starves_beside_the_other_takes_nothing_of_production() {
+    let mut reaper = Reaper::default();
+    let within = |_| Shortage::WithinLent;
+    let one = [dying(1, Tier::Burst, at(130))];
+    let burst = Budget {
+        cpu: MilliCpu(400),
+        lent: false,
+        standard: false,
+        burst: true,
+    };
+    assert_eq!(reaper.step(at(100), CAPACITY, &one, &[], within), Some(burst));
+    assert_eq!(
+        reaper.step(at(110), CAPACITY, &one, &[], within),
+        None,
+        "the bound"
+    );
+    // Whoever begins is helped until it has begun, and never by production, whoever takes all.
+    for (second, shortage) in [
+        (111, Shortage::OfLent),
+        (140, Shortage::WithinLent),
+        (200, Shortage::No),
+    ] {
+        let budget = reaper.step(at(second), CAPACITY, &[], &[Tier::Burst], |_| shortage);
+        assert_eq!(budget, Some(burst), "{second}");
+    }
+    assert_eq!(reaper.step(at(201), CAPACITY, &[], &[], within), None);
+    assert_eq!(reaper.granted(), Span::ZERO);
+    for (slice, quota, wanted) in [
+        (Slice::Root, Limit::At(MilliCpu(900)), Limit::At(MilliCpu(900))),
+        (Slice::Burst, Limit::At(MilliCpu(50)), Limit::At(MilliCpu(400))),
+        (Slice::Burst, Limit::At(MilliCpu(800)), Limit::At(MilliCpu(800))),
+        (Slice::Burst, Limit::Max, Limit::Max),
+        (Slice::Standard, Limit::Max, Limit::Max),
+    ] {
+        assert_eq!(burst.quota(slice, quota), wanted, "{slice:?}");
+    }
 }
 
 #[test]
 fn only_the_slices_on_the_way_leave_the_idle_class() {
     let budget = Budget {
         cpu: MilliCpu(400),
+        lent: true,
         standard: false,
         burst: true,
     };
@@ -147,7 +228,8 @@ proptest! {
                 })
                 .collect();
             let list: Vec<Dying> = there.iter().map(|(_, one)| *one).collect();
-            let budget = reaper.step(at(second), CAPACITY, &list, |_| starved);
+            let short = if starved { Shortage::OfLent } else { Shortage::No };
+            let budget = reaper.step(at(second), CAPACITY, &list, &[], |_| short);
             prop_assert_eq!(reaper.granted(), Span::from_millis(sum));
             for slice in [Slice::Standard, Slice::Burst] {
                 let in_time = there.iter().any(|(begin, one)| {

@@ -60,7 +60,9 @@ fn live_on(
     match step(&entry.life, event, spec, view.now) {
         Outcome::Moved(life) => {
             let mut planned = Planned::new(Stage::Record, attempt, Action::Record(life.clone()));
-            planned.receipt = receipt_of_end(view, attempt, &life);
+            // Who was asked to end has its receipt for that.
+            let asked = matches!(entry.life, Life::Stopping { .. });
+            planned.receipt = receipt_of_end(view, attempt, &life).filter(|_| !asked);
             lives.actions.push(planned);
             life
         }
@@ -110,9 +112,16 @@ fn news(view: &View<'_>, attempt: AttemptId, entry: &LedgerAttempt, evicted: Opt
     {
         return Event::Started;
     }
-    if let Some(why) = evicted
-        && !matches!(entry.life, Life::Stopping { .. })
-    {
+    let asked = matches!(entry.life, Life::Stopping { .. });
+    if let (Some(why), false) = (view.hung.get(&attempt), asked) {
+        return Event::StopOrdered {
+            why: StopWhy::OutOfMemory,
+            // As the kernel would have done it.
+            grace: Span::ZERO,
+            detail: why.clone(),
+        };
+    }
+    if let (Some(why), false) = (evicted, asked) {
         return Event::StopOrdered {
             why: StopWhy::Evicted,
             // At the floor of a closed line it could do nothing with a grace but be in the way.
@@ -204,6 +213,7 @@ fn receipt_of_stop(view: &View<'_>, attempt: AttemptId, life: &Life) -> Option<R
     let action = match why {
         StopWhy::Evicted => ReceiptAction::Evicted,
         StopWhy::TimeLimit => ReceiptAction::TimeLimit,
+        StopWhy::OutOfMemory => ReceiptAction::OutOfMemory,
         StopWhy::Cancelled | StopWhy::NodeLost => return None,
     };
     Some(receipt(view, attempt, action, detail))

@@ -415,11 +415,6 @@ impl Systemd for FakeSystemd {
         Ok(())
     }
 
-    async fn reload(&self) -> Result<(), SystemdError> {
-        self.note("reload", "all units");
-        Ok(())
-    }
-
     async fn version(&self) -> Result<String, SystemdError> {
         Ok("257.13-fake".into())
     }

@@ -354,11 +354,6 @@ impl Systemd for LiveSystemd {
         }
     }
 
-    async fn reload(&self) -> Result<(), SystemdError> {
-        let work = async { self.manager().await?.reload().await };
-        call("reload", "all units", CALL_LIMIT, work).await
-    }
-
     async fn version(&self) -> Result<String, SystemdError> {
         let work = async { self.manager().await?.version().await };
         call("version", "systemd", CALL_LIMIT, work).await

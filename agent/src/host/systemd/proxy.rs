@@ -26,8 +26,6 @@ pub(super) type UnitRow = (
 pub(super) trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
 
-    fn reload(&self) -> zbus::Result<()>;
-
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;

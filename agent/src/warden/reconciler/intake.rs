@@ -161,6 +161,7 @@ fn stop(
         StopWhy::NodeLost => "it was replaced while this node was silent",
         StopWhy::TimeLimit => "its time was over",
         StopWhy::Evicted => "evicted by the fleet",
+        StopWhy::OutOfMemory => "it reached its memory limit",
     };
     if !state.knows(attempt) {
         // Ended before it began: its start, should it ever come, must not start it.

@@ -28,6 +28,7 @@ pub(super) struct News {
     pub(super) wishes: Vec<(Wish, oneshot::Sender<Result<(), CeilingError>>)>,
     pub(super) seen: Vec<ProveSeen>,
     pub(super) waiting: Vec<oneshot::Sender<Durable>>,
+    pub(super) replaced: Vec<oneshot::Sender<()>>,
 }
 
 impl News {

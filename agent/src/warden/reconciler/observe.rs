@@ -85,6 +85,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             headroom: outside.headroom,
             reaper: Default::default(),
             reap: None,
+            starved: Default::default(),
             hastened: Default::default(),
             evict: None,
             evicted_at: None,
@@ -273,6 +274,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             self.protect().await;
         }
         self.look_for_need();
+        self.look_who_starves();
         self.report_slow_starts();
         self.sample();
         self.verify_due();

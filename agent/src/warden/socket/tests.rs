@@ -26,8 +26,8 @@ use super::{Access, WardenService, incoming, open};
 use crate::host::clock::SystemClock;
 use crate::host::root::HostRoot;
 use crate::warden::facts::Facts;
+use crate::warden::reconciler::lock;
 use crate::warden::reconciler::tests::rig::{Rig, node, people};
-use crate::warden::reconciler::{Command, lock};
 use crate::warden::sample::Sampler;
 use crate::warden::slo::Promises;
 use crate::warden::wire::client::LocalWarden;
@@ -275,7 +275,7 @@ async fn root_says_what_this_node_may_do_within_what_its_owner_allows() {
     }
     let mut shadow = node();
     shadow.policy.lend.mode = Mode::Shadow;
-    rig.command(Command::Replace(Box::new(shadow))).await;
+    rig.replace(shadow).await;
     let refused = client.set_ceiling(ask(Some("enforce"), None)).await.unwrap_err();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
@@ -332,7 +332,7 @@ async fn a_node_whose_windows_are_shut_offers_nothing_and_says_why() {
         to: "20:00".parse().unwrap(),
         zone: loadline_policy::node_policy::WindowZone::Node,
     }];
-    rig.command(Command::Replace(Box::new(shut))).await;
+    rig.replace(shut).await;
     let status = client.status(StatusRequest {}).await.unwrap().into_inner();
     let inventory = status.inventory.unwrap();
     assert_eq!((inventory.line_millicpu, inventory.line_whole_cpus), (0, 0));

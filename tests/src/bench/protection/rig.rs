@@ -58,7 +58,6 @@ impl Rig {
             )?;
         }
         rig.write("/etc/loadline/node.toml", include_str!("node.toml"))?;
-        node.ok("mkdir -p /etc/systemd/system/loadline-warden.service.d; printf '[Service]\\nEnvironment=LOADLINE_LOG=loadline_node::warden::headroom=debug,info\\n' > /etc/systemd/system/loadline-warden.service.d/dbg.conf; systemctl daemon-reload")?;
         node.ok("systemctl restart loadline-warden")?;
         rig.programs("stop")?;
         rig.prepare()?;
@@ -168,12 +167,6 @@ impl Rig {
             .node()?
             .ok_within(&command, length + Duration::from_secs(90))?;
         serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.200}"))
-    }
-
-    pub(super) fn trace(&self, cell: &str) -> Result<()> {
-        let text = self.node()?.ok("journalctl -u loadline-warden -o short-monotonic --no-pager | grep -v 'socket' | tail -n 4000; journalctl --rotate -q; journalctl --vacuum-time=1s -q")?;
-        std::fs::write(format!("/tmp/log/trace-{cell}.txt"), text)?;
-        Ok(())
     }
 
     /// What the kernel said of kills for memory since the last call.

@@ -1,15 +1,17 @@
 //! What happens to lent work while production needs its room: what is not started, and who goes first.
 
 use alloc::collections::BTreeMap;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use loadline_model::{CpuRequest, Elastic, JobDraft, JobSpec, MilliCpu, Span, Tier, Workers};
+use loadline_model::{CpuRequest, Elastic, JobDraft, JobSpec, MilliCpu, ReceiptAction, Span, Tier, Workers};
 use proptest::prelude::*;
 
+use super::sentences;
 use super::world::World;
-use crate::attempt::{Life, RunClock};
+use crate::attempt::{Life, RunClock, StopWhy};
 use crate::headroom::Bounds;
-use crate::reconcile::AtOnce;
+use crate::reconcile::{Action, AtOnce, Plan};
 use crate::sample::{self, attempt};
 use crate::settings::{Setpoints, Squeezed};
 
@@ -195,6 +197,46 @@ fn the_least_work_is_lost() {
     ] {
         assert_eq!(order_of_going(&workers), order, "{workers:?}");
     }
+}
+
+#[test]
+fn who_hangs_at_its_memory_limit_is_ended_at_once_with_that_reason_and_one_receipt() {
+    let mut world = World::new();
+    world.order(1, Tier::Standard, HALF);
+    world.order(2, Tier::Burst, HALF);
+    world.quiet();
+    world.setpoints.squeezed = Squeezed::All;
+    let told = "it reached its memory limit of 1GiB";
+    world.hung = [(attempt(1), told.to_string())].into();
+    world.evict = Some("only 90 MiB of memory can still be had");
+    let plan = world.pass(|_| false);
+    let Life::Stopping { why, kill_at, .. } = &world.ledger[&attempt(1)].life else {
+        panic!("it is ended");
+    };
+    assert_eq!(
+        (*why, *kill_at),
+        (StopWhy::OutOfMemory, world.now.boot),
+        "without a grace"
+    );
+    let dying: Vec<_> = plan.dying.iter().map(|one| one.attempt).collect();
+    assert!(dying.contains(&attempt(1)), "with the CPU for it: {dying:?}");
+    // Its processes do not end by SIGTERM.
+    let killed = |plan: &Plan| {
+        let kills = plan
+            .actions
+            .iter()
+            .filter(|planned| planned.action == Action::Kill);
+        kills.filter_map(|planned| planned.attempt).collect::<Vec<_>>()
+    };
+    assert_eq!(killed(&world.pass(|_| false)), [attempt(1)]);
+    world.setpoints.squeezed = Squeezed::No;
+    world.quiet();
+    let ended = &world.ended[&attempt(1)];
+    assert_eq!(
+        (ended.reason.word(), ended.detail.as_str()),
+        ("out_of_memory", told)
+    );
+    assert_eq!(sentences(&world, ReceiptAction::OutOfMemory), [told]);
 }
 
 fn any_worker() -> impl Strategy<Value = Worker> {

@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) setpoints: Setpoints,
     /// What the brake leaves.
     pub(super) at_once: AtOnce<'static>,
+    /// Who hangs at its memory limit.
+    pub(super) hung: BTreeMap<AttemptId, String>,
     /// Why someone has to go; for one pass.
     pub(super) evict: Option<&'static str>,
     pub(super) boot: u32,
@@ -78,6 +80,7 @@ impl World {
             pinning: Pinning::Cpuset,
             setpoints: Setpoints::default(),
             at_once: AtOnce::default(),
+            hung: BTreeMap::new(),
             evict: None,
             boot: 1,
             now: Moment {
@@ -285,6 +288,7 @@ impl World {
             squeezed_for: "production uses 7 CPUs",
             at_once: self.at_once,
             reap: None,
+            hung: &self.hung,
             evict: self.evict.take(),
             local: &LocalTimes {
                 node: self.local,

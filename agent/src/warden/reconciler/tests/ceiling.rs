@@ -156,7 +156,7 @@ async fn the_lower_of_fleet_and_root_holds_and_nobody_goes_beyond_the_owner() {
     // The owner watches only: nobody may do more, and the fleet's word has no effect beyond that.
     let mut shadow = node();
     shadow.policy.lend.mode = Mode::Shadow;
-    rig.command(Command::Replace(Box::new(shadow))).await;
+    rig.replace(shadow).await;
     let refused = rig.wish(Some(Mode::Enforce), None).await.unwrap_err();
     assert!(matches!(refused, CeilingError::Beyond(_)), "{refused}");
     rig.ceiling("enforce", 1000).await;
@@ -172,7 +172,7 @@ async fn the_lower_of_fleet_and_root_holds_and_nobody_goes_beyond_the_owner() {
         "{told:?}"
     );
     // The ceilings stay when the owner speaks.
-    rig.command(Command::Replace(Box::new(node()))).await;
+    rig.replace(node()).await;
     assert_eq!(rig.snapshot().await.node.policy.lend.mode, Mode::Off);
 }
 

@@ -10,7 +10,7 @@ use loadline_policy::settings::{BytesPerSecond, Setpoints, Squeezed};
 use loadline_proto::types::v1::{AttemptPhase, EndReason};
 
 use super::rig::{Rig, node};
-use crate::warden::reconciler::{Command, Node};
+use crate::warden::reconciler::Node;
 use crate::warden::wire::forge::Wanted;
 
 fn decision(cpu: Option<u64>, squeezed: Squeezed) -> Option<Decision> {
@@ -336,17 +336,17 @@ async fn another_mode_takes_up_what_is_wanted_already_or_lets_it_go() {
     let node = |mode| {
         let mut node = node();
         node.policy.lend.mode = mode;
-        Box::new(node)
+        node
     };
     rig.wanted.send_replace(decision(Some(400), Squeezed::Burst));
     rig.has_cpu_max(burst, "1000 20000").await;
     // Watching only: what runs on is not held any more, and what would be done is told.
-    rig.command(Command::Replace(node(Mode::Shadow))).await;
+    rig.replace(node(Mode::Shadow)).await;
     rig.has_cpu_max(burst, "max 100000").await;
     let told = || (rig.count("would_squeeze") == 1).then_some(());
     rig.eventually("what would be done", told).await;
     // In force again, without another word from the loop.
-    rig.command(Command::Replace(node(Mode::Enforce))).await;
+    rig.replace(node(Mode::Enforce)).await;
     rig.has_cpu_max(burst, "1000 20000").await;
     rig.has_cpu_max("loadline.slice", "4000 10000").await;
 }

@@ -258,7 +258,7 @@ async fn a_raised_reserve_evicts_with_a_receipt() {
     policy.reserve.cpus = ReserveCpus::Count(4);
     let old = node();
     let new = Node::new(policy, old.topology, 0, old.pinning);
-    rig.command(Command::Replace(Box::new(new))).await;
+    rig.replace(new).await;
     assert_eq!(rig.ended(attempt).await.reason(), EndReason::Evicted);
     assert!(
         rig.receipts().iter().any(|(action, _)| action == "evicted"),

@@ -7,7 +7,7 @@ use loadline_policy::settings::Pinning;
 use super::rig::{Rig, topology};
 use crate::host::systemd::Signal;
 use crate::host::systemd::fake::Fault;
-use crate::warden::reconciler::{Command, Node};
+use crate::warden::reconciler::Node;
 
 const WEB: &str = "/system.slice/web.service";
 const GIB: u64 = 1 << 30;
@@ -52,7 +52,7 @@ async fn rig(mode: Mode) -> Rig {
     // The cgroup has to be there before the warden looks for the first time.
     let rig = Rig::with(node(Mode::Shadow, "")).await;
     rig.systemd.production(WEB);
-    rig.command(Command::Replace(Box::new(node(mode, PROTECT)))).await;
+    rig.replace(node(mode, PROTECT)).await;
     rig
 }
 
@@ -61,8 +61,7 @@ async fn a_floor_is_set_on_unit_and_slice_and_taken_back_with_its_entry() {
     let rig = rig(Mode::Enforce).await;
     rig.floors(GIB, GIB).await;
     rig.state(State::Held).await;
-    rig.command(Command::Replace(Box::new(node(Mode::Enforce, ""))))
-        .await;
+    rig.replace(node(Mode::Enforce, "")).await;
     rig.floors(0, 0).await;
     let repaired = |(action, _): &(String, String)| action == "limit_repaired";
     assert!(!rig.receipts().iter().any(repaired), "nobody took anything off");
@@ -112,8 +111,7 @@ async fn a_warden_that_starts_anew_still_gives_back_what_was_there() {
     for file in ["memory.min", "memory.low"] {
         rig.systemd.meddle("web.service", file, "4096\n");
     }
-    rig.command(Command::Replace(Box::new(node(Mode::Enforce, PROTECT))))
-        .await;
+    rig.replace(node(Mode::Enforce, PROTECT)).await;
     rig.floors(GIB, GIB).await;
     rig.kill().await;
     rig.restart(node(Mode::Off, PROTECT));
@@ -135,11 +133,9 @@ async fn shadow_touches_no_floor_and_off_lets_go() {
         "{:?}",
         rig.systemd.calls()
     );
-    rig.command(Command::Replace(Box::new(node(Mode::Enforce, PROTECT))))
-        .await;
+    rig.replace(node(Mode::Enforce, PROTECT)).await;
     rig.floors(GIB, GIB).await;
-    rig.command(Command::Replace(Box::new(node(Mode::Off, PROTECT))))
-        .await;
+    rig.replace(node(Mode::Off, PROTECT)).await;
     rig.floors(0, 0).await;
 }
 
@@ -151,11 +147,9 @@ async fn an_owner_s_higher_floor_stays() {
     for file in ["memory.min", "memory.low"] {
         rig.systemd.meddle("web.service", file, &higher);
     }
-    rig.command(Command::Replace(Box::new(node(Mode::Enforce, PROTECT))))
-        .await;
+    rig.replace(node(Mode::Enforce, PROTECT)).await;
     rig.floors(GIB, 2 * GIB).await;
-    rig.command(Command::Replace(Box::new(node(Mode::Enforce, ""))))
-        .await;
+    rig.replace(node(Mode::Enforce, "")).await;
     rig.floors(0, 2 * GIB).await;
 }
 
@@ -168,8 +162,7 @@ async fn each_failure_is_shown_and_tried_again() {
         // The slices' own settings come first after a new policy; this one is for the floor.
         rig.systemd.fail(fault.clone());
         rig.systemd.fail(Fault::FloorNotWritten);
-        rig.command(Command::Replace(Box::new(node(Mode::Enforce, PROTECT))))
-            .await;
+        rig.replace(node(Mode::Enforce, PROTECT)).await;
         rig.floors(GIB, GIB).await;
         rig.state(State::Held).await;
         assert_eq!(rig.receipts(), [], "{fault:?}: nobody took it off");
@@ -182,8 +175,7 @@ async fn a_record_that_cannot_be_written_sets_nothing() {
     rig.systemd.production(WEB);
     let record = rig.cgroup_root().parent().unwrap().join("floors.json");
     std::fs::create_dir(&record).unwrap();
-    rig.command(Command::Replace(Box::new(node(Mode::Enforce, PROTECT))))
-        .await;
+    rig.replace(node(Mode::Enforce, PROTECT)).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     assert_eq!(rig.floor("web.service"), Some(0));
     std::fs::remove_dir(&record).unwrap();

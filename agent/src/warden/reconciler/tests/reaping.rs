@@ -146,6 +146,100 @@ async fn a_victim_that_does_not_go_costs_no_more_than_the_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tier_that_starves_beside_the_other_is_helped_by_lent_work_alone() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    let victim = rig.running(&worker(Tier::Burst)).await;
+    let (root, burst) = (rig.has("loadline.slice"), rig.has(BURST));
+    let fed = rig.cgroup_root().join(BURST);
+    std::fs::write(fed.join("cpu.stat"), "usage_usec 0\n").unwrap();
+    let begun = tokio::time::Instant::now();
+    let starving = async {
+        loop {
+            let waited = begun.elapsed().as_micros();
+            let text = format!("some total={waited}\nfull avg10=0.00 total={waited}\n");
+            std::fs::write(fed.join("cpu.pressure"), text).unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    rig.systemd.fail(Fault::StopLingers);
+    let story = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        rig.stop(victim, Span::from_secs(5)).await;
+        rig.becomes(BURST, ["0", "1000", burst[2].as_str()]).await;
+        assert_eq!(rig.has("loadline.slice"), root, "production pays nothing");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        rig.systemd
+            .end(&victim.unit_name(), "success", MainEnd::Killed(15))
+            .await;
+        rig.ended(victim).await;
+        let burst = [burst[0].as_str(), burst[1].as_str(), burst[2].as_str()];
+        rig.becomes(BURST, burst).await;
+        assert_eq!(rig.snapshot().await.counters.reaping, Span::ZERO);
+    };
+    tokio::select! {
+        () = story => {}
+        () = starving => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_at_its_memory_limit_is_killed_with_a_budget_and_told_so() {
+    let mut rig = Rig::new().await;
+    let victim = rig.running(&worker(Tier::Standard)).await;
+    rig.wanted.send_replace(squeezed(Squeezed::All));
+    rig.becomes(STANDARD, ["0", "100", "1000 20000"]).await;
+    let own = rig.cgroup_root().join(STANDARD).join(victim.unit_name());
+    let put = |file: &str, text: &str| std::fs::write(own.join(file), text).unwrap();
+    let limit = std::fs::read_to_string(own.join("memory.max")).unwrap();
+    put("memory.current", &limit);
+    put("memory.peak", &limit);
+    put("memory.events.local", "low 0\nhigh 0\nmax 3\noom 0\noom_kill 0\n");
+    // It reads one file, over and over: all of that can be taken back.
+    put("memory.stat", &format!("anon 1000\ninactive_file {limit}"));
+    put("cgroup.kill", "");
+    let kept = rig.cgroup_root().join("killed");
+    std::fs::hard_link(own.join("cgroup.kill"), &kept).unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    rig.phase(victim, AttemptPhase::Squeezed).await;
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "");
+    // Now it is in use, and each look finds that it met its limit again.
+    put("memory.stat", &format!("inactive_file 4096\nanon {limit}"));
+    let (mut met, before) = (3, rig.systemd.calls().len());
+    rig.systemd.fail(Fault::StopLingers);
+    let killed = async {
+        while std::fs::read_to_string(&kept).unwrap().is_empty() {
+            met += 1;
+            put("memory.events.local", &format!("max {met}\noom 0\noom_kill 0\n"));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), killed)
+        .await
+        .expect("killed");
+    let ended = rig.ended(victim).await;
+    let calls = rig.systemd.calls().split_off(before);
+    let at = |wanted: &str| calls.iter().position(|call| call.starts_with(wanted)).unwrap();
+    assert!(
+        at("set loadline-standard.slice") < at("kill loadline-w-"),
+        "{calls:?}"
+    );
+    assert_eq!(ended.reason(), EndReason::OutOfMemory);
+    assert!(
+        ended.detail.contains("loadline-warden ended it"),
+        "{}",
+        ended.detail
+    );
+    assert_eq!(ended.peak_memory_bytes.unwrap().to_string(), limit.trim());
+    let told: Vec<_> = rig
+        .receipts()
+        .into_iter()
+        .filter(|(action, _)| action == "out_of_memory")
+        .collect();
+    assert_eq!(told, [("out_of_memory".to_owned(), ended.detail)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_pays_where_nobody_starves() {
     let mut rig = Rig::new().await;
     let victim = rig.running(&worker(Tier::Burst)).await;

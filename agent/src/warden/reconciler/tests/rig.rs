@@ -358,6 +358,13 @@ impl Rig {
             .unwrap();
     }
 
+    /// The owner has another policy.
+    pub(crate) async fn replace(&self, node: Node) {
+        let (reply, done) = oneshot::channel();
+        self.command(Command::Replace(Box::new(node), reply)).await;
+        done.await.unwrap();
+    }
+
     pub(crate) async fn snapshot(&self) -> Snapshot {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Status { reply }).await;

@@ -14,7 +14,7 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
-use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed, Told};
 
 use super::disks;
 use super::root::HostRoot;
@@ -119,6 +119,8 @@ impl CgroupFs {
                 Ok(MaxValue::Value(tasks)) => u64::try_from(tasks).ok().map(Limit::At),
                 Err(_) => None,
             },
+            // systemd's to say.
+            told: Told::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::memory::{MemoryLine, holds_some, reclaim};
 use super::pace::{Growth, Hold};
 use super::relief::Relief;
 use super::stall::{Bad, Kind, Watch};
+use super::tasks::TasksLine;
 use super::usage::Usage;
 use super::{Bounds, Decision, Level, Reason, Sample, prorate};
 use crate::settings::{Setpoints, Squeezed};
@@ -35,6 +36,7 @@ pub struct Law {
     burst: BurstShare,
     memory: MemoryLine,
     io: IoLine,
+    tasks: TasksLine,
     since_cut: Span,
 }
 
@@ -55,6 +57,7 @@ impl Law {
             burst: BurstShare::new(),
             memory: MemoryLine::new(),
             io: IoLine::new(),
+            tasks: TasksLine::new(),
             since_cut: CUT_AGAIN,
         }
     }
@@ -92,6 +95,7 @@ impl Law {
         self.move_quota(&view, level, &look, &bad);
         self.burst.step(&bounds, self.quota, growing);
         self.memory.step(&bounds, sample, growing);
+        self.tasks.step(&bounds, sample, elapsed, growing);
         if bad.has(Kind::Io) {
             self.io.cut();
         } else if look != Look::Soon {
@@ -192,12 +196,13 @@ impl Law {
         }
     }
 
-    fn setpoints(&self) -> Setpoints {
+    pub(super) fn setpoints(&self) -> Setpoints {
         Setpoints {
             cpu: (self.quota < self.bounds.most).then_some(self.quota),
             burst: self.burst.setpoint(self.quota),
             memory_high: self.memory.setpoint(&self.bounds),
             io: self.io.setpoint(),
+            tasks: self.tasks.setpoint(),
             squeezed: self.ladder.squeezed(),
         }
     }

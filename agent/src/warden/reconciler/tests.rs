@@ -6,5 +6,6 @@ mod headroom;
 mod lives;
 mod protect;
 mod reaping;
+mod remarks;
 mod restarts;
 pub(crate) mod rig;

@@ -154,8 +154,9 @@ impl FakeSystemd {
     /// A stranger tells systemd something, as `systemctl set-property` does.
     pub fn set_by_stranger(&self, unit: &str, setting: Setting) {
         let mut world = self.world();
-        world.tell(unit, &[setting.clone()]);
-        world.write(unit, &[setting]);
+        let settings = [setting];
+        world.tell(unit, &settings);
+        world.write(unit, &settings);
     }
 
     /// A unit of production starts; its cgroup as systemd writes it.

@@ -202,8 +202,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     }
 
     /// The brake writes beside systemd: a limit that somebody else has raised in systemd is not to be seen in the kernel,
-    /// and would come into force once the brake is gone. So systemd is asked too, while something is lent. A systemd that
-    /// is busy is asked again later.
+    /// and would come into force once the brake is gone. So systemd is asked too, while something is lent. While the loop
+    /// moves, its own next word takes a stranger's place. A systemd that is busy is asked again later.
     pub(super) async fn look_what_systemd_was_told(&mut self) {
         if self.state.attempts.is_empty() {
             return;

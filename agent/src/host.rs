@@ -9,6 +9,7 @@ pub mod disks;
 pub mod ended;
 pub mod facts;
 pub mod journal;
+pub mod journal_send;
 pub mod journal_stream;
 pub mod kill;
 pub mod logins;

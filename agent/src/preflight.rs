@@ -161,6 +161,7 @@ pub fn check(facts: &HostFacts, bus: &Bus, policy: Result<&NodePolicy, &str>) ->
         cpuset,
         io(facts),
         psi(facts),
+        wakes(facts),
         setpoints(facts),
         swap(facts),
         floors(facts, policy),
@@ -369,10 +370,29 @@ fn psi(facts: &HostFacts) -> Requirement {
     judge("psi", Need::Degraded, verdict)
 }
 
+/// The tick sees every stall too, up to a tenth of a second later.
+fn wakes(facts: &HostFacts) -> Requirement {
+    let problems = lacking(facts, Purpose::Wakes);
+    let verdict = if problems.is_empty() {
+        Ok("production's stalls wake the headroom loop")
+    } else {
+        let lacks = problems.join("; ");
+        Err((
+            format!(
+                "stalls do not wake the headroom loop at once, and it sees them at its next look: {lacks}"
+            ),
+            "use a kernel from 6.4 on; run as root",
+        ))
+    };
+    judge("psi-triggers", Need::Degraded, verdict)
+}
+
 /// What does not work of this, each with its reason. A controller that is missing altogether is said elsewhere.
 fn lacking(facts: &HostFacts, purpose: Purpose) -> Vec<String> {
     let there = facts.controllers.clone().unwrap_or_default();
-    let can_be_there = |one: &&Capability| purpose == Purpose::Stalls || there.contains(one.controller());
+    let can_be_there = |one: &&Capability| {
+        matches!(purpose, Purpose::Stalls | Purpose::Wakes) || there.contains(one.controller())
+    };
     let asked = facts.capabilities.iter().filter(|one| one.purpose == purpose);
     asked
         .filter(can_be_there)

@@ -3,7 +3,7 @@
 //! Observe → decide (`loadline-policy`, pure) → apply → report. Works with agent and fleet gone; never opens
 //! a network socket; never runs what local policy forbids, whoever asks.
 
-mod brakes;
+pub mod brakes;
 mod check_protect;
 mod cli;
 mod control;

@@ -7,7 +7,7 @@
 //! for longer than it does by itself (`alone`), is held at its floor when that is not enough (`ladder`), and grows
 //! slowly after a hold to where production suffered (`pace`). Stalls that do not fall when lent work gets less are
 //! production's own (`relief`), each kind by itself. The same for memory (`memory`) and disks (`io`); of the CPUs,
-//! burst gives first (`burst`).
+//! burst gives first (`burst`). How many processes lent work may have is held in a storm of them (`tasks`).
 //! **Terms.** *Use*: production's CPU, smoothed: all but what lent work and Loadline's own programs use. *Line of now*: capacity − max(reserve, use) − headroom.
 //! *Quota*: what lent work may use. *Bad*: production stalled while lent work ran, and not by its own doing.
 //! *High*: what lent work may hold of memory before the kernel takes it back. *Bandwidth*: what it may read, and
@@ -36,6 +36,7 @@ mod ramp;
 mod relief;
 pub mod sample;
 mod stall;
+mod tasks;
 mod usage;
 mod window;
 mod words;

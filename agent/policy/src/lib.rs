@@ -8,7 +8,7 @@
 //! [`headroom`] (how much lent work may have at this moment), which is told by [`slo`] how production's promises
 //! stand; [`reap`] (what it needs to
 //! end); every few seconds [`logins`] (what its people may have besides); and [`protect`] (which memory production's
-//! units keep whatever happens). And, when the owner asks: [`prove`] (does lent work cost production anything?).
+//! units keep whatever happens); [`remarks`] says in whose log a receipt stands. And, when the owner asks: [`prove`] (does lent work cost production anything?).
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -28,6 +28,7 @@ pub mod protect;
 pub mod prove;
 pub mod reap;
 pub mod reconcile;
+pub mod remarks;
 pub mod settings;
 pub mod slo;
 

@@ -12,7 +12,7 @@ use crate::line::Line;
 
 pub use crate::protect::Floor;
 pub use compare::{
-    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, compare, readings,
+    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Told, compare, readings,
 };
 
 /// A limit, or none at all. Never a magic number.
@@ -164,8 +164,37 @@ pub struct Setpoints {
     pub memory_high: Option<Bytes>,
     /// What all lent work may read, and what it may write, of each disk of the machine.
     pub io: Option<BytesPerSecond>,
+    /// How many processes and threads all lent work may have.
+    pub tasks: Option<TasksLimit>,
     /// Tiers held at their floor.
     pub squeezed: Squeezed,
+}
+
+/// A limit on processes and threads, below the static one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TasksLimit {
+    /// So many.
+    pub most: u64,
+    /// What it was set for.
+    pub why: TasksWhy,
+}
+
+/// What a limit on processes and threads is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TasksWhy {
+    /// Memory is short.
+    Memory,
+    /// Their number rose by far too many within a second.
+    Growth,
+}
+
+impl core::fmt::Display for TasksWhy {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory is short",
+            Self::Growth => "more than a thousand came within a second",
+        })
+    }
 }
 
 /// Which tiers are held at their floor, in the order of the ladder.
@@ -208,7 +237,9 @@ pub(crate) const MEMORY_FLOOR: Bytes = Bytes::from_mib(64);
 /// `memory.high` lies this much below `memory.max`: lent work slows down before it is killed.
 const HIGH_BELOW_MAX: PerMille = PerMille(20);
 /// Half of the 32768 pids of a small kernel: a fork bomb leaves production the other half.
-const SLICE_TASKS_MAX: u64 = 16_384;
+pub(crate) const SLICE_TASKS_MAX: u64 = 16_384;
+/// A worker that is ended can still run its handlers.
+pub(crate) const TASKS_FLOOR: u64 = 256;
 /// A BLAS or OpenMP thread for each of 256 CPUs in 16 processes; a fork bomb ends here.
 const WORKER_TASKS_MAX: u64 = 4_096;
 
@@ -248,13 +279,17 @@ pub fn slice_settings(
             // With no swap of its own it has nothing in zswap either: that holds pages on their way to swap, each
             // charged to it first. So `memory.zswap.max` (MemoryZSwapMax=, from systemd 253 on) is not needed.
             memory_swap_max: only_root(Bytes::ZERO),
-            tasks_max: if root {
-                Limit::At(SLICE_TASKS_MAX)
-            } else {
-                Limit::Max
-            },
+            tasks_max: only_root_tasks(root, setpoints.tasks),
         }
     })
+}
+
+fn only_root_tasks(root: bool, held: Option<TasksLimit>) -> Limit<u64> {
+    if !root {
+        return Limit::Max;
+    }
+    let most = held.map_or(SLICE_TASKS_MAX, |held| held.most);
+    Limit::At(most.clamp(TASKS_FLOOR, SLICE_TASKS_MAX))
 }
 
 /// How much CPU a slice gets: the static line at most, and no more than the setpoints say. A tier that is squeezed

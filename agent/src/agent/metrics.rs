@@ -236,6 +236,7 @@ fn counted(page: &Page, counters: &Counters) -> prometheus::Result<()> {
         config_reload_failures,
         protection_actions,
         reaping_ms,
+        receipts_not_logged,
     } = counters;
     for (name, help, value) in [
         (
@@ -262,6 +263,11 @@ fn counted(page: &Page, counters: &Counters) -> prometheus::Result<()> {
             "loadline_agent_reaping_milliseconds_total",
             "CPU time granted to workers that were ended while lent work starved.",
             reaping_ms,
+        ),
+        (
+            "loadline_agent_receipts_not_logged_total",
+            "Receipts that did not get into the log of the worker that they are about.",
+            receipts_not_logged,
         ),
     ] {
         page.counts(name, help, &[], vec![(vec![], *value)])?;

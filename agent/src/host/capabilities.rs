@@ -8,9 +8,9 @@ use std::io::{self, ErrorKind, Write};
 
 use super::cgroup::MOUNT;
 use super::facts::KernelVersion;
-use super::production;
 use super::root::HostRoot;
 use super::systemd::SLICE;
+use super::{pressure, production};
 
 /// Where a file is looked for: every one of them is below the root, so it has what the root gives to its children.
 const PLACES: [&str; 4] = [SLICE, "system.slice", "user.slice", "init.scope"];
@@ -22,6 +22,8 @@ const RECLAIM_SINCE: KernelVersion = KernelVersion { major: 5, minor: 19 };
 pub enum Purpose {
     /// To see production wait.
     Stalls,
+    /// To be woken when it waits.
+    Wakes,
     /// To lower lent work's CPU and memory.
     Levers,
     /// To lower its use of disks.
@@ -61,7 +63,13 @@ pub fn probe(root: &HostRoot, controllers: &BTreeSet<String>, kernel: &str) -> V
         purpose,
         problem: tried(root, name, controllers, kernel).err(),
     };
-    vec![
+    // Where there is no cgroup tree to try it on, another requirement is missed.
+    let triggers = pressure::probe(root).map(|window| Capability {
+        name: "psi.triggers",
+        purpose: Purpose::Wakes,
+        problem: window.problem(),
+    });
+    let mut all = vec![
         psi("psi.cpu", counted.cpu_some_us),
         psi("psi.memory", counted.memory_full_us),
         psi("psi.io", counted.io_full_us),
@@ -69,7 +77,9 @@ pub fn probe(root: &HostRoot, controllers: &BTreeSet<String>, kernel: &str) -> V
         file("memory.high", Purpose::Levers),
         file("memory.reclaim", Purpose::Levers),
         file("io.max", Purpose::Disks),
-    ]
+    ];
+    all.extend(triggers);
+    all
 }
 
 fn tried(root: &HostRoot, file: &str, controllers: &BTreeSet<String>, kernel: &str) -> Result<(), String> {

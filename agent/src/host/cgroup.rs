@@ -16,7 +16,7 @@ use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
 use loadline_policy::reap::Fed;
 use loadline_policy::reap::hung::Memory;
-use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed, Told};
 
 use super::disks;
 use super::root::HostRoot;
@@ -121,6 +121,8 @@ impl CgroupFs {
                 Ok(MaxValue::Value(tasks)) => u64::try_from(tasks).ok().map(Limit::At),
                 Err(_) => None,
             },
+            // systemd's to say.
+            told: Told::default(),
         }
     }
 

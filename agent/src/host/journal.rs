@@ -4,6 +4,10 @@
 //! the agent's user by ACL. Blocking: one thread a reader. If the namespace has no journal yet, a reader simply
 //! finds nothing.
 //!
+//! **Whose word is it?** A unit's lines are those of its processes, as journald names them itself. Between them stands
+//! what the warden did to the unit: it writes into the same namespace, and names the unit in a field of its own. Workers can
+//! write such a field too; so what counts is who sent it, which only journald can say.
+//!
 //! **Has journald written everything?** It lags by up to half a second, more under load. A reader can send it a
 //! *probe*: a message of its own, which journald handles in turn with the workers' streams. When the probe
 //! shows up and no line of the worker came since it was sent, there was nothing left to write.
@@ -19,6 +23,25 @@ use super::journal_stream::Output;
 
 /// The namespace of all workers.
 pub const NAMESPACE: &str = "loadline";
+
+/// Where journald takes messages of programs.
+pub fn socket() -> PathBuf {
+    PathBuf::from(format!("/run/systemd/journal.{NAMESPACE}/socket"))
+}
+
+/// The field in which the warden names the unit that its line is about. `journalctl -u` looks for it too.
+pub(super) const ABOUT: &str = "OBJECT_SYSTEMD_UNIT";
+/// By these a line is the warden's: journald adds them by the sender's process, and takes them from nobody.
+const WARDEN: [(&str, &str); 2] = [("_UID", "0"), ("_SYSTEMD_UNIT", "loadline-warden.service")];
+
+/// Who wrote a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The worker, to this output.
+    Worker(Output),
+    /// The warden, about the worker.
+    Warden,
+}
 
 /// Where to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +61,8 @@ pub enum Entry {
     Line {
         /// When journald got it, microseconds UTC.
         at_us: i64,
-        /// Which output it came from.
-        output: Output,
+        /// Whose it is.
+        writer: Writer,
         /// Without its line end.
         text: Vec<u8>,
         /// Where it stands.
@@ -78,7 +101,7 @@ pub enum JournalError {
 
 /// The journal of the workers, behind one door.
 pub trait WorkerJournal: std::fmt::Debug + Send + Sync {
-    /// A reader of one unit's lines.
+    /// A reader of one unit's lines, and of the warden's about it.
     ///
     /// # Errors
     /// When the journal cannot be opened or the start not be found.
@@ -126,6 +149,11 @@ impl WorkerJournal for Journald {
         let token = format!("{:016x}", rand::random::<u64>());
         let filter = |journal: &mut Journal| -> systemd::Result<()> {
             journal.match_add("_SYSTEMD_UNIT", unit)?;
+            journal.match_or()?;
+            journal.match_add(ABOUT, unit)?;
+            for (field, value) in WARDEN {
+                journal.match_add(field, value)?;
+            }
             journal.match_or()?;
             journal.match_add("LOADLINE_PROBE", token.as_str())?;
             Ok(())
@@ -200,20 +228,31 @@ impl Reader {
             let Some(text) = self.field("MESSAGE")? else {
                 continue;
             };
-            let output = match self.field("_TRANSPORT")?.as_deref() {
-                Some(b"stdout") => Output::from_priority(&self.field("PRIORITY")?.unwrap_or_default()),
-                // syslog(3) and journal messages of a worker are its log, not its output.
-                _ => Output::Stderr,
-            };
+            let writer = self.writer()?;
             let at_us = i64::try_from(self.journal.timestamp_usec()?).unwrap_or(i64::MAX);
             let cursor = self.journal.cursor()?;
             return Ok(Some(Entry::Line {
                 at_us,
-                output,
+                writer,
                 text,
                 cursor,
             }));
         }
+    }
+
+    fn writer(&mut self) -> systemd::Result<Writer> {
+        let mut by_warden = true;
+        for (field, value) in WARDEN {
+            by_warden &= self.field(field)?.as_deref() == Some(value.as_bytes());
+        }
+        if by_warden {
+            return Ok(Writer::Warden);
+        }
+        Ok(Writer::Worker(match self.field("_TRANSPORT")?.as_deref() {
+            Some(b"stdout") => Output::from_priority(&self.field("PRIORITY")?.unwrap_or_default()),
+            // syslog(3) and journal messages of a worker are its log, not its output.
+            _ => Output::Stderr,
+        }))
     }
 }
 
@@ -230,7 +269,7 @@ impl JournalReader for Reader {
     }
 
     fn probe(&mut self) -> Result<u64, JournalError> {
-        let path = PathBuf::from(format!("/run/systemd/journal.{NAMESPACE}/socket"));
+        let path = socket();
         self.probes += 1;
         let message = format!(
             "MESSAGE=Log reader asks whether everything is written\nPRIORITY=7\nLOADLINE_PROBE={}\nLOADLINE_NUMBER={}\n",

@@ -52,6 +52,25 @@ impl Window {
         }
     }
 
+    /// How long they are; none: there are no triggers.
+    pub const fn span(self) -> Option<Span> {
+        match self {
+            Self::Short => Some(Span::from_millis(100)),
+            Self::Half => Some(Span::from_millis(500)),
+            Self::Second => Some(Span::from_secs(1)),
+            Self::None => None,
+        }
+    }
+
+    /// What is missed with them, as a clause.
+    pub fn problem(self) -> Option<String> {
+        match (self, self.span()) {
+            (Self::Short, _) => None,
+            (_, Some(span)) => Some(format!("the kernel takes no window shorter than {span}")),
+            (_, None) => Some("the kernel takes no trigger from this program".to_owned()),
+        }
+    }
+
     const fn next(self) -> Self {
         match self {
             Self::Short => Self::Half,
@@ -112,6 +131,22 @@ struct Trigger<F> {
     file: F,
 }
 
+/// How short the windows may be here, tried on one cgroup of production: its trigger is gone with the answer. None: this is
+/// no cgroup tree, or has nothing to try it on.
+pub fn probe(root: &HostRoot) -> Option<Window> {
+    let mut alarm = Alarm::new(root);
+    if alarm.window == Window::None {
+        return None;
+    }
+    for cgroup in alarm.production().ok()? {
+        alarm.watch(&cgroup);
+        if alarm.window == Window::None || !alarm.triggers.is_empty() {
+            return Some(alarm.window);
+        }
+    }
+    None
+}
+
 /// All triggers.
 #[derive(Debug)]
 pub struct Alarm<F = File> {
@@ -142,12 +177,9 @@ impl Alarm {
         }
         let (first, before) = (self.scanned.replace(now).is_none(), self.window);
         self.triggers.retain(|trigger| trigger.cgroup.is_dir());
-        let Ok(entries) = std::fs::read_dir(&self.mount) else {
+        let Ok(production) = self.production() else {
             return;
         };
-        let folders = entries.flatten().map(|entry| entry.path());
-        let production =
-            folders.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != SLICE));
         for cgroup in production {
             if !self.triggers.iter().any(|trigger| trigger.cgroup == cgroup) {
                 self.watch(&cgroup);
@@ -160,6 +192,15 @@ impl Alarm {
                 "pressure triggers"
             );
         }
+    }
+
+    /// Its cgroups right below the root.
+    fn production(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(&self.mount)?;
+        let folders = entries.flatten().map(|entry| entry.path());
+        let production =
+            folders.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != SLICE));
+        Ok(production.collect())
     }
 
     fn watch(&mut self, cgroup: &Path) {
@@ -188,9 +229,13 @@ impl Alarm {
 }
 
 impl<F: AsFd> Alarm<F> {
-    /// The windows in use.
+    /// The windows in use: none where nothing is watched.
     pub const fn window(&self) -> Window {
-        self.window
+        if self.triggers.is_empty() {
+            Window::None
+        } else {
+            self.window
+        }
     }
 
     /// Waits until production waits, or for so long. Nothing is allocated.

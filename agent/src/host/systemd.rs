@@ -15,6 +15,7 @@ use std::time::Duration;
 use loadline_model::{Bytes, Span};
 use loadline_policy::attempt::{MainEnd, UnitEnd};
 use loadline_policy::reconcile::UnitActive;
+use loadline_policy::settings::Told;
 
 pub use live::LiveSystemd;
 pub use unit::{Setting, WorkerUnit};
@@ -179,6 +180,13 @@ pub trait Systemd: Send + Sync + 'static {
     /// # Errors
     /// When systemd refuses, fails, or does not answer.
     fn set(&self, unit: &str, settings: &[Setting]) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// What systemd was last told of a slice, by whomever, of those limits that the brake writes beside it. Does not wait
+    /// for a systemd that is busy.
+    ///
+    /// # Errors
+    /// When systemd fails or does not answer soon.
+    fn told(&self, slice: &str) -> impl Future<Output = Result<Told, SystemdError>> + Send;
 
     /// The cgroup of a unit as systemd writes it, `/system.slice/nginx.service`; nothing if it has none.
     ///

@@ -37,6 +37,7 @@ pub struct Vitals {
     cpu_lent: Counter,
     cpu_standard: Counter,
     memory_lent: Counter,
+    tasks_lent: Counter,
     io_lent: Transfers,
     own: [Grown; OWN.len()],
     own_used: Span,
@@ -65,6 +66,7 @@ impl Vitals {
             cpu_lent: Counter::new(cgroup(&format!("{SLICE}/cpu.stat"))),
             cpu_standard: Counter::new(cgroup(&format!("{SLICE}/loadline-standard.slice/cpu.stat"))),
             memory_lent: Counter::new(cgroup(&format!("{SLICE}/memory.current"))),
+            tasks_lent: Counter::new(cgroup(&format!("{SLICE}/pids.current"))),
             io_lent: Transfers::new(cgroup(&format!("{SLICE}/io.stat"))),
             own: OWN.map(|file| Grown::new(cgroup(file))),
             own_used: Span::ZERO,
@@ -116,12 +118,14 @@ impl Vitals {
         let is_there = self.cpu_lent.exists();
         let io = self.io_lent.totals(buffer);
         let memory_lent = self.memory_lent.value(buffer, "", "").map(Bytes);
+        let tasks_lent = self.tasks_lent.value(buffer, "", "");
         Sample {
             now,
             cpu_all: micros(&mut self.cpu_all, buffer),
             cpu_lent,
             io_lent: io.or((!is_there).then(Transferred::default)),
             memory_lent: memory_lent.or((!is_there).then_some(Bytes::ZERO)),
+            tasks_lent: tasks_lent.or((!is_there).then_some(0)),
             cpu_own: self.own_used,
             cpu_standard: lent(&mut self.cpu_standard, buffer),
             stalls: self.waited,

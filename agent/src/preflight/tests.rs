@@ -108,6 +108,7 @@ fn each_requirement_is_missed_by_name() {
 fn what_the_loop_cannot_use_is_named() {
     for (name, purpose, requirement) in [
         ("psi.memory", Purpose::Stalls, "psi"),
+        ("psi.triggers", Purpose::Wakes, "psi-triggers"),
         ("io.max", Purpose::Disks, "io"),
         ("cpu.max", Purpose::Levers, "setpoints"),
         ("memory.reclaim", Purpose::Levers, "setpoints"),

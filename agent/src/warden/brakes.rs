@@ -3,7 +3,7 @@
 //! Burst first, then standard. A slice from which nothing more can be had is left alone for a while: to search it costs
 //! CPU, which is production's.
 
-use loadline_model::{Bytes, MilliCpu};
+use loadline_model::{Bytes, MilliCpu, Tier};
 use loadline_policy::headroom::Decision;
 use loadline_policy::reap::Budget;
 use loadline_policy::settings::{Setpoints, Slice, cpu_quota};
@@ -15,12 +15,40 @@ use crate::host::root::HostRoot;
 /// For so many looks nothing is asked of a slice that gave less than was asked for: a second.
 const RESTS: u8 = 10;
 
+/// What the kernel has taken back from each tier since the warden started. Where it found less than was asked for, how
+/// much is not known, and not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    burst: Bytes,
+    standard: Bytes,
+}
+
+impl Taken {
+    /// From this tier.
+    pub const fn from(&self, tier: Tier) -> Bytes {
+        match tier {
+            Tier::Burst => self.burst,
+            Tier::Standard => self.standard,
+        }
+    }
+
+    /// More was taken.
+    pub(super) fn add(&mut self, tier: Tier, amount: Bytes) {
+        let sum = match tier {
+            Tier::Burst => &mut self.burst,
+            Tier::Standard => &mut self.standard,
+        };
+        *sum = sum.plus(amount);
+    }
+}
+
 /// The brakes of all slices.
 #[derive(Debug)]
 pub(super) struct Brakes {
     slices: [(Slice, Brake); 3],
     /// In the order in which memory is taken.
-    resting: [(Slice, u8); 2],
+    resting: [(Tier, u8); 2],
+    taken: Taken,
     /// Said once, not ten times a second.
     failed: bool,
 }
@@ -29,9 +57,15 @@ impl Brakes {
     pub(super) fn new(root: &HostRoot) -> Self {
         Self {
             slices: Slice::ALL.map(|slice| (slice, Brake::new(root, slice))),
-            resting: [(Slice::Burst, 0), (Slice::Standard, 0)],
+            resting: [(Tier::Burst, 0), (Tier::Standard, 0)],
+            taken: Taken::default(),
             failed: false,
         }
+    }
+
+    /// What was taken until now.
+    pub(super) const fn taken(&self) -> Taken {
+        self.taken
     }
 
     /// `firm`: the static line. `granted`: what those who are being ended may use, and is not taken from them.
@@ -64,14 +98,17 @@ impl Brakes {
     }
 
     fn take(&mut self, amount: Bytes) -> std::io::Result<()> {
-        for (slice, rests) in &mut self.resting {
+        for (tier, rests) in &mut self.resting {
             if *rests > 0 || amount == Bytes::ZERO {
                 *rests = rests.saturating_sub(1);
                 continue;
             }
-            let brake = self.slices.iter().find(|(one, _)| one == slice);
+            let brake = self.slices.iter().find(|(slice, _)| *slice == Slice::of(*tier));
             match brake.map_or(Ok(false), |(_, brake)| brake.reclaim(amount)) {
-                Ok(true) => break,
+                Ok(true) => {
+                    self.taken.add(*tier, amount);
+                    break;
+                }
                 Ok(false) => *rests = RESTS,
                 Err(error) => {
                     *rests = RESTS;
@@ -132,6 +169,8 @@ mod tests {
         fs::remove_file(tree.path(BURST)).unwrap();
         brakes.apply(&scarce, MilliCpu(1000), None);
         assert_eq!(tree.text(STANDARD), "3145728\n");
+        let taken = [Tier::Burst, Tier::Standard].map(|tier| brakes.taken().from(tier));
+        assert_eq!(taken, [Bytes::from_mib(3); 2]);
         tree.put(BURST, "");
         for look in 1..=11 {
             brakes.apply(&scarce, MilliCpu(1000), None);

@@ -1,7 +1,7 @@
 //! `loadline-warden line`, `mode` and `status`: root on the node says what it may do and sees what it does, with no
 //! fleet at all. Only through the running warden: what it holds in its ledger is what holds.
 
-use loadline_model::PerMille;
+use loadline_model::{PerMille, Span};
 use loadline_policy::node_policy::Mode;
 
 use super::run::Paths;
@@ -88,6 +88,21 @@ impl LocalStatus {
                 (level, reason) => format!("{level}: {reason}"),
             },
         );
+        if !self.level.is_empty() {
+            line(
+                "wakes",
+                match self.psi_window_us.map(Span) {
+                    Some(span) => {
+                        format!("ten times a second, and when production waits (PSI, window {span})")
+                    }
+                    None => "ten times a second".into(),
+                },
+            );
+        }
+        line("now", self.setpoints.clauses());
+        for (name, problem) in &self.lacks {
+            line("lacks", format!("{name}: {problem}"));
+        }
         line("workers", self.workers.len().to_string());
         for (unit, phase) in &self.workers {
             line("", format!("{unit}  {phase}"));
@@ -101,7 +116,7 @@ mod tests {
     use loadline_model::{Bytes, MilliCpu};
 
     use super::*;
-    use crate::warden::wire::client::LocalCeiling;
+    use crate::warden::wire::client::{LocalCeiling, LocalSetpoints};
 
     #[test]
     fn a_screen_says_what_holds_and_who_set_it() {
@@ -122,6 +137,16 @@ mod tests {
             line_memory: Bytes::from_gib(3),
             level: "hold".into(),
             reason: "production was in need a moment ago".into(),
+            psi_window_us: Some(500_000),
+            setpoints: LocalSetpoints {
+                cpu: Some(MilliCpu(400)),
+                tasks_max: Some(1088),
+                ..LocalSetpoints::default()
+            },
+            lacks: vec![(
+                "psi.triggers".into(),
+                "the kernel takes no window shorter than 500ms".into(),
+            )],
             workers: vec![("loadline-w-1.service".into(), "running".into())],
         };
         assert_eq!(
@@ -131,6 +156,9 @@ mod tests {
              ceiling  no more than `shadow`, 100 % of the line, set by ada (fleet)\n\
              ceiling  25 % of the line, set by root (on this node)\n\
              level    hold: production was in need a moment ago\n\
+             wakes    ten times a second, and when production waits (PSI, window 500ms)\n\
+             now      400m CPUs, 1088 processes and threads\n\
+             lacks    psi.triggers: the kernel takes no window shorter than 500ms\n\
              workers  1\n         loadline-w-1.service  running\n"
         );
         assert_eq!(status.json()["ceilings"][1]["line_per_mille"], 250);

@@ -22,12 +22,12 @@ use loadline_policy::settings::Slice;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use super::brakes::Brakes;
+use super::brakes::{Brakes, Taken};
 use super::reconciler::Node;
 use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
-use crate::host::pressure::Alarm;
+use crate::host::pressure::{Alarm, Window};
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
@@ -60,6 +60,7 @@ pub struct Headroom {
     given: Option<Arc<Sender<Given>>>,
     cost: watch::Receiver<Cost>,
     decisions: Decisions,
+    window: watch::Receiver<Window>,
     promises: Promises,
     thread: Option<JoinHandle<()>>,
 }
@@ -71,6 +72,8 @@ pub struct Decisions {
     pub latest: watch::Receiver<Option<Decision>>,
     /// Changes only when other setpoints are wanted.
     pub wanted: watch::Receiver<Option<Decision>>,
+    /// What memory was taken back.
+    pub taken: watch::Receiver<Taken>,
     /// What those who are being ended may use: the brake must not take it from them.
     pub reaping: watch::Sender<Option<Budget>>,
 }
@@ -85,6 +88,8 @@ impl Headroom {
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
         let (cost, told_cost) = watch::channel(Cost::default());
+        let (taken, told_taken) = watch::channel(Taken::default());
+        let (window, told_window) = watch::channel(Window::None);
         let (reaping, granted) = watch::channel(None);
         let given = Given::of(node);
         let promises = Promises::new(&node.policy);
@@ -97,10 +102,12 @@ impl Headroom {
             given,
             latest,
             wanted,
+            taken,
             meter: CostMeter::default(),
             cost,
             alive,
             granted,
+            window,
             alarm_failed: false,
         };
         let thread = std::thread::Builder::new()
@@ -109,9 +116,11 @@ impl Headroom {
         Ok(Self {
             given: Some(Arc::new(sender)),
             cost: told_cost,
+            window: told_window,
             decisions: Decisions {
                 latest: told_latest,
                 wanted: told_wanted,
+                taken: told_taken,
                 reaping,
             },
             promises,
@@ -138,6 +147,11 @@ impl Headroom {
     /// What lending has cost, now and from now on.
     pub fn cost(&self) -> watch::Receiver<Cost> {
         self.cost.clone()
+    }
+
+    /// The windows of the pressure triggers that wake it, now and from now on.
+    pub fn window(&self) -> watch::Receiver<Window> {
+        self.window.clone()
     }
 
     /// Tells the loop what this node may do from now on. It looks, and brakes, at once. Whoever holds it does not keep
@@ -189,11 +203,13 @@ struct Loop {
     given: Given,
     latest: watch::Sender<Option<Decision>>,
     wanted: watch::Sender<Option<Decision>>,
+    taken: watch::Sender<Taken>,
     meter: CostMeter,
     cost: watch::Sender<Cost>,
     alive: Alive,
     granted: watch::Receiver<Option<Budget>>,
     alarm: Alarm,
+    window: watch::Sender<Window>,
     /// Said once, not ten times a second.
     alarm_failed: bool,
 }
@@ -215,6 +231,7 @@ impl Loop {
             if self.given.mode != Mode::Shadow {
                 let granted = *self.granted.borrow();
                 self.brakes.apply(&decision, self.given.firm, granted);
+                self.taken.send_replace(self.brakes.taken());
             }
             match given.recv_timeout(APART) {
                 Ok(fresh) => {
@@ -230,6 +247,10 @@ impl Loop {
     /// Until the next tick, or until production waits.
     fn rest(&mut self, now: Span, given: &Receiver<Given>) {
         self.alarm.scan(now);
+        self.window.send_if_modified(|told| {
+            let before = std::mem::replace(told, self.alarm.window());
+            before != *told
+        });
         if let Err(error) = self.alarm.wait(REST_MS) {
             if !self.alarm_failed {
                 self.alarm_failed = true;

@@ -18,6 +18,7 @@ mod observe;
 mod protect;
 mod proving;
 mod reap;
+mod remarks;
 mod starts;
 mod state;
 mod status;
@@ -45,6 +46,7 @@ use super::headroom::Decisions;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
+use crate::host::journal_send::JournalSender;
 use crate::host::systemd::{Signal, Systemd, UnitState};
 use crate::host::users::Accounts;
 use crate::ledger::{Ledger, LedgerError};
@@ -58,7 +60,9 @@ pub use status::{Counters, Snapshot};
 use ceiling::Would;
 use ends::Words;
 use news::{News, Wakers};
+use headroom::TakenTold;
 use protect::Floors;
+use remarks::Remarks;
 use starts::{InFlight, StartDone};
 use state::State;
 
@@ -142,6 +146,8 @@ pub struct Outside<S, C, A> {
     pub cgroups: CgroupFs,
     /// End records.
     pub folder: EndFolder,
+    /// The workers' journal.
+    pub journal: JournalSender,
     /// Where it is kept what production's units had before their floors were set.
     pub floors: PathBuf,
     /// Says that the folder has changed.
@@ -226,6 +232,7 @@ pub struct Reconciler<S, C, A> {
     records: BTreeMap<AttemptId, EndRecord>,
     words: Words,
     floors: Floors,
+    remarks: Remarks,
     absences: Absences,
     /// In force.
     setpoints: Setpoints,
@@ -247,6 +254,7 @@ pub struct Reconciler<S, C, A> {
     evict: Option<String>,
     /// … and when that was last so.
     evicted_at: Option<Span>,
+    taken: TakenTold,
     would: Would,
     slices: BTreeMap<Slice, Observed>,
     in_flight: BTreeMap<AttemptId, InFlight>,
@@ -480,6 +488,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let over = self.state.durable();
         // Under a ceiling the slices hold what workers were promised, and less once they are gone: no repair.
         self.renewed |= !over.is_empty() && self.node.line.ceiling.is_some();
+        self.remark_on(&change.events);
         self.sequence.send_replace(last);
         self.laid_to_rest(&over);
         Ok(())

@@ -30,6 +30,7 @@ use crate::config::local_times;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::{Clock, SystemClock, boot_id};
 use crate::host::ended::EndFolder;
+use crate::host::journal_send::JournalSender;
 use crate::host::root::HostRoot;
 use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
@@ -213,6 +214,7 @@ pub(super) async fn start(
         accounts: Arc::new(NameService),
         cgroups: CgroupFs::default(),
         folder: EndFolder::new(paths.ended()),
+        journal: JournalSender::default(),
         floors: paths.state.join("floors.json"),
         records: watching::folder(&paths.ended()).map_err(kernel("watching the folder of end records"))?,
         ledger: ledger.clone(),
@@ -321,6 +323,7 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
         sampler: Sampler::new(HostRoot::default(), SystemClock),
         headroom: running.headroom.decisions().latest,
         cost: running.headroom.cost(),
+        window: running.headroom.window(),
         started: uuid::Uuid::new_v4().to_string(),
         promises: running.headroom.promises(),
         clock: SystemClock,

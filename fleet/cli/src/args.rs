@@ -78,7 +78,7 @@ pub enum Command {
         /// Its number, like 412, or its id
         job: String,
     },
-    /// Print what a job's workers wrote
+    /// Print what a job's workers wrote, and on standard error as `loadline: …` what was done to them
     Logs {
         /// A job, like 412, or one worker of it, like 412.3
         job: String,

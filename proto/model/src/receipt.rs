@@ -18,6 +18,12 @@ pub enum ReceiptAction {
     Squeezed,
     /// A tier that was held at its floor was let go.
     Released,
+    /// Memory was taken back from a tier, as production was short of it.
+    MemoryTaken,
+    /// Lent work may have no more processes and threads than so many.
+    TasksHeld,
+    /// That is over.
+    TasksReleased,
     /// It would have been held at its floor, on a node that only watches.
     WouldSqueeze,
     /// It would have been let go again.
@@ -48,6 +54,9 @@ impl ReceiptAction {
             Self::Evicted => "evicted",
             Self::Squeezed => "squeezed",
             Self::Released => "released",
+            Self::MemoryTaken => "memory_taken",
+            Self::TasksHeld => "tasks_held",
+            Self::TasksReleased => "tasks_released",
             Self::WouldSqueeze => "would_squeeze",
             Self::WouldRelease => "would_release",
             Self::WouldEvict => "would_evict",

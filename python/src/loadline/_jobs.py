@@ -85,7 +85,10 @@ class Status:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line that a worker wrote. ``stream`` is ``stdout`` or ``stderr``."""
+    """A line of a worker's log.
+
+    ``stream`` is ``stdout`` or ``stderr`` for what the worker wrote, ``loadline`` for what was done to it.
+    """
 
     worker: int
     attempt: int

@@ -19,7 +19,9 @@ mod outage;
 mod partition;
 mod person;
 mod prove;
+mod protect;
 mod reloads;
+mod said;
 mod shadow;
 mod shm;
 mod store;
@@ -69,6 +71,10 @@ pub(super) const SUITE: Suite = Suite {
             prove::from_the_fleet,
         ),
         (
+            "what_was_done_to_a_worker_stands_in_its_own_log",
+            said::in_its_own_log,
+        ),
+        (
             "time_limit_and_cancel_end_with_their_own_reason",
             lend::ended_early,
         ),
@@ -93,6 +99,10 @@ pub(super) const SUITE: Suite = Suite {
         (
             "a_minute_of_reloads_and_a_package_lose_no_limit",
             reloads::back_to_back,
+        ),
+        (
+            "production_by_name_keeps_its_memory_and_its_promise",
+            protect::floors_and_promises,
         ),
         ("a_node_that_only_watches_touches_nothing", shadow::untouched),
         ("a_token_works_once_for_its_own_name_in_time", mistakes::tokens),

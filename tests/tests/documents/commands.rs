@@ -46,6 +46,7 @@ enum By {
 use By::{Guests, Here, Nobody, Program, Target};
 
 const COMMAND: &str = "fleet/cli/tests/command/words.rs";
+const FOLLOWING: &str = "fleet/cli/tests/command/following.rs";
 const DEPLOY: &str = "tests/src/deploy.rs";
 const LEND: &str = "tests/src/scenarios/fleet/lend.rs";
 const MISTAKES: &str = "tests/src/scenarios/fleet/mistakes.rs";
@@ -116,6 +117,7 @@ const ROWS: &[(&str, By)] = &[
         ),
     ),
     ("fleet nodes", Program(COMMAND, "\"nodes")),
+    ("fleet logs", Program(FOLLOWING, "logs 412")),
     ("fleet headroom", Program(COMMAND, "\"headroom\"")),
     ("fleet node shadow", Program(COMMAND, "node shadow n1")),
     ("fleet node enforce", Program(COMMAND, "node enforce n1")),

@@ -11,6 +11,7 @@ use super::memory::{MemoryLine, holds_some, reclaim};
 use super::pace::{Care, Growth, Hold};
 use super::relief::Relief;
 use super::stall::{Bad, Kind, Watch};
+use super::tasks::TasksLine;
 use super::usage::Usage;
 use super::{Bounds, Decision, Level, Reason, Sample, prorate};
 use crate::settings::{Setpoints, Squeezed};
@@ -38,6 +39,7 @@ pub struct Law {
     burst: BurstShare,
     memory: MemoryLine,
     io: IoLine,
+    tasks: TasksLine,
     since_cut: Span,
 }
 
@@ -60,6 +62,7 @@ impl Law {
             burst: BurstShare::new(),
             memory: MemoryLine::new(),
             io: IoLine::new(),
+            tasks: TasksLine::new(),
             since_cut: CUT_AGAIN,
         }
     }
@@ -111,6 +114,7 @@ impl Law {
         self.move_quota(&view, level, &look, &bad, fast);
         self.burst.step(&bounds, self.quota, fast);
         self.memory.step(&bounds, sample, growing);
+        self.tasks.step(&bounds, sample, elapsed, growing);
         if bad.has(Kind::Io) {
             self.io.cut();
         } else if look != Look::Soon {
@@ -220,12 +224,13 @@ impl Law {
         }
     }
 
-    fn setpoints(&self) -> Setpoints {
+    pub(super) fn setpoints(&self) -> Setpoints {
         Setpoints {
             cpu: (self.quota < self.bounds.most).then_some(self.quota),
             burst: self.burst.setpoint(self.quota),
             memory_high: self.memory.setpoint(&self.bounds),
             io: self.io.setpoint(),
+            tasks: self.tasks.setpoint(),
             squeezed: self.ladder.squeezed(),
         }
     }

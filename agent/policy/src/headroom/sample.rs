@@ -52,6 +52,8 @@ pub struct Sample {
     pub io_lent: Option<Transferred>,
     /// Memory that lent work holds, with its page cache and what waits to be written back.
     pub memory_lent: Option<Bytes>,
+    /// Processes and threads of lent work.
+    pub tasks_lent: Option<u64>,
     /// How long production has stalled.
     pub stalls: Stalls,
     /// Memory that could be had without swapping.

@@ -7,6 +7,7 @@ mod properties;
 mod relief;
 mod share;
 mod sight;
+mod tasks;
 
 use super::*;
 use crate::node_policy::{NodePolicy, ReserveMemory};
@@ -77,6 +78,7 @@ impl World {
             cpu_standard: zero,
             io_lent: Some(Transferred::default()),
             memory_lent: None,
+            tasks_lent: None,
             stalls: Stalls {
                 cpu_some: zero,
                 memory_full: zero,
@@ -116,6 +118,7 @@ impl World {
                 .and_then(|mcpu| ran(old.cpu_standard.or(zero), mcpu)),
             io_lent: scene.io.map(|kib| moved(ms * kib)),
             memory_lent: scene.held,
+            tasks_lent: old.tasks_lent,
             stalls: Stalls {
                 cpu_some: waited(old.stalls.cpu_some, scene.cpu_some),
                 memory_full: waited(old.stalls.memory_full, scene.memory_full),

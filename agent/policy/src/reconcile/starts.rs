@@ -13,7 +13,7 @@ use crate::admission::{Admission, Refusal};
 use crate::allocation::Allocation;
 use crate::attempt::{Event, Life, Outcome, WorkOrder, step};
 use crate::headroom::Bounds;
-use crate::settings::worker_settings;
+use crate::settings::{TasksLimit, worker_settings};
 
 /// CPU without which a start takes long enough to fail: with a hundredth of two CPUs it took 36 s and more, with
 /// a twentieth it met systemd's 90 s on a busy host. A line that is lower than that counts as enough.
@@ -93,6 +93,12 @@ fn starved(view: &View<'_>, tier: Tier) -> Option<String> {
         return Some(format!(
             "{} work is held at its floor on this node now, and none is started: {why}",
             tier.word()
+        ));
+    }
+    // A start needs some too, and would fail for lack of them.
+    if let Some(TasksLimit { most, why }) = view.setpoints.tasks {
+        return Some(format!(
+            "lent work is held at {most} processes and threads on this node now, and none is started: {why}"
         ));
     }
     // Whatever is lower: systemd gives the higher one later, or has not been told of the lower one yet.

@@ -72,6 +72,16 @@ impl IoMax {
     }
 }
 
+/// What systemd itself says that it was told of a slice, where it was asked. The brake writes beside it, so of these the
+/// kernel's files do not show what somebody else has told it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// `CPUQuotaPerSecUSec=`.
+    pub cpu_quota: Option<Limit<MilliCpu>>,
+    /// `MemoryHigh=`.
+    pub memory_high: Option<Limit<Bytes>>,
+}
+
 /// What the kernel's files of one cgroup say; none where a file is missing or could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -99,6 +109,8 @@ pub struct Observed {
     pub memory_oom_group: Option<bool>,
     /// `pids.max`.
     pub pids_max: Option<Limit<u64>>,
+    /// What systemd says, beside the kernel.
+    pub told: Told,
 }
 
 /// A limit, named by the kernel's file.
@@ -200,8 +212,44 @@ pub fn readings<'a>(intended: impl Into<Intended<'a>>, observed: &Observed) -> V
     }
 }
 
-/// The limits that are not held, or not known to be.
+/// The limits that are not held, or not known to be; and those that systemd was told otherwise by somebody else, though
+/// the kernel still does what was meant.
 pub fn compare<'a>(intended: impl Into<Intended<'a>>, observed: &Observed) -> Vec<Mismatch> {
+    let intended = intended.into();
+    let mut missed = missed(intended, observed);
+    if let Intended::Slice(settings) = intended {
+        for other in told_otherwise(settings, &observed.told) {
+            if missed.iter().all(|mismatch| mismatch.limit != other.limit) {
+                missed.push(other);
+            }
+        }
+    }
+    missed
+}
+
+fn told_otherwise(settings: &SliceSettings, told: &Told) -> Vec<Mismatch> {
+    let in_systemd = |reading: LimitReading| Mismatch {
+        limit: reading.limit,
+        intended: reading.intended,
+        actual: reading.actual.map(|actual| format!("{actual} in systemd")),
+    };
+    let cpu = told.cpu_quota.map(|told| {
+        let show = |limit| show_limit(limit, |MilliCpu(cpu)| format!("{cpu}m"));
+        LimitReading {
+            limit: LimitName::CpuMax,
+            intended: show(settings.cpu_quota),
+            actual: Some(show(told)),
+            held: told == settings.cpu_quota,
+        }
+    });
+    let memory = told
+        .memory_high
+        .map(|told| bytes(LimitName::MemoryHigh, settings.memory_high, Some(told)));
+    let all = cpu.into_iter().chain(memory);
+    all.filter(|reading| !reading.held).map(in_systemd).collect()
+}
+
+fn missed(intended: Intended<'_>, observed: &Observed) -> Vec<Mismatch> {
     let missed = readings(intended, observed)
         .into_iter()
         .filter(|reading| !reading.held);

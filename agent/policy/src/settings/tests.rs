@@ -47,6 +47,7 @@ fn held_worker(settings: &WorkerSettings) -> Observed {
         memory_swap_max: Some(settings.memory_swap_max),
         memory_oom_group: Some(true),
         pids_max: Some(settings.tasks_max),
+        told: Told::default(),
     }
 }
 
@@ -347,4 +348,50 @@ fn setpoints_only_ever_lower_what_the_line_allows() {
         ..Setpoints::default()
     };
     assert_eq!(cpu_quota(Slice::Standard, firm, &all), Limit::At(QUOTA_FLOOR));
+}
+
+#[test]
+fn what_systemd_was_told_otherwise_is_missed_though_the_kernel_holds_it() {
+    let setpoints = Setpoints {
+        cpu: Some(MilliCpu(600)),
+        ..Setpoints::default()
+    };
+    let [root, ..] = slice_settings(&line(), &Pinning::Cpuset, &setpoints, Bytes::ZERO);
+    let Limit::At(high) = root.memory_high else {
+        panic!("{root:?}");
+    };
+    let told = |cpu_quota, memory_high, kernel| {
+        let observed = Observed {
+            cpu_max: Some(Limit::At(CpuMax::of(MilliCpu(kernel)))),
+            memory_high: Some(Limit::At(high)),
+            told: Told {
+                cpu_quota,
+                memory_high,
+            },
+            ..Observed::default()
+        };
+        let missed = compare(&root, &observed);
+        let seen = missed.iter().filter(|mismatch| mismatch.actual.is_some());
+        seen.map(ToString::to_string).collect::<Vec<String>>()
+    };
+    let ours = (Some(Limit::At(MilliCpu(600))), Some(Limit::At(high)));
+    assert_eq!(told(ours.0, ours.1, 600), [""; 0]);
+    assert_eq!(told(None, None, 600), [""; 0], "not asked is not told otherwise");
+    assert_eq!(
+        told(Some(Limit::At(MilliCpu(4000))), ours.1, 600),
+        ["cpu.max should be 600m and is 4000m in systemd"]
+    );
+    // Lower is a stranger's too.
+    assert_eq!(
+        told(Some(Limit::At(MilliCpu(100))), Some(Limit::Max), 600),
+        [
+            "cpu.max should be 600m and is 100m in systemd".to_owned(),
+            format!("memory.high should be {} and is max in systemd", high.0),
+        ]
+    );
+    assert_eq!(
+        told(Some(Limit::Max), ours.1, 4000),
+        ["cpu.max should be 600m and is 40000 10000"],
+        "said once"
+    );
 }

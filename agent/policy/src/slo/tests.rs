@@ -93,6 +93,37 @@ fn a_busy_service_is_judged_by_its_last_ten_seconds() {
     assert_eq!(samples.p99(at(39), TARGET), Some(Span::from_millis(1)));
 }
 
+#[test]
+fn an_outage_that_is_over_is_not_known_to_be_missed_for_two_minutes_more() {
+    let ms = Span::from_millis;
+    let mut samples = Samples::default();
+    let mut told = Vec::new();
+    for second in 0..400 {
+        // Restarted at 200, for three seconds; each probe then counts with its whole time-out.
+        let took = if (200..203).contains(&second) { 1000 } else { 5 };
+        samples.add(at(second), ms(took));
+        told.push(samples.p99(at(second), TARGET));
+    }
+    assert_eq!(told[199], Some(ms(5)));
+    assert_eq!(told[200], Some(ms(5)), "one of a hundred");
+    assert_eq!(
+        (told[201], told[202], told[211]),
+        (Some(ms(1000)), Some(ms(1000)), Some(ms(1000)))
+    );
+    assert!(
+        told[213..299].iter().all(Option::is_none),
+        "neither missed nor kept"
+    );
+    assert_eq!(told[302], Some(ms(5)));
+    // One that goes on is missed for as long as it does, and so is one that comes back every few seconds.
+    let mut samples = Samples::default();
+    for second in 0..300 {
+        samples.add(at(second), ms(if second % 8 == 0 { 100 } else { 5 }));
+        let missed = samples.p99(at(second), TARGET).is_some_and(|p99| p99 > TARGET);
+        assert_eq!(missed, second >= 8, "{second}");
+    }
+}
+
 fn page(counts: [u64; 4]) -> String {
     let [a, b, c, all] = counts;
     format!(

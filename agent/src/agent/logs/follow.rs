@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::super::wire::{LogChunk, LogLine, Up};
-use crate::host::journal::{Entry, JournalError, JournalReader, Start, WorkerJournal};
+use crate::host::journal::{Entry, JournalError, JournalReader, Start, WorkerJournal, Writer};
 use crate::host::journal_stream::Output;
 use crate::sentence::chain;
 
@@ -117,11 +117,11 @@ impl Follower {
             match reader.next()? {
                 Some(Entry::Line {
                     at_us,
-                    output,
+                    writer,
                     text,
                     cursor,
                 }) => {
-                    chunk.push(at_us, output, text, cursor);
+                    chunk.push(at_us, writer, text, cursor);
                     if let Flush::Asked { lines_since, .. } = &mut flush {
                         *lines_since = true;
                     }
@@ -193,12 +193,14 @@ fn ask(reader: &mut dyn JournalReader) -> Result<Flush, JournalError> {
 }
 
 impl Chunk {
-    fn push(&mut self, at_us: i64, output: Output, text: Vec<u8>, cursor: String) {
+    fn push(&mut self, at_us: i64, writer: Writer, text: Vec<u8>, cursor: String) {
         self.bytes += text.len();
         self.cursor = cursor;
         self.lines.push(LogLine {
             at: WallTime(at_us),
-            stderr: output == Output::Stderr,
+            // Whoever does not know the warden's lines shows them where they are not taken for results.
+            stderr: writer != Writer::Worker(Output::Stdout),
+            by_warden: writer == Writer::Warden,
             text,
         });
     }

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::super::wire::LogLine;
 use super::*;
-use crate::host::journal::{Entry, JournalError, JournalReader};
+use crate::host::journal::{Entry, JournalError, JournalReader, Writer};
 use crate::host::journal_stream::Output;
 
 /// A journal under the test's hand.
@@ -60,9 +59,13 @@ impl JournalReader for ScriptedReader {
 }
 
 fn line(n: usize, output: Output) -> Entry {
+    entry(n, Writer::Worker(output))
+}
+
+fn entry(n: usize, writer: Writer) -> Entry {
     Entry::Line {
         at_us: i64::try_from(n).unwrap(),
-        output,
+        writer,
         text: format!("line {n}").into_bytes(),
         cursor: format!("c{n}"),
     }
@@ -99,25 +102,32 @@ async fn chunk(lane: &mut mpsc::Receiver<Up>) -> LogChunk {
 #[tokio::test]
 async fn lines_come_in_order_with_their_output_and_then_the_end() {
     let script = Arc::new(Script::default());
-    script
-        .entries
-        .lock()
-        .unwrap()
-        .extend([line(1, Output::Stdout), line(2, Output::Stderr)]);
+    script.entries.lock().unwrap().extend([
+        line(1, Output::Stdout),
+        line(2, Output::Stderr),
+        entry(3, Writer::Warden),
+    ]);
     let (lane, mut sent) = mpsc::channel(1);
     let mut desk = desk(&script, lane);
     desk.begin(request(1, false)).await;
     let first = chunk(&mut sent).await;
-    let told: Vec<(bool, &[u8])> = first
+    let told: Vec<(bool, bool, &[u8])> = first
         .lines
         .iter()
-        .map(|LogLine { stderr, text, .. }| (*stderr, text.as_slice()))
+        .map(|line| (line.stderr, line.by_warden, line.text.as_slice()))
         .collect();
-    assert_eq!(told, [(false, b"line 1".as_slice()), (true, b"line 2")]);
-    assert_eq!((first.cursor.as_str(), first.end), ("c2", false));
+    assert_eq!(
+        told,
+        [
+            (false, false, b"line 1".as_slice()),
+            (true, false, b"line 2"),
+            (true, true, b"line 3"),
+        ]
+    );
+    assert_eq!((first.cursor.as_str(), first.end), ("c3", false));
     let last = chunk(&mut sent).await;
     assert_eq!((last.lines.len(), last.end, last.error.as_str()), (0, true, ""));
-    assert_eq!(last.cursor, "c2", "the place stays known");
+    assert_eq!(last.cursor, "c3", "the place stays known");
     let opened = script.opened.lock().unwrap();
     assert_eq!(opened[0].0, format!("loadline-w-{}.service", "03".repeat(16)));
 }

@@ -31,6 +31,18 @@ pub(super) fn setpoints(page: &Page, said: &Headroom) -> prometheus::Result<()> 
         "Memory that was to be taken from lent work at the last look.",
         &[],
         one(Some(float(said.reclaim.0))),
+    )?;
+    page.gauges(
+        "loadline_headroom_lent_tasks_limit",
+        "How many processes and threads lent work may have, where that is below the static limit.",
+        &[],
+        one(said.tasks_max.map(float)),
+    )?;
+    page.gauges(
+        "loadline_headroom_psi_window_seconds",
+        "Window of the pressure triggers that wake the headroom loop; absent: only its ten looks a second see stalls.",
+        &[],
+        one(said.psi_window.map(|span| float(span.0) / 1e6)),
     )
 }
 

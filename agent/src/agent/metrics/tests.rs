@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::warden_link::Problem;
 use super::*;
-use loadline_model::{Generation, LedgerId, Pressure, ResourceSample, Sequence};
+use loadline_model::{Generation, LedgerId, Pressure, ResourceSample, Sequence, Span};
 
 fn status() -> WardenStatus {
     let mut status = WardenStatus::empty(LedgerId::from_slice(&[1; 16]).unwrap());
@@ -103,6 +103,18 @@ fn a_workers_limit_counts_only_if_every_workers_is_held() {
     assert!(!page.contains("loadline-w-"), "no attempt in a label");
 }
 
+fn counted() -> Counters {
+    Counters {
+        limit_repairs: 7,
+        starts_ok: 5,
+        starts_failed: 1,
+        protection_actions: [("shrink".to_owned(), 9)].into(),
+        reaping_ms: 4_000,
+        receipts_not_logged: 3,
+        ..Counters::default()
+    }
+}
+
 #[test]
 fn counters_slices_and_headroom_have_base_units() {
     let sample = NodeSample {
@@ -135,18 +147,10 @@ fn counters_slices_and_headroom_have_base_units() {
         waiting_us: [("cpu".to_owned(), 500_000)].into(),
         stalled_us: BTreeMap::new(),
     };
-    let counters = Counters {
-        limit_repairs: 7,
-        starts_ok: 5,
-        starts_failed: 1,
-        protection_actions: [("shrink".to_owned(), 9)].into(),
-        reaping_ms: 4_000,
-        ..Counters::default()
-    };
     let mut full = status();
     full.sample = Some(sample);
     full.slices = vec![slice];
-    full.counters = Some(counters);
+    full.counters = Some(counted());
     full.phases = [("running", 2)].into();
     let page = render(&snapshot(Some(full))).unwrap();
     for line in [
@@ -155,6 +159,7 @@ fn counters_slices_and_headroom_have_base_units() {
         "loadline_agent_job_starts_total{result=\"refused\"} 0",
         "loadline_agent_protection_actions_total{action=\"shrink\"} 9",
         "loadline_agent_reaping_milliseconds_total 4000",
+        "loadline_agent_receipts_not_logged_total 3",
         "loadline_agent_jobs{state=\"running\"} 2",
         "loadline_slice_cpu_usage_seconds_total{slice=\"loadline.slice\"} 1.25",
         "loadline_slice_cpus_allowed{slice=\"loadline.slice\"} 3",
@@ -205,6 +210,8 @@ fn the_headroom_loop_says_where_it_stands_and_what_is_left() {
         io_rate: Some(1 << 20),
         burst: Some(MilliCpu(250)),
         reclaim: Bytes(0),
+        psi_window: Some(Span::from_millis(500)),
+        tasks_max: Some(1_088),
     });
     status.capabilities = [("io.max".to_owned(), false), ("psi.cpu".to_owned(), true)].into();
     let page = render(&snapshot(Some(status))).unwrap();
@@ -217,6 +224,8 @@ fn the_headroom_loop_says_where_it_stands_and_what_is_left() {
         "loadline_headroom_lent_memory_limit_bytes 4096",
         "loadline_headroom_lent_io_limit_bytes_per_second 1048576",
         "loadline_headroom_memory_reclaim_bytes 0",
+        "loadline_headroom_psi_window_seconds 0.5",
+        "loadline_headroom_lent_tasks_limit 1088",
         "loadline_capability{capability=\"io.max\"} 0",
         "loadline_capability{capability=\"psi.cpu\"} 1",
     ] {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use loadline_model::Span;
 use loadline_policy::node_policy::{HttpUrl, Probe};
-use loadline_policy::slo::Measured;
 use loadline_policy::slo::fixed::Millionths;
 use loadline_policy::slo::histogram::{Buckets, Scrapes};
 use loadline_policy::slo::window::Samples;
+use loadline_policy::slo::{Measured, SAMPLES_MIN};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
@@ -117,6 +117,9 @@ fn sampled(
     match samples.p99(now, target) {
         Some(p99) => Ok(Measured::P99(p99)),
         None => Err(match result {
+            Ok(()) if samples.count(now) >= SAMPLES_MIN => {
+                "its answers are in time again, and not yet for long enough".to_owned()
+            }
             Ok(()) => format!("{} of 100 samples are in", samples.count(now)),
             Err(problem) => problem,
         }),

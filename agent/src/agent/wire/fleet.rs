@@ -226,6 +226,7 @@ pub(crate) fn stand_in(broken: &Broken, boot_id: &str, now: WallTime) -> Option<
 pub(crate) struct LogLine {
     pub(crate) at: WallTime,
     pub(crate) stderr: bool,
+    pub(crate) by_warden: bool,
     pub(crate) text: Vec<u8>,
 }
 
@@ -303,20 +304,28 @@ fn encode(up: Up) -> node::NodeMessage {
             error,
         }) => What::Logs(node::LogChunk {
             request_id: request,
-            lines: lines
-                .into_iter()
-                .map(|LogLine { at, stderr, text }| types::LogLine {
-                    at_us: at.0,
-                    stderr,
-                    text,
-                })
-                .collect(),
+            lines: lines.into_iter().map(line).collect(),
             end,
             error,
             cursor,
         }),
     };
     node::NodeMessage { what: Some(what) }
+}
+
+fn line(line: LogLine) -> types::LogLine {
+    let LogLine {
+        at,
+        stderr,
+        by_warden,
+        text,
+    } = line;
+    types::LogLine {
+        at_us: at.0,
+        stderr,
+        text,
+        by_warden,
+    }
 }
 
 /// What is sent, most urgent lane first: a slow link or a talkative worker never delays liveness by more than

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use loadline_model::{
     AttemptId, Bytes, Generation, LedgerId, MilliCpu, NodeSample, ParseIdError, Pressure, ResourceSample,
-    Sequence, WallTime,
+    Sequence, Span, WallTime,
 };
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as warden;
@@ -51,6 +51,10 @@ pub(crate) struct Headroom {
     pub(crate) burst: Option<MilliCpu>,
     /// Taken back at this look.
     pub(crate) reclaim: Bytes,
+    /// Of the pressure triggers that wake it; absent: only its tick does.
+    pub(crate) psi_window: Option<Span>,
+    /// Processes and threads; absent: the static limit.
+    pub(crate) tasks_max: Option<u64>,
 }
 
 /// What the warden counted since it started.
@@ -66,6 +70,8 @@ pub(crate) struct Counters {
     pub(crate) protection_actions: BTreeMap<String, u64>,
     /// CPU time granted to those who were ended while lent work starved.
     pub(crate) reaping_ms: u64,
+    /// That did not get into a worker's own log.
+    pub(crate) receipts_not_logged: u64,
 }
 
 /// The warden's status.
@@ -176,6 +182,8 @@ fn read_headroom(headroom: warden::Headroom) -> Headroom {
         io_bytes_per_s,
         burst_millicpu,
         reclaim_bytes,
+        psi_window_us,
+        tasks_max,
     } = headroom;
     Headroom {
         level,
@@ -187,6 +195,8 @@ fn read_headroom(headroom: warden::Headroom) -> Headroom {
         io_rate: io_bytes_per_s,
         burst: burst_millicpu.map(MilliCpu),
         reclaim: Bytes(reclaim_bytes.unwrap_or(0)),
+        psi_window: psi_window_us.map(Span),
+        tasks_max,
     }
 }
 
@@ -213,6 +223,7 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
         config_reload_failures,
         protection_actions,
         reaping_ms,
+        receipts_not_logged,
     } = counters;
     Counters {
         limit_repairs,
@@ -224,6 +235,7 @@ fn read_counters(counters: warden::WardenCounters) -> Counters {
         config_reload_failures,
         protection_actions: protection_actions.into_iter().collect(),
         reaping_ms,
+        receipts_not_logged,
     }
 }
 

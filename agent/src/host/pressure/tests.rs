@@ -122,6 +122,40 @@ fn what_is_refused_is_tried_with_longer_windows_and_remembered() {
 }
 
 #[test]
+fn a_window_says_how_long_it_is_and_what_is_missed_with_it() {
+    let of_cpu = WATCHED[0];
+    for window in [Window::Short, Window::Half, Window::Second] {
+        let (trigger, span) = (of_cpu.trigger(window).unwrap(), window.span().unwrap());
+        assert!(trigger.ends_with(&format!(" {}", span.0)), "{trigger} and {span}");
+        assert_eq!(window.problem().is_none(), window == Window::Short);
+    }
+    assert_eq!(
+        Window::Half.problem().unwrap(),
+        "the kernel takes no window shorter than 500ms"
+    );
+    assert_eq!(Window::None.span(), None);
+    assert!(Window::None.problem().is_some());
+}
+
+#[test]
+fn no_window_is_told_of_what_is_no_cgroup_tree_or_watches_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("sys/fs/cgroup/system.slice");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("cpu.pressure"), "").unwrap();
+    assert_eq!(probe(&HostRoot::new(place.path())), None);
+    assert_eq!(
+        std::fs::read_to_string(folder.join("cpu.pressure")).unwrap(),
+        "",
+        "and nothing is written there"
+    );
+    let mut ends = ends(1);
+    assert_eq!(ends.alarm.window(), Window::Short);
+    ends.alarm.triggers.clear();
+    assert_eq!(ends.alarm.window(), Window::None);
+}
+
+#[test]
 fn triggers_are_what_the_kernel_takes() {
     for watched in WATCHED {
         for (trigger, window) in watched

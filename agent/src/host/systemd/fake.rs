@@ -12,7 +12,7 @@ use std::time::Duration;
 use loadline_model::Span;
 use loadline_policy::attempt::{MainEnd, UnitEnd};
 use loadline_policy::reconcile::UnitActive;
-use loadline_policy::settings::{LimitName, Slice};
+use loadline_policy::settings::{Limit, LimitName, Slice, Told};
 use tokio::sync::{Notify, mpsc};
 
 use super::{Outcome, Setting, Signal, Started, Systemd, SystemdError, UnitState, UnitUsage, WorkerUnit};
@@ -40,6 +40,8 @@ pub enum Fault {
     SetFails,
     /// The next floor is lost, though systemd says that all is well.
     FloorNotWritten,
+    /// The next question what systemd was told fails.
+    ToldFails,
     /// The next question where a unit is fails.
     WhereFails,
     /// The next unit that is asked to end takes its time.
@@ -54,6 +56,7 @@ struct World {
     calls: Vec<String>,
     started: Vec<WorkerUnit>,
     cgroups: FakeCgroups,
+    told: BTreeMap<String, Told>,
     usage: UnitUsage,
     next_pid: u32,
 }
@@ -77,6 +80,7 @@ impl FakeSystemd {
             calls: Vec::new(),
             started: Vec::new(),
             cgroups: FakeCgroups::new(cgroups, cpus),
+            told: BTreeMap::new(),
             usage: UnitUsage::default(),
             next_pid: 1000,
         };
@@ -145,6 +149,14 @@ impl FakeSystemd {
     /// Writes a kernel file of a unit's cgroup, as a stranger would.
     pub fn meddle(&self, unit: &str, file: &str, text: &str) {
         self.world().cgroups.write(unit, file, text);
+    }
+
+    /// A stranger tells systemd something, as `systemctl set-property` does.
+    pub fn set_by_stranger(&self, unit: &str, setting: Setting) {
+        let mut world = self.world();
+        let settings = [setting];
+        world.tell(unit, &settings);
+        world.write(unit, &settings);
     }
 
     /// A unit of production starts; its cgroup as systemd writes it.
@@ -245,6 +257,18 @@ impl World {
         Some(state)
     }
 
+    /// Keeps what systemd was told, whether or not the kernel gets it.
+    fn tell(&mut self, unit: &str, settings: &[Setting]) {
+        let told = self.told.entry(unit.into()).or_insert(NOTHING_TOLD);
+        for setting in settings {
+            match setting {
+                Setting::CpuQuota(quota) => told.cpu_quota = Some(*quota),
+                Setting::MemoryHigh(high) => told.memory_high = Some(*high),
+                _ => {}
+            }
+        }
+    }
+
     /// Writes limits, leaving out those that a fault swallows.
     fn write(&mut self, unit: &str, settings: &[Setting]) {
         for setting in settings {
@@ -260,6 +284,12 @@ impl World {
         }
     }
 }
+
+/// A slice of which nothing was said.
+const NOTHING_TOLD: Told = Told {
+    cpu_quota: Some(Limit::Max),
+    memory_high: Some(Limit::Max),
+};
 
 fn refused(operation: &'static str, unit: &str) -> SystemdError {
     SystemdError::Refused {
@@ -364,8 +394,17 @@ impl Systemd for FakeSystemd {
         if self.take(|fault| *fault == Fault::SetFails).is_some() {
             return Err(refused("set properties", unit));
         }
-        self.world().write(unit, settings);
+        let mut world = self.world();
+        world.tell(unit, settings);
+        world.write(unit, settings);
         Ok(())
+    }
+
+    async fn told(&self, slice: &str) -> Result<Told, SystemdError> {
+        if self.take(|fault| *fault == Fault::ToldFails).is_some() {
+            return Err(refused("look at the limits", slice));
+        }
+        Ok(self.world().told.get(slice).copied().unwrap_or(NOTHING_TOLD))
     }
 
     async fn control_group(&self, unit: &str) -> Result<Option<String>, SystemdError> {

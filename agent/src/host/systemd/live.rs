@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use loadline_model::{Bytes, Span};
 use loadline_policy::reconcile::UnitActive;
+use loadline_policy::settings::Told;
 use tokio::sync::{OnceCell, mpsc};
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
@@ -37,10 +38,13 @@ const JOURNAL_LOOK: Duration = Duration::from_millis(10);
 const SERVICE: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE_UNIT: &str = "org.freedesktop.systemd1.Service";
+const SLICE_UNIT: &str = "org.freedesktop.systemd1.Slice";
 
 /// During a reload PID 1 answers no one for seconds (2.8–5.3 s seen under emulation).
 /// Less than the warden's watchdog allows.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
+/// For what can be asked again in a few seconds.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// systemd's own limit on a start is 90 s; a starved slice has taken more than 60 s.
 const START_LIMIT: Duration = Duration::from_secs(150);
 /// Signals that the warden has not yet looked at; beyond this it is told to look at everything instead.
@@ -281,9 +285,20 @@ impl Systemd for LiveSystemd {
         call("set properties", unit, CALL_LIMIT, work).await
     }
 
+    async fn told(&self, slice: &str) -> Result<Told, SystemdError> {
+        let work = async {
+            let (quota, high) = tokio::try_join!(
+                self.get(slice, SLICE_UNIT, "CPUQuotaPerSecUSec"),
+                self.get(slice, SLICE_UNIT, "MemoryHigh"),
+            )?;
+            Ok(properties::told(u64::try_from(quota)?, u64::try_from(high)?))
+        };
+        call("look at the limits", slice, ASK_LIMIT, work).await
+    }
+
     async fn control_group(&self, unit: &str) -> Result<Option<String>, SystemdError> {
         let interface = match unit.rsplit_once('.') {
-            Some((_, "slice")) => "org.freedesktop.systemd1.Slice",
+            Some((_, "slice")) => SLICE_UNIT,
             Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
             _ => SERVICE_UNIT,
         };

@@ -1,8 +1,8 @@
 //! Our words into systemd's: property names and D-Bus values, exactly as `org.freedesktop.systemd1(5)` types
 //! them. Pure, so that a test can read every one of them.
 
-use loadline_model::Bytes;
-use loadline_policy::settings::{BytesPerSecond, CpuWeight, Limit, OomPolicy, QUOTA_PERIOD_US};
+use loadline_model::{Bytes, MilliCpu};
+use loadline_policy::settings::{BytesPerSecond, CpuWeight, Limit, OomPolicy, QUOTA_PERIOD_US, Told};
 use zbus::zvariant::{DynamicType, Value};
 
 use super::sandbox;
@@ -138,6 +138,20 @@ fn of_setting(setting: &Setting, disks: &[Disk]) -> Property {
     }
 }
 
+/// Back from systemd's numbers.
+pub(super) const fn told(quota_us: u64, memory_high: u64) -> Told {
+    Told {
+        cpu_quota: Some(match quota_us {
+            UNLIMITED => Limit::Max,
+            micros => Limit::At(MilliCpu(micros / 1000)),
+        }),
+        memory_high: Some(match memory_high {
+            UNLIMITED => Limit::Max,
+            bytes => Limit::At(Bytes(bytes)),
+        }),
+    }
+}
+
 fn exec_start(unit: &WorkerUnit, verbatim: Verbatim) -> Property {
     let (program, argv) = (unit.program.clone(), unit.argv.clone());
     match verbatim {
@@ -170,7 +184,7 @@ fn optional(paths: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loadline_model::{MilliCpu, Span};
+    use loadline_model::Span;
     use loadline_policy::settings::{Slice, WorkerSettings};
 
     fn unit() -> WorkerUnit {
@@ -266,6 +280,24 @@ mod tests {
             "a throttled task waits 10 ms at most"
         );
         assert_eq!(of_settings(&[Setting::CpuQuota(Limit::Max)], &[]).len(), 1);
+    }
+
+    #[test]
+    fn what_systemd_was_told_is_read_as_it_was_meant() {
+        let number = |setting: &Setting| match of_setting(setting, &[]).1 {
+            Value::U64(number) => number,
+            other => panic!("{other:?}"),
+        };
+        for (cpu, high) in [
+            (Limit::Max, Limit::At(Bytes(4097))),
+            (Limit::At(MilliCpu(1510)), Limit::Max),
+        ] {
+            let read = told(
+                number(&Setting::CpuQuota(cpu)),
+                number(&Setting::MemoryHigh(high)),
+            );
+            assert_eq!((read.cpu_quota, read.memory_high), (Some(cpu), Some(high)));
+        }
     }
 
     #[test]

@@ -89,13 +89,16 @@ fn lent_work_s_memory_and_transfers_are_read_and_none_where_nobody_counts() {
     let mut vitals = tree.vitals();
     let none = vitals.look(START);
     assert_eq!(
-        (none.io_lent, none.memory_lent),
-        (Some(Transferred::default()), Some(Bytes::ZERO)),
+        (none.io_lent, none.memory_lent, none.tasks_lent),
+        (Some(Transferred::default()), Some(Bytes::ZERO), Some(0)),
         "no slice, nothing used"
     );
     tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "usage_usec 77\n");
     let unknown = vitals.look(START);
     assert_eq!((unknown.io_lent, unknown.memory_lent), (None, None));
+    assert_eq!(unknown.tasks_lent, None);
+    tree.put("sys/fs/cgroup/loadline.slice/pids.current", "12\n");
+    assert_eq!(vitals.look(START).tasks_lent, Some(12));
     tree.put("sys/fs/cgroup/loadline.slice/memory.current", "40960\n");
     tree.put("sys/fs/cgroup/loadline.slice/io.stat", "");
     assert_eq!(vitals.look(START).io_lent, Some(Transferred::default()));

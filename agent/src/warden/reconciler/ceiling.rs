@@ -140,7 +140,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
-    fn tell_of_node(&mut self, action: ReceiptAction, subject: &str, sentence: String) {
+    pub(super) fn tell_of_node(&mut self, action: ReceiptAction, subject: &str, sentence: String) {
         info!(sentence, "ruled");
         let now = self.now();
         let receipt = Receipt {

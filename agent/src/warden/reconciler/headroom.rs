@@ -9,14 +9,15 @@ use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reconcile::AtOnce;
 use loadline_policy::settings::{
-    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, slice_settings,
+    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, TasksLimit, slice_settings,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Node, Reconciler};
 use crate::host::clock::Clock;
 use crate::host::systemd::{Setting, Systemd};
 use crate::host::users::Accounts;
+use crate::warden::brakes::Taken;
 
 /// So long at least between two values for systemd …
 const TELL_EVERY: Span = Span::from_secs(5);
@@ -25,16 +26,29 @@ const TELL_SOON: Span = Span::from_millis(500);
 /// One that was evicted needs some time to be gone and to be missed; then production's need is judged anew.
 const EVICT_EVERY: Span = Span::from_secs(4);
 
+/// Memory is taken ten times a second while it is short; it is told at its beginning, and then once in a minute.
+const TELL_TAKEN_EVERY: Span = Span::from_secs(60);
+
+/// Which memory that was taken back has been told, and when.
+#[derive(Debug, Default)]
+pub(super) struct TakenTold {
+    told: Taken,
+    at: Option<Span>,
+}
+
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// True if systemd has had time enough for the last value.
     pub(super) fn may_follow(&self) -> bool {
         let wanted = self.headroom.wanted.borrow().map(|decision| decision.setpoints);
-        // A disk's limit has no brake: a lower one is systemd's to write.
+        // These limits have no brake: a lower one is systemd's to write.
         let falls = |to: Option<BytesPerSecond>, from: Option<BytesPerSecond>| {
             to.is_some_and(|to| from.is_none_or(|from| to < from))
         };
+        let tasks = |setpoints: &Setpoints| setpoints.tasks.map_or(u64::MAX, |held| held.most);
         let soon = wanted.is_some_and(|wanted| {
-            wanted.squeezed != self.yields.squeezed || falls(wanted.io, self.yields.io)
+            wanted.squeezed != self.yields.squeezed
+                || falls(wanted.io, self.yields.io)
+                || tasks(&wanted) < tasks(&self.yields)
         });
         let wait = if soon { TELL_SOON } else { TELL_EVERY };
         self.clock.monotonic().minus(self.told_at) >= wait
@@ -56,6 +70,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.told_at = self.clock.monotonic();
         let told = std::mem::replace(&mut self.yields, decision.setpoints);
         self.tell_of(&told, &decision);
+        self.tell_of_tasks(told.tasks, decision.setpoints.tasks);
         if self.node.policy.lend.mode == Mode::Shadow {
             return;
         }
@@ -125,6 +140,33 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
+    /// A receipt for each tier from which memory was taken back since the last one.
+    pub(super) fn tell_of_taken(&mut self) {
+        let (taken, now) = (*self.headroom.taken.borrow(), self.clock.monotonic());
+        let recently = self.taken.at.is_some_and(|at| now.minus(at) < TELL_TAKEN_EVERY);
+        if recently || taken == self.taken.told {
+            return;
+        }
+        if self.state.attempts.is_empty() {
+            // Nobody misses it.
+            self.taken.told = taken;
+            return;
+        }
+        let told = std::mem::replace(&mut self.taken.told, taken);
+        self.taken.at = Some(now);
+        for tier in [Tier::Burst, Tier::Standard] {
+            let more = taken.from(tier).minus(told.from(tier));
+            if more > Bytes::ZERO {
+                let sentence = format!(
+                    "{more} of memory was taken back from {} work, pages of files first, since too little was left to \
+                     production: what is needed of them is read from the disk again",
+                    tier.word()
+                );
+                self.tell_of_tier(tier, ReceiptAction::MemoryTaken, sentence);
+            }
+        }
+    }
+
     /// What the loop lets lent work have by now; systemd hears of it later. `pressed_for` says why.
     pub(super) fn at_once(&mut self) -> AtOnce<'static> {
         let latest = *self.headroom.latest.borrow();
@@ -159,6 +201,22 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
     }
 
+    /// The brake writes beside systemd: a limit that somebody else has raised in systemd is not to be seen in the kernel,
+    /// and would come into force once the brake is gone. So systemd is asked too, while something is lent. While the loop
+    /// moves, its own next word takes a stranger's place. A systemd that is busy is asked again later.
+    pub(super) async fn look_what_systemd_was_told(&mut self) {
+        if self.state.attempts.is_empty() {
+            return;
+        }
+        for (slice, observed) in &mut self.slices {
+            (self.alive)();
+            match self.systemd.told(slice.unit()).await {
+                Ok(told) => observed.told = told,
+                Err(problem) => debug!(error = &problem as &dyn std::error::Error, "not asked"),
+            }
+        }
+    }
+
     /// What the slices should have under these setpoints, and with what was granted to those who are being ended.
     pub(super) fn slices_under(&self, setpoints: &Setpoints) -> [SliceSettings; 3] {
         let Node { line, pinning, .. } = &self.node;
@@ -185,6 +243,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         let braked = slice == Slice::Root && is_less(is.memory_high, after.memory_high);
         if after.memory_high != before.memory_high || braked {
             moved.push(Setting::MemoryHigh(after.memory_high));
+        }
+        if after.tasks_max != before.tasks_max {
+            moved.push(Setting::TasksMax(after.tasks_max));
         }
         if after.io_bandwidth != before.io_bandwidth {
             moved.push(Setting::IoBandwidth(after.io_bandwidth));
@@ -223,6 +284,29 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             };
             self.tell_of_tier(tier, action, sentence(shadow, tighter, tier, decision));
         }
+    }
+
+    /// A receipt when lent work's processes and threads are held, and when they are not any more. What a node that only
+    /// watches would do here is no news to anyone.
+    fn tell_of_tasks(&mut self, before: Option<TasksLimit>, after: Option<TasksLimit>) {
+        if self.node.policy.lend.mode == Mode::Shadow {
+            return;
+        }
+        let (action, sentence) = match (before, after) {
+            (None, Some(TasksLimit { most, why })) => (
+                ReceiptAction::TasksHeld,
+                format!(
+                    "lent work may have no more than {most} processes and threads for now, and a fork beyond that \
+                     fails: {why}; it gets more once that is over"
+                ),
+            ),
+            (Some(_), None) => (
+                ReceiptAction::TasksReleased,
+                "lent work may have as many processes and threads as ever".to_owned(),
+            ),
+            _ => return,
+        };
+        self.tell_of_node(action, Slice::Root.unit(), sentence);
     }
 
     fn tell_of_tier(&mut self, tier: Tier, action: ReceiptAction, sentence: String) {

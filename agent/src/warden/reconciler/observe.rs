@@ -1,7 +1,7 @@
 //! What is: units from systemd's signals and listings, limits and use from cgroupfs, and the tick that looks
 //! again at what nobody tells of.
 
-use loadline_model::{AttemptId, CpuSet, Span, Tier, WallTime};
+use loadline_model::{AttemptId, CpuSet, Span, WallTime};
 use loadline_policy::admission::Account;
 use loadline_policy::allocation::Grant;
 use loadline_policy::reconcile::{LedgerAttempt, ObservedUnit, UnitActive};
@@ -32,6 +32,8 @@ const SLICES_EVERY_TICKS: u64 = 5;
 const REMEMBER: Span = Span::from_secs(7 * 86_400);
 /// … and dropped in this rhythm.
 const PRUNE_EVERY_TICKS: u64 = 600;
+/// What the brake hides in the kernel's files is asked of systemd this often: it costs PID 1 some milliseconds.
+const TOLD_EVERY_TICKS: u64 = 10;
 /// All units are listed this often, in case a signal was lost.
 const LIST_EVERY_TICKS: u64 = 60;
 
@@ -64,6 +66,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             cgroups: outside.cgroups,
             folder: outside.folder,
             floors: super::protect::Floors::new(outside.floors),
+            remarks: super::remarks::Remarks::new(outside.journal),
             ledger: outside.ledger,
             alive: outside.alive,
             state: State::new(outside.boot.clone(), generation),
@@ -90,6 +93,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             evict: None,
             evicted_at: None,
             told_at: Span::ZERO,
+            taken: Default::default(),
             slices: Default::default(),
             in_flight: Default::default(),
             starts: Default::default(),
@@ -273,8 +277,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             self.read_slices();
             self.protect().await;
         }
+        if self.ticks.is_multiple_of(TOLD_EVERY_TICKS) {
+            self.look_what_systemd_was_told().await;
+        }
+        self.remarks.send();
         self.look_for_need();
         self.look_who_starves();
+        self.tell_of_taken();
         self.report_slow_starts();
         self.sample();
         self.verify_due();
@@ -433,23 +442,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// A worker's cgroup; an orphan's is where it is found.
     pub(super) fn cgroup(&self, attempt: AttemptId) -> String {
-        let within = |slice| format!("{}/{}", self.slice_cgroup(slice), attempt.unit_name());
-        let order = self
-            .state
-            .attempts
-            .get(&attempt)
-            .and_then(|entry| entry.order.as_ref());
-        match order.map(|order| order.spec.tier) {
-            Some(tier) => within(Slice::of(tier)),
-            None => {
-                let burst = within(Slice::of(Tier::Burst));
-                if self.cgroups.exists(&burst) {
-                    burst
-                } else {
-                    within(Slice::of(Tier::Standard))
-                }
-            }
-        }
+        let slice = Slice::of(self.tier(attempt));
+        format!("{}/{}", self.slice_cgroup(slice), attempt.unit_name())
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Counters {
     pub records_set_aside: u64,
     /// Writes to the ledger that failed.
     pub ledger_failures: u64,
+    /// Receipts that did not get into a worker's own log.
+    pub receipts_not_logged: u64,
     /// CPU time granted to those who were ended while lent work starved.
     pub reaping: Span,
     /// Receipts, by action.
@@ -83,7 +85,10 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             last_sequence,
             attempts: self.state.attempts.keys().filter_map(report).collect(),
             limits: self.readings.clone(),
-            counters: self.counters.clone(),
+            counters: Counters {
+                receipts_not_logged: self.remarks.dropped(),
+                ..self.counters.clone()
+            },
             slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
             slice_limits: self.slices.clone(),
             floors: self.floors.states.clone(),

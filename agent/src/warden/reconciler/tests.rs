@@ -7,5 +7,6 @@ mod lives;
 mod protect;
 mod proving;
 mod reaping;
+mod remarks;
 mod restarts;
 pub(crate) mod rig;

@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{error, warn};
 
 use crate::host::clock::Clock;
+use crate::host::pressure::Window;
 use crate::host::users::Accounts;
 use crate::ledger::{LedgerError, wire as events};
 use crate::sentence::chain;
@@ -64,6 +65,8 @@ pub struct WardenService<A, C> {
     pub headroom: watch::Receiver<Option<Decision>>,
     /// What lending has cost.
     pub cost: watch::Receiver<Cost>,
+    /// The windows of the pressure triggers.
+    pub window: watch::Receiver<Window>,
     /// Names this start of the warden.
     pub started: String,
     /// How production's promises stand.
@@ -177,6 +180,7 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
         let word = Word {
             decision: *self.headroom.borrow(),
             cost: *self.cost.borrow(),
+            window: *self.window.borrow(),
             started: self.started.clone(),
             promises: self.promises.all(self.clock.monotonic()),
         };

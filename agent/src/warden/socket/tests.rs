@@ -46,6 +46,7 @@ fn serve(rig: &Rig, path: &Path, uids: Vec<u32>) {
     let (commands, sequence) = rig.ends();
     let service = WardenService {
         cost: tokio::sync::watch::channel(Default::default()).1,
+        window: tokio::sync::watch::channel(Default::default()).1,
         started: "this start".into(),
         commands,
         sequence,

@@ -41,6 +41,36 @@ impl LocalCeiling {
     }
 }
 
+/// What the headroom loop lets lent work have below the static line; none: nothing below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LocalSetpoints {
+    /// CPU for all of it.
+    pub cpu: Option<MilliCpu>,
+    /// CPU for burst.
+    pub burst: Option<MilliCpu>,
+    /// Memory before the kernel takes it back.
+    pub memory_high: Option<Bytes>,
+    /// What it may read, and write, of each disk.
+    pub io_bytes_per_s: Option<u64>,
+    /// Processes and threads.
+    pub tasks_max: Option<u64>,
+}
+
+impl LocalSetpoints {
+    /// One clause for each that is lower.
+    pub fn clauses(&self) -> String {
+        let parts = [
+            self.cpu.map(|cpu| format!("{cpu} CPUs")),
+            self.burst.map(|cpu| format!("{cpu} of them for burst")),
+            self.memory_high.map(|high| format!("{high} of memory")),
+            self.io_bytes_per_s
+                .map(|rate| format!("{}/s of each disk", Bytes(rate))),
+            self.tasks_max.map(|most| format!("{most} processes and threads")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// How this node is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LocalStatus {
@@ -58,6 +88,12 @@ pub struct LocalStatus {
     pub level: String,
     /// Why.
     pub reason: String,
+    /// The windows of the pressure triggers that wake it, in microseconds; none: only its tick looks.
+    pub psi_window_us: Option<u64>,
+    /// What lent work may have now, where that is less than the static line.
+    pub setpoints: LocalSetpoints,
+    /// What it does without on this host: name and why.
+    pub lacks: Vec<(String, String)>,
     /// Who runs: unit and phase.
     pub workers: Vec<(String, String)>,
 }
@@ -161,6 +197,20 @@ impl LocalWarden {
             line_memory: Bytes(inventory.line_memory_bytes),
             level: headroom.level,
             reason: headroom.reason,
+            psi_window_us: headroom.psi_window_us,
+            setpoints: LocalSetpoints {
+                cpu: headroom.cpu_millicpu.map(MilliCpu),
+                burst: headroom.burst_millicpu.map(MilliCpu),
+                memory_high: headroom.memory_high_bytes.map(Bytes),
+                io_bytes_per_s: headroom.io_bytes_per_s,
+                tasks_max: headroom.tasks_max,
+            },
+            lacks: status
+                .capabilities
+                .into_iter()
+                .filter(|one| !one.works)
+                .map(|one| (one.name, one.problem))
+                .collect(),
             workers: status.attempts.iter().map(worker).collect(),
         })
     }

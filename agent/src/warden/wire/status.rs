@@ -13,6 +13,7 @@ use loadline_proto::warden::v1 as proto;
 use super::slo;
 use crate::host::capabilities::Capability;
 use crate::host::cgroup::Usage;
+use crate::host::pressure::Window;
 use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
 use crate::warden::reconciler::Snapshot;
@@ -36,6 +37,8 @@ pub struct Word {
     pub decision: Option<Decision>,
     /// What lending has cost since the warden started.
     pub cost: Cost,
+    /// The windows of the pressure triggers that wake it.
+    pub window: Window,
     /// Names the warden's start.
     pub started: String,
     /// How production's promises stand.
@@ -72,7 +75,10 @@ pub fn reply(
         limits: limits(snapshot),
         counters: Some(counters(snapshot, socket)),
         slices: slices(snapshot),
-        headroom: word.decision.as_ref().map(headroom),
+        headroom: word
+            .decision
+            .as_ref()
+            .map(|decision| headroom(decision, word.window)),
         slo_targets: word.promises.iter().map(slo::target).collect(),
         protect: slo::protect(&snapshot.node.policy.protect, &snapshot.floors, &word.promises),
         capabilities: facts.capabilities.iter().map(capability).collect(),
@@ -123,12 +129,13 @@ fn cost(snapshot: &Snapshot, word: &Word) -> types::CostSample {
     }
 }
 
-fn headroom(decision: &Decision) -> proto::Headroom {
+fn headroom(decision: &Decision, window: Window) -> proto::Headroom {
     let Setpoints {
         cpu,
         burst,
         memory_high,
         io,
+        tasks,
         squeezed,
     } = decision.setpoints;
     proto::Headroom {
@@ -141,6 +148,8 @@ fn headroom(decision: &Decision) -> proto::Headroom {
         io_bytes_per_s: io.map(|rate| rate.0),
         burst_millicpu: burst.map(|cpu| cpu.0),
         reclaim_bytes: (decision.reclaim.0 > 0).then_some(decision.reclaim.0),
+        psi_window_us: window.span().map(|span| span.0),
+        tasks_max: tasks.map(|held| held.most),
     }
 }
 
@@ -271,6 +280,7 @@ fn counters(snapshot: &Snapshot, socket: SocketCounters) -> proto::WardenCounter
             .map(|(action, count)| ((*action).to_owned(), *count))
             .collect(),
         reaping_ms: counters.reaping.0 / 1000,
+        receipts_not_logged: counters.receipts_not_logged,
     }
 }
 

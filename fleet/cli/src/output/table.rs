@@ -365,11 +365,14 @@ impl<O: Write, E: Write> Output for Table<O, E> {
         if many {
             bytes.extend_from_slice(format!("[{}] ", line.worker).as_bytes());
         }
+        if line.stream == "loadline" {
+            bytes.extend_from_slice(b"loadline: ");
+        }
         bytes.extend_from_slice(&line.bytes);
         bytes.push(b'\n');
         // In one write, so that lines of both outputs do not mix on a terminal.
         match line.stream {
-            "stderr" => self.err.write_all(&bytes).and_then(|()| self.err.flush()),
+            "stderr" | "loadline" => self.err.write_all(&bytes).and_then(|()| self.err.flush()),
             _ => self.out.write_all(&bytes).and_then(|()| self.out.flush()),
         }
     }

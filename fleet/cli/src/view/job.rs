@@ -201,7 +201,7 @@ pub struct Explained {
     pub nodes_considered: u32,
 }
 
-/// A line that a worker wrote.
+/// A line that a worker wrote, or that says what was done to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogLine {
     /// Whose.
@@ -210,7 +210,7 @@ pub struct LogLine {
     pub attempt: u32,
     /// When.
     pub at: Moment,
-    /// `stdout` or `stderr`.
+    /// `stdout` or `stderr` of the worker, or `loadline` for Loadline's word about it.
     pub stream: &'static str,
     /// The line. Bytes that are not UTF-8 are replaced here; tables print them as they are.
     pub text: String,

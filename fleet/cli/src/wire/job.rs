@@ -250,7 +250,11 @@ pub(super) fn logs(reply: pb::LogsReply) -> LogBatch {
         worker: reply.worker,
         attempt: reply.attempt_number,
         at: moment(line.at_us),
-        stream: if line.stderr { "stderr" } else { "stdout" },
+        stream: match (line.by_warden, line.stderr) {
+            (true, _) => "loadline",
+            (false, true) => "stderr",
+            (false, false) => "stdout",
+        },
         text: String::from_utf8_lossy(&line.text).into_owned(),
         bytes: line.text,
     };

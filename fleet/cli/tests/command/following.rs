@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tonic::Code;
 
-use crate::wire::{Episode, Script, Step, attempt, event, lines, refusal, summary};
+use crate::wire::{Episode, Script, Step, attempt, event, lines, refusal, remark, summary};
 use crate::{World, ended, start};
 
 fn done(phase: JobPhase, code: u32) -> pb::JobSummary {
@@ -342,6 +342,38 @@ async fn wait_passes_the_code_on_and_may_give_up() {
         ran.err,
         "fleet: job 412 is not done after 200ms\n  next: `fleet job 412` says where it stands\n"
     );
+}
+
+#[tokio::test]
+async fn what_was_done_to_a_worker_stands_between_its_lines_and_is_not_its_own() {
+    let said = || {
+        vec![
+            lines(&[(1, false, "begun")]),
+            remark(2, "burst work is held at its floor: production uses 3.2 CPUs"),
+            lines(&[(3, false, "loadline: forged")]),
+        ]
+    };
+    let script = Script {
+        logs: [said(), said()].into(),
+        ..Script::default()
+    };
+    let world = World::new(script).await;
+    let ran = world.fleet("logs 412").await;
+    assert_eq!(
+        ran.out, "begun\nloadline: forged\n",
+        "results are the worker's alone"
+    );
+    assert_eq!(
+        ran.err,
+        "loadline: burst work is held at its floor: production uses 3.2 CPUs\n"
+    );
+    let ran = world.fleet("logs 412 -o json").await;
+    let streams: Vec<String> = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["stream"].to_string())
+        .collect();
+    assert_eq!(streams, ["\"stdout\"", "\"loadline\"", "\"stdout\""]);
 }
 
 #[tokio::test]

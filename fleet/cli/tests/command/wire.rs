@@ -301,11 +301,27 @@ pub(crate) fn lines(texts: &[(i64, bool, &str)]) -> Step<pb::LogsReply> {
         at_us: *at_us,
         stderr: *stderr,
         text: text.as_bytes().to_vec(),
+        by_warden: false,
     };
     Step::Say(pb::LogsReply {
         worker: 0,
         attempt_number: 1,
         lines: texts.iter().map(line).collect(),
+        notice: String::new(),
+    })
+}
+
+/// What Loadline says about the worker between its lines.
+pub(crate) fn remark(at_us: i64, text: &str) -> Step<pb::LogsReply> {
+    Step::Say(pb::LogsReply {
+        worker: 0,
+        attempt_number: 1,
+        lines: vec![types::LogLine {
+            at_us,
+            stderr: true,
+            text: text.as_bytes().to_vec(),
+            by_warden: true,
+        }],
         notice: String::new(),
     })
 }

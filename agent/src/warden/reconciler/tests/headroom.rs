@@ -6,11 +6,13 @@ use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier};
 use loadline_policy::attempt::MainEnd;
 use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::{BytesPerSecond, Setpoints, Squeezed};
+use loadline_policy::settings::{BytesPerSecond, Limit, Setpoints, Squeezed, TasksLimit, TasksWhy};
 use loadline_proto::types::v1::{AttemptPhase, EndReason};
 
 use super::rig::{Rig, node};
-use crate::warden::reconciler::Node;
+use crate::host::systemd::fake::Fault;
+use crate::host::systemd::{Setting, Systemd};
+use crate::warden::reconciler::{Command, Node};
 use crate::warden::wire::forge::Wanted;
 
 fn decision(cpu: Option<u64>, squeezed: Squeezed) -> Option<Decision> {
@@ -88,6 +90,7 @@ async fn memory_disks_and_burst_s_share_reach_systemd_and_are_let_go() {
         burst: Some(MilliCpu(300)),
         memory_high: Some(Bytes::from_mib(640)),
         io: Some(BytesPerSecond(5 << 20)),
+        tasks: None,
         squeezed: Squeezed::No,
     };
     rig.wanted
@@ -120,6 +123,53 @@ async fn memory_disks_and_burst_s_share_reach_systemd_and_are_let_go() {
         (before, String::new())
     );
     assert_eq!(rig.count("limit_repaired"), 1, "{:?}", rig.receipts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_processes_is_told_soon_read_back_and_starts_wait_for_its_end() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    let held = |most: Option<u64>| {
+        let tasks = most.map(|most| TasksLimit {
+            most,
+            why: TasksWhy::Growth,
+        });
+        decision(None, Squeezed::No).map(|decision| Decision {
+            setpoints: Setpoints {
+                tasks,
+                ..decision.setpoints
+            },
+            ..decision
+        })
+    };
+    let pids_max = |rig: &Rig| rig.systemd.file("loadline.slice", "pids.max").unwrap();
+    assert_eq!(pids_max(&rig), "16384");
+    // Systemd has just been told something else; this is told within the second all the same.
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "9000 10000").await;
+    rig.wanted.send_replace(held(Some(1_088)));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(pids_max(&rig), "1088");
+    rig.systemd.meddle("loadline.slice", "pids.max", "max\n");
+    let put_back = || (pids_max(&rig) == "1088").then_some(());
+    rig.eventually("the limit put back", put_back).await;
+    let late = rig.start(&worker(Tier::Standard)).await;
+    let detail = rig.ended(late).await.detail;
+    assert!(
+        detail.contains("held at 1088 processes and threads") && detail.contains("within a second"),
+        "{detail}"
+    );
+    rig.wanted.send_replace(held(None));
+    let released = || (pids_max(&rig) == "16384").then_some(());
+    rig.eventually("the static limit", released).await;
+    rig.running(&worker(Tier::Standard)).await;
+    let told: Vec<String> = rig.receipts().into_iter().map(|(action, _)| action).collect();
+    assert_eq!(
+        told,
+        ["tasks_held", "limit_repaired", "refused", "tasks_released"],
+        "{:?}",
+        rig.receipts()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,6 +214,55 @@ async fn what_the_brake_lowered_is_not_put_back() {
     rig.systemd.meddle("loadline.slice", "cpu.max", "max 100000\n");
     rig.has_cpu_max("loadline.slice", "2000 10000").await;
     assert_eq!(rig.count("limit_repaired"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_a_stranger_raises_under_the_brake_is_put_back_with_a_receipt() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    rig.wanted.send_replace(decision(Some(900), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "9000 10000").await;
+    // The loop wants the same for long, and the brake holds the kernel's file there, whatever systemd writes.
+    let brake = async |rig: &Rig, looks: u32| {
+        for _ in 0..looks {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            rig.systemd.meddle("loadline.slice", "cpu.max", "9000 10000\n");
+        }
+    };
+    brake(&rig, 300).await;
+    assert_eq!(rig.count("limit_repaired"), 0, "{:?}", rig.receipts());
+    let raised = Setting::CpuQuota(Limit::At(MilliCpu(4000)));
+    rig.systemd.set_by_stranger("loadline.slice", raised);
+    rig.systemd.meddle("loadline.slice", "cpu.max", "9000 10000\n");
+    rig.systemd.fail(Fault::ToldFails);
+    brake(&rig, 250).await;
+    let told = rig.receipts();
+    let [(action, sentence)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(action, "limit_repaired");
+    assert_eq!(
+        sentence,
+        "cpu.max should be 900m and is 4000m in systemd; set again"
+    );
+    let in_systemd = rig.systemd.told("loadline.slice").await.unwrap().cpu_quota;
+    assert_eq!(in_systemd, Some(Limit::At(MilliCpu(900))));
+    // The same for memory, and for a tier that the loop leaves alone.
+    let high = Setting::MemoryHigh(Limit::Max);
+    rig.systemd.set_by_stranger("loadline.slice", high);
+    let quota = Setting::CpuQuota(Limit::At(MilliCpu(700)));
+    rig.systemd.set_by_stranger("loadline-standard.slice", quota);
+    rig.systemd
+        .meddle("loadline-standard.slice", "cpu.max", "max 100000\n");
+    brake(&rig, 250).await;
+    let told = rig.receipts();
+    assert_eq!(told.len(), 3, "{told:?}");
+    let of = |file: &str| {
+        told.iter()
+            .filter(|(_, sentence)| sentence.contains(file))
+            .count()
+    };
+    assert_eq!((of("memory.high"), of("700m in systemd")), (1, 1), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

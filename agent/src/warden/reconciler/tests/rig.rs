@@ -1,6 +1,7 @@
 //! One node on a bench: a fake systemd, a folder for cgroups, a real ledger, a clock that tests pause.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,11 +24,13 @@ use tokio::time::Instant;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
+use crate::host::journal_send::JournalSender;
 use crate::host::root::HostRoot;
 use crate::host::systemd::Signal;
 use crate::host::systemd::fake::FakeSystemd;
 use crate::host::users::{Account, Accounts, LookupError};
 use crate::ledger::{Ledger, LedgerError, wire as events};
+use crate::warden::brakes::Taken;
 use crate::warden::headroom::Decisions;
 use crate::warden::orders::verify;
 use crate::warden::reconciler::{
@@ -122,6 +125,8 @@ pub(crate) struct Rig {
     warden: Option<Warden>,
     /// The headroom loop's word.
     pub(crate) wanted: watch::Sender<Option<Decision>>,
+    /// What the brake has taken back.
+    pub(crate) taken: watch::Sender<Taken>,
     /// What the headroom loop was told of the node: mode and line.
     pub(crate) ruled: Arc<Mutex<Vec<(Mode, MilliCpu)>>>,
     /// What the clock on the wall shows.
@@ -182,6 +187,7 @@ impl Rig {
             clock: BenchClock(Instant::now()),
             warden: None,
             wanted: watch::channel(None).0,
+            taken: watch::channel(Taken::default()).0,
             ruled: Arc::default(),
             local: Arc::new(Mutex::new(LocalTime {
                 day: Weekday::Mon,
@@ -214,12 +220,14 @@ impl Rig {
             accounts: Arc::new(people()),
             cgroups: CgroupFs::new(self.root.join("cgroup")).with_disks(HostRoot::new(&self.root)),
             folder: self.folder.clone(),
+            journal: JournalSender::new(self.root.join("journal")),
             floors: self.root.join("floors.json"),
             records: records_receiver,
             ledger: self.ledger.clone(),
             headroom: Decisions {
                 latest: self.wanted.subscribe(),
                 wanted: self.wanted.subscribe(),
+                taken: self.taken.subscribe(),
                 reaping: self.reaping.clone(),
             },
             boot: BootId(self.boot.clone()),
@@ -276,6 +284,13 @@ impl Rig {
         let ledger = Ledger::open(&path, WallTime(2)).unwrap().0;
         self.ledger = Arc::new(Mutex::new(ledger));
         self.turn_on(signals, node);
+    }
+
+    /// Takes what is written into the workers' journal.
+    pub(crate) fn journald(&self) -> UnixDatagram {
+        let journald = UnixDatagram::bind(self.root.join("journal")).unwrap();
+        journald.set_nonblocking(true).unwrap();
+        journald
     }
 
     pub(crate) fn cgroup_root(&self) -> PathBuf {

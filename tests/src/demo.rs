@@ -63,7 +63,10 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
         println!("  {:6} {}", guest.name(), guest.versions());
     }
 
-    say(start, "Installing the packages, joining the nodes over mutual TLS");
+    say(
+        start,
+        "Installing the packages, joining the nodes over mutual TLS",
+    );
     deploy::start_fleet(&fleet, &packages)?;
     deploy::add_person(&fleet, "alice", "user")?;
     let admin = fleet.guest(FLEET_GUEST)?;

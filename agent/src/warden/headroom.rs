@@ -266,7 +266,9 @@ impl Loop {
 
     fn publish(&self, decision: Decision) {
         let before = self.latest.send_replace(Some(decision));
-        if before.is_none_or(|before| before.level != decision.level || before.setpoints != decision.setpoints) {
+        if before
+            .is_none_or(|before| before.level != decision.level || before.setpoints != decision.setpoints)
+        {
             debug!(?decision, "headroom");
         }
         let before = before.map(|before| before.level);

@@ -59,8 +59,8 @@ pub use status::{Counters, Snapshot};
 
 use ceiling::Would;
 use ends::Words;
-use news::{News, Wakers};
 use headroom::TakenTold;
+use news::{News, Wakers};
 use protect::Floors;
 use remarks::Remarks;
 use starts::{InFlight, StartDone};

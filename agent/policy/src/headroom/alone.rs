@@ -100,7 +100,13 @@ impl Alone {
     }
 
     /// An interval about which both are known. `floor`: lent work that runs no more is as good as out.
-    pub(super) fn take(&mut self, interval: &Interval, wait: Option<Span>, capacity: MilliCpu, floor: MilliCpu) {
+    pub(super) fn take(
+        &mut self,
+        interval: &Interval,
+        wait: Option<Span>,
+        capacity: MilliCpu,
+        floor: MilliCpu,
+    ) {
         for band in &mut self.bands {
             band.ago = band.ago.plus(interval.passed);
         }

@@ -76,9 +76,7 @@ impl Reading {
         }
         Some(Interval {
             passed: since(self.now, last.now)?,
-            production: since(self.all, last.all)?
-                .minus(lent)
-                .minus(own),
+            production: since(self.all, last.all)?.minus(lent).minus(own),
             lent,
             own,
             standard: self

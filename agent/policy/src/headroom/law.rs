@@ -181,14 +181,7 @@ impl Law {
         }
     }
 
-    fn move_quota(
-        &mut self,
-        view: &View<'_>,
-        level: Level,
-        look: &Look,
-        bad: &Bad,
-        growing: Option<Span>,
-    ) {
+    fn move_quota(&mut self, view: &View<'_>, level: Level, look: &Look, bad: &Bad, growing: Option<Span>) {
         // In a blind look neither has changed, unless the owner changed the policy.
         let left = self.bounds.left_by(view.production);
         let mut quota = self.quota.min(left);

@@ -170,7 +170,9 @@ impl Gauge {
             (Kind::Io, Some(moved)) => moved.0 >= prorate(IO_BYSTANDER, self.passed.0, 1_000_000).max(1),
             _ => self.lent.0 > ran,
         };
-        let own = self.own.minus(Span(prorate(capacity.0, self.passed.0, 1000 * OWN_USUAL)));
+        let own = self
+            .own
+            .minus(Span(prorate(capacity.0, self.passed.0, 1000 * OWN_USUAL)));
         let bad = kind.by_lent(self.waited, self.lent, own).0 >= limit && took_part;
         let stall = Stall {
             kind,

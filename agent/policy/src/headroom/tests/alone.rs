@@ -21,7 +21,11 @@ fn as_long_as_by_itself_is_not_bad_and_longer_is() {
     for (cpu_some, level) in [(25, Level::Open), (40, Level::Shrink)] {
         let mut world = knowing(60);
         world.run(2, &BUSY);
-        assert_eq!(world.look(100, &Scene { cpu_some, ..BUSY }).level, level, "{cpu_some} ms");
+        assert_eq!(
+            world.look(100, &Scene { cpu_some, ..BUSY }).level,
+            level,
+            "{cpu_some} ms"
+        );
     }
 }
 
@@ -36,20 +40,33 @@ fn two_seconds_alone_are_known_and_less_is_not() {
 fn it_is_known_of_this_use_and_of_more_but_not_of_less() {
     for (production, bad) in [(1_000, false), (3_500, false), (400, true)] {
         let reason = knowing(60).look(100, &Scene { production, ..BUSY }).reason;
-        assert_eq!(matches!(reason, Reason::CpuStall(_)), bad, "{production}m: {reason:?}");
+        assert_eq!(
+            matches!(reason, Reason::CpuStall(_)),
+            bad,
+            "{production}m: {reason:?}"
+        );
     }
 }
 
 #[test]
 fn waits_that_vary_by_themselves_are_given_room_to() {
     let mut world = World::new();
-    let alone = |cpu_some| Scene { cpu_some, ..BUSY_ALONE };
+    let alone = |cpu_some| Scene {
+        cpu_some,
+        ..BUSY_ALONE
+    };
     for wait in [5, 20, 35, 20].into_iter().cycle().take(120) {
         world.look(100, &alone(wait));
     }
     // Mean 20, mean distance from it about 8 ms.
-    assert_eq!(world.clone().look(100, &Scene { cpu_some: 40, ..BUSY }).level, Level::Open);
-    assert_eq!(world.look(100, &Scene { cpu_some: 70, ..BUSY }).level, Level::Shrink);
+    assert_eq!(
+        world.clone().look(100, &Scene { cpu_some: 40, ..BUSY }).level,
+        Level::Open
+    );
+    assert_eq!(
+        world.look(100, &Scene { cpu_some: 70, ..BUSY }).level,
+        Level::Shrink
+    );
 }
 
 #[test]
@@ -93,7 +110,11 @@ fn what_our_own_programs_may_have_caused_is_not_lent_work_s_doing() {
         floor: MilliCpu(100),
         ..BOUNDS
     });
-    let scene = Scene { production: 300, lent: 1_000, ..CALM };
+    let scene = Scene {
+        production: 300,
+        lent: 1_000,
+        ..CALM
+    };
     small.run(1, &scene);
     // Ours use 250m of 2 CPUs, 100m of them as every day: 15 ms of each tenth.
     let levels = [34, 36].map(|cpu_some| small.clone().look(100, &Scene { cpu_some, ..scene }).level);

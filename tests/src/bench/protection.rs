@@ -77,9 +77,7 @@ fn measure(rig: &Rig, form: Form, bench: &mut Bench) -> Result<Seen> {
         let id = format!("protection.{}.capacity_per_s", production.name());
         bench.add(Figure::new(&id, "/s", Better::Higher, &[capacity.into()]))?;
         for cell in same {
-            let measured = cell::measure(rig, cell, capacity, form, &mut seen.toll);
-            let _ = rig.trace(&cell.id());
-            match measured {
+            match cell::measure(rig, cell, capacity, form, &mut seen.toll) {
                 Ok(runs) => seen.cells.push(runs),
                 Err(error) => {
                     seen.broken += 1;

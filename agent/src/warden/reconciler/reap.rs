@@ -80,15 +80,6 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         by(&self.setpoints).max(latest.as_ref().map_or(Shortage::No, by))
     }
 
-    fn tier(&self, attempt: AttemptId) -> Tier {
-        let order = self
-            .state
-            .attempts
-            .get(&attempt)
-            .and_then(|entry| entry.order.as_ref());
-        order.map_or(Tier::Standard, |order| order.spec.tier)
-    }
-
     /// Looks at what the slices got, and at the memory of those who starve.
     pub(super) fn look_who_starves(&mut self) {
         let (now, capacity) = (self.clock.monotonic(), self.node.line.cpu.capacity);

@@ -1,9 +1,10 @@
 //! What is: units from systemd's signals and listings, limits and use from cgroupfs, and the tick that looks
 //! again at what nobody tells of.
 
-use loadline_model::{AttemptId, CpuSet, Span, WallTime};
+use loadline_model::{AttemptId, CpuSet, Generation, Span, WallTime};
 use loadline_policy::admission::Account;
 use loadline_policy::allocation::Grant;
+use loadline_policy::ceiling::Ceilings;
 use loadline_policy::reconcile::{LedgerAttempt, ObservedUnit, UnitActive};
 use loadline_policy::settings::{Slice, readings, worker_settings};
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,7 @@ use super::{Command, News, Node, Outside, Reconciler, Wakers, lock};
 use crate::host::clock::Clock;
 use crate::host::systemd::{Signal, Systemd, SystemdError, UnitState};
 use crate::host::users::Accounts;
-use crate::ledger::{LedgerError, SetAside, StoredAttempt};
+use crate::ledger::{Ledger, LedgerError, SetAside, StoredAttempt};
 use crate::sentence::chain;
 use crate::warden::wire;
 
@@ -37,6 +38,27 @@ const TOLD_EVERY_TICKS: u64 = 10;
 /// All units are listed this often, in case a signal was lost.
 const LIST_EVERY_TICKS: u64 = 60;
 
+/// What the ledger has of an earlier run.
+struct Kept {
+    attempts: Vec<StoredAttempt>,
+    generation: Generation,
+    ceilings: Ceilings,
+    aside: SetAside,
+}
+
+fn read_back(ledger: &mut Ledger, now: WallTime) -> Result<Kept, LedgerError> {
+    let readable = |order: &[u8]| wire::stored_order(order).map(drop).map_err(|e| chain(&e));
+    let (attempts, mut aside) = ledger.attempts(now, readable)?;
+    let (ceilings, torn) = ledger.ceilings(now)?;
+    aside.sentences.extend(torn.sentences);
+    Ok(Kept {
+        attempts,
+        generation: ledger.generation(),
+        ceilings,
+        aside,
+    })
+}
+
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     pub(super) async fn new(
         outside: Outside<S, C, A>,
@@ -45,13 +67,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         sequence: watch::Sender<loadline_model::Sequence>,
         found: SetAside,
     ) -> Result<(Self, Wakers), LedgerError> {
-        let now = outside.clock.wall();
-        let (stored, aside, generation, (ceilings, torn)) = {
-            let mut ledger = lock(&outside.ledger);
-            let readable = |order: &[u8]| wire::stored_order(order).map(drop).map_err(|e| chain(&e));
-            let (stored, aside) = ledger.attempts(now, readable)?;
-            (stored, aside, ledger.generation(), ledger.ceilings(now)?)
-        };
+        let kept = read_back(&mut lock(&outside.ledger), outside.clock.wall())?;
         let wakers = Wakers {
             signals: outside.signals,
             records: outside.records,
@@ -69,7 +85,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             remarks: super::remarks::Remarks::new(outside.journal),
             ledger: outside.ledger,
             alive: outside.alive,
-            state: State::new(outside.boot.clone(), generation),
+            state: State::new(outside.boot.clone(), kept.generation),
             boot: outside.boot,
             ruled: outside.ruled,
             prover: outside.prover,
@@ -105,14 +121,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             ticks: 0,
             sequence,
         };
-        let sentences = found.sentences.into_iter().chain(aside.sentences);
-        for sentence in sentences.chain(torn.sentences) {
+        for sentence in found.sentences.into_iter().chain(kept.aside.sentences) {
             this.set_aside(sentence);
         }
         this.state.prove = this.prover.standing();
-        this.state.ceilings = ceilings;
+        this.state.ceilings = kept.ceilings;
         this.begin_under_ceilings();
-        for attempt in stored {
+        for attempt in kept.attempts {
             this.restore(attempt).await;
         }
         Ok((this, wakers))

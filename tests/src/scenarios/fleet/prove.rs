@@ -1,7 +1,7 @@
 //! A node is tested from the fleet, beside its running warden: the antagonist is lent work under the line, the report
 //! comes back signed, whoever owns the node may refuse, and whoever asked may end it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::NEW;
 use super::operator::Operator;
 use super::person::{Person, SOON};
+use crate::clock;
 use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest};
 
@@ -120,7 +121,7 @@ fn ended(admin: &Guest, node: &Guest) -> Result<()> {
         busy.status == 1 && busy.stderr.contains("runs on node"),
         "{busy:?}"
     );
-    let begun = Instant::now();
+    let begun = clock::now();
     let stopped = admin.run(&format!("fleet prove {NEW} --stop"), SOON)?;
     let took = begun.elapsed();
     ensure!(stopped.status == 0, "{stopped:?}");

@@ -12,7 +12,7 @@ use loadline_proto::types::v1::{AttemptPhase, EndReason};
 use super::rig::{Rig, node};
 use crate::host::systemd::fake::Fault;
 use crate::host::systemd::{Setting, Systemd};
-use crate::warden::reconciler::{Command, Node};
+use crate::warden::reconciler::Node;
 use crate::warden::wire::forge::Wanted;
 
 fn decision(cpu: Option<u64>, squeezed: Squeezed) -> Option<Decision> {

@@ -11,6 +11,8 @@ use crate::allocation::Grant;
 use crate::line::Line;
 
 pub use crate::protect::Floor;
+pub use crate::reap::Fed;
+pub use crate::reap::hung::Memory;
 pub use compare::{
     CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Told, compare, readings,
 };

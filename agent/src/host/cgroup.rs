@@ -14,9 +14,7 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
-use loadline_policy::reap::Fed;
-use loadline_policy::reap::hung::Memory;
-use loadline_policy::settings::{BytesPerSecond, CpuMax, Floor, IoMax, Limit, Observed, Told};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, Fed, Floor, IoMax, Limit, Memory, Observed, Told};
 
 use super::disks;
 use super::root::HostRoot;

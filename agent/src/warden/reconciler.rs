@@ -405,6 +405,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 }
             }
         }
+        if self.renewed {
+            self.end_first().await;
+        }
         self.renew().await;
         let plan = self.decide();
         let provisional = self.write_down(&plan);

@@ -124,6 +124,17 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             .or_default() += 1;
     }
 
+    /// Whoever has to go from a node that became another one is told before its slices get their new limits.
+    pub(super) async fn end_first(&mut self) {
+        let mut plan = self.decide();
+        let ends = |planned: &Planned| matches!(planned.stage, Stage::Record | Stage::Stop);
+        plan.actions.retain(ends);
+        let provisional = self.write_down(&plan);
+        let durable = self.flush().is_ok();
+        self.end_at_once(&plan);
+        self.carry_out(plan, provisional, durable).await;
+    }
+
     /// Does what the plan says, in its order.
     pub(super) async fn carry_out(&mut self, plan: Plan, mut provisional: Vec<AttemptId>, durable: bool) {
         // Before anyone is asked to end.

@@ -2,7 +2,7 @@
 //! own reason, and PID 1 is held up by none of them.
 //!
 //! **When.** From the moment an end is due to its record, by the guest's own clock. Due is: for a cancel, when the person
-//! begins to type it; for an eviction, when root begins to load the reserve that leaves no room; at the memory limit,
+//! begins to type it; for an eviction, when systemd begins to tell the warden of a reserve that leaves no room; at the memory limit,
 //! when the kernel refuses and less than a hundredth of it could be taken back; at the time limit, when the command has
 //! been there for so long. A time limit counts time in which a worker was not squeezed: it is due while lent work is at
 //! its floor, within the ten seconds in which production has to use all for that to be called squeezed.
@@ -11,7 +11,9 @@
 //! sleep that nothing can interrupt (locks, a child that shares its memory until it has become another program, disks):
 //! `block_max` of `/proc/1/sched`, which counts until it is woken, so that waiting for a CPU is not in it: that is
 //! production's own doing. Sleeps that a signal could end are looked for every ten milliseconds, before all others, in
-//! `/proc/1/wchan`. Both are measured beside production alone, too, to tell what is not ours.
+//! `/proc/1/wchan`: a child that is waited for, a pipe. Both must be short. Told apart, and not judged: for each call from
+//! the bus PID 1 asks the bus who calls, and waits until dbus-daemon had a CPU to answer (`bus_ms`), which is production's
+//! own doing again. All are measured beside production alone, too, to tell what is not ours.
 
 use std::time::Duration;
 
@@ -65,7 +67,7 @@ def full(path):
     words = read(path + '/memory.stat').split()
     return sum(int(words[words.index(name) + 1]) for name in ('inactive_file', 'active_file') if name in words) * 100 < int(limit)
 open('/proc/sys/kernel/sched_schedstats', 'w').write('1')
-phase, begun, looks, late, longest, where, wait, runs, last = '', now(), 0, 0, 0, '-', 0, 0, now()
+phase, begun, looks, late, longest, where, bus, wait, runs, last = '', now(), 0, 0, 0, '-', 0, 0, 0, now()
 alive, told = {}, set()
 while True:
     time.sleep(0.01)
@@ -74,7 +76,9 @@ while True:
     place, run = read('/proc/1/wchan').strip(), int(read('/proc/1/schedstat').split()[2])
     elsewhere = place not in ('', '0') and not place.startswith(('ep_', 'do_epoll'))
     wait = wait + at - last if elsewhere and run == runs else 0
-    if wait > longest:
+    if 'poll' in place:
+        bus = max(bus, wait)
+    elif wait > longest:
         longest, where = wait, place
     last, runs, looks = at, run, looks + 1
     if looks % 5:
@@ -93,11 +97,11 @@ while True:
     if wanted != phase:
         if phase:
             kept = sched()
-            print('phase', phase, 'blocked_ms', kept['block_max'].split('.')[0], 'elsewhere_ms', longest, 'at', where,
+            print('phase', phase, 'blocked_ms', kept['block_max'].split('.')[0], 'elsewhere_ms', longest, 'at', where, 'bus_ms', bus,
                   'queued_ms', kept['wait_max'].split('.')[0], 'disk_ms', kept['iowait_sum'].split('.')[0],
                   'seconds', (at - begun) // 1000, 'late_ms', late, flush=True)
         open('/proc/1/sched', 'w').write('0')
-        phase, begun, late, longest, where = wanted, at, 0, 0, '-'
+        phase, begun, late, longest, where, bus = wanted, at, 0, 0, '-', 0
         if phase == 'end':
             break
 ";
@@ -204,12 +208,10 @@ fn ends(fleet: &Fleet, node: &Guest) -> Result<()> {
     let reserve = node.ok("awk '/^MemTotal/ { print int($2 / 1024) - 100 \"MiB\" }' /proc/meminfo")?;
     let policy = NOTHING.replace("RESERVE", &reserve);
     node.run_with_input("cat > /etc/loadline/node.toml", policy.into(), SOON)?;
-    let due = now(node)?;
     node.ok("systemctl reload loadline-warden")?;
-    all.push(End {
-        attempt: first(&alice, node, jobs.evicted, "evicted")?,
-        due,
-    });
+    let attempt = first(&alice, node, jobs.evicted, "evicted")?;
+    let due = stamp(node, "-u loadline-warden", "Reloading")?;
+    all.push(End { attempt, due });
     phase(node, "end")?;
     let said = node.wait_ok(
         "the watch has ended",
@@ -341,10 +343,15 @@ fn active_since(node: &Guest, worker: &Attempt) -> Result<u64> {
 /// When its end was on disk, in milliseconds since the boot.
 fn recorded(node: &Guest, worker: &Attempt) -> Result<u64> {
     let id = worker.unit().trim_start_matches("loadline-w-");
-    let [ended, failed] = ["ended", "failed"].map(|name| format!("loadline-{name}@{id}"));
+    let units = format!("-u loadline-ended@{id} -u loadline-failed@{id}");
+    stamp(node, &units, "Finished")
+}
+
+/// When systemd last said this of one of these units, in milliseconds since the boot.
+fn stamp(node: &Guest, units: &str, word: &str) -> Result<u64> {
     let line = node.wait_ok(
-        "the end is recorded",
-        &format!("journalctl -q -o short-monotonic -u {ended} -u {failed} | grep Finished"),
+        &format!("{word} {units}"),
+        &format!("journalctl -q -o short-monotonic {units} | grep ' {word} ' | tail -1 | grep ."),
         SOON,
     )?;
     let stamp = line.trim_start_matches(['[', ' ']).split(']').next();

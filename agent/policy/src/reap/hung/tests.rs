@@ -51,7 +51,7 @@ fn page_cache_is_no_memory_in_use() {
     assert_eq!(first((0..100).map(stream)), None);
     // Nor what it reads anew from time to time.
     let mixed = |second: u64| Memory {
-        spare: Bytes(if second % 3 == 0 { 700 << 10 } else { 0 }),
+        spare: Bytes(if second.is_multiple_of(3) { 700 << 10 } else { 0 }),
         ..full(second * 10, second * 990)
     };
     assert_eq!(first((0..100).map(mixed)), None);

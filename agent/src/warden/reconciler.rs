@@ -29,10 +29,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use loadline_model::{AttemptId, Generation, Sequence, Span, Topology};
+use loadline_model::{AttemptId, Sequence, Span, Topology};
 use loadline_policy::allocation::Machine;
 use loadline_policy::attempt::{BootId, Moment};
-use loadline_policy::ceiling::{Ceilings, Wish};
+use loadline_policy::ceiling::Ceilings;
 use loadline_policy::line::Line;
 use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
 use loadline_policy::reap::{Budget, Reaper};
@@ -53,6 +53,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 pub use ceiling::CeilingError;
 pub use intake::{Incoming, Lookup};
+pub use news::Command;
 pub use observe::look_up;
 pub use proving::{Doing, ProveSeen, Prover, Seen};
 pub use status::{Counters, Snapshot};
@@ -166,39 +167,6 @@ pub struct Outside<S, C, A> {
     pub prover: Box<dyn Prover>,
     /// Told once everything that ran before is taken over.
     pub settled: Option<oneshot::Sender<()>>,
-}
-
-/// What others ask of the reconciler.
-#[derive(Debug)]
-pub enum Command {
-    /// Take these orders; answered once they are durable.
-    Apply {
-        /// The orders.
-        orders: Vec<Incoming>,
-        /// The generation that is durable now.
-        reply: oneshot::Sender<Result<Generation, Arc<LedgerError>>>,
-    },
-    /// How things stand.
-    Status {
-        /// How.
-        reply: oneshot::Sender<Snapshot>,
-    },
-    /// The owner changed the policy, or the machine changed; answered once whoever has to go for it was told.
-    Replace(Box<Node>, oneshot::Sender<()>),
-    /// Root on this node lets it do no more than this; answered once it is durable.
-    Ceiling {
-        /// What they want.
-        wish: Wish,
-        /// Done, or why not.
-        reply: oneshot::Sender<Result<(), CeilingError>>,
-    },
-    /// The fleet's test moved on; answered once that is durable.
-    Proved(ProveSeen),
-    /// End every worker by name, and start none any more.
-    Drain {
-        /// Who was told to end.
-        reply: oneshot::Sender<Vec<AttemptId>>,
-    },
 }
 
 impl<S, C, A> fmt::Debug for Outside<S, C, A> {

@@ -1,15 +1,48 @@
-//! What wakes the loop, and what it was told since its last round.
+//! What is asked of the loop, what wakes it, and what it was told since its last round.
 
 use std::sync::Arc;
 
-use loadline_model::Generation;
+use loadline_model::{AttemptId, Generation};
 use loadline_policy::ceiling::Wish;
 use loadline_policy::headroom::Decision;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CeilingError, Command, Incoming, ProveSeen};
+use super::{CeilingError, Incoming, Node, ProveSeen, Snapshot};
 use crate::host::systemd::Signal;
 use crate::ledger::LedgerError;
+
+/// What others ask of the reconciler.
+#[derive(Debug)]
+pub enum Command {
+    /// Take these orders; answered once they are durable.
+    Apply {
+        /// The orders.
+        orders: Vec<Incoming>,
+        /// The generation that is durable now.
+        reply: oneshot::Sender<Result<Generation, Arc<LedgerError>>>,
+    },
+    /// How things stand.
+    Status {
+        /// How.
+        reply: oneshot::Sender<Snapshot>,
+    },
+    /// The owner changed the policy, or the machine changed; answered once whoever has to go for it was told.
+    Replace(Box<Node>, oneshot::Sender<()>),
+    /// Root on this node lets it do no more than this; answered once it is durable.
+    Ceiling {
+        /// What they want.
+        wish: Wish,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), CeilingError>>,
+    },
+    /// The fleet's test moved on; answered once that is durable.
+    Proved(ProveSeen),
+    /// End every worker by name, and start none any more.
+    Drain {
+        /// Who was told to end.
+        reply: oneshot::Sender<Vec<AttemptId>>,
+    },
+}
 
 /// What the loop is woken by.
 pub(super) struct Wakers {

@@ -25,7 +25,7 @@ use crate::testbed::{Fleet, GuestSpec};
 use lull::Lull;
 
 /// All of it takes minutes; past this something hangs, and the guests end with the process.
-const OVERALL_LIMIT: Duration = Duration::from_secs(45 * 60);
+const OVERALL_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// A scenario: the second half of its full name, and what it does.
 pub type Scenario = (&'static str, fn(&Fleet) -> Result<()>);

@@ -87,10 +87,10 @@ impl Stall {
 const RUN_WITHIN: Span = Span::from_millis(500);
 /// Lent work that used less of the capacity than one part in this many was not the cause.
 const BYSTANDER: u64 = 50;
-/// Loadline's own programs use less of the capacity than one part in this many.
-const OWN_USUAL: u64 = 20;
 /// Nor the cause of waiting for a disk if it moved fewer bytes than this in a second.
 const IO_BYSTANDER: u64 = 1 << 20;
+/// Loadline's own programs use less of the capacity than one part in this many.
+const OWN_USUAL: u64 = 20;
 const TENTH: Span = Span::from_millis(100);
 
 /// What was found bad: at most one stall for each kind, in the order of [`Kind::ALL`].

@@ -9,8 +9,8 @@
 //! write such a field too; so what counts is who sent it, which only journald can say.
 //!
 //! **Has journald written everything?** It lags by up to half a second, more under load. A reader can send it a
-//! *probe*: a message of its own, which journald handles in turn with the workers' streams. When the probe
-//! shows up and no line of the worker came since it was sent, there was nothing left to write.
+//! *probe*: a message of its own, which journald handles in turn with the workers' streams. When several
+//! in a row show up and no line of the worker came between them, there was nothing left to write.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;

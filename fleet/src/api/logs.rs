@@ -207,7 +207,9 @@ impl Source {
                 Stopped::Broken => {}
                 Stopped::NoAnswer => {
                     let name = &self.attempt.node_name;
-                    let text = format!("node {name} does not answer; its logs stay there, try again later");
+                    let text = format!(
+                        "node {name} does not answer: lines may be missing here, and stay there; try `fleet logs` later"
+                    );
                     return self.notice(parts, text).await;
                 }
             }
@@ -222,11 +224,7 @@ impl Source {
     ) -> Result<Stopped, Gone> {
         loop {
             let Ok(chunk) = self.next(reader).await else {
-                return Ok(if self.follow {
-                    Stopped::AllRead
-                } else {
-                    Stopped::NoAnswer
-                });
+                return Ok(Stopped::NoAnswer);
             };
             let Some(chunk) = chunk else {
                 return Ok(Stopped::Broken);

@@ -20,6 +20,13 @@ const BYTES: usize = 32 * 1024;
 const NOTICE: Duration = Duration::from_millis(500);
 /// How long journald may take to say that it has written everything.
 const FLUSH: Duration = Duration::from_secs(10);
+/// So many questions in a row have to come back with no line of the worker before them. journald that was kept
+/// from its CPU finds a whole short worker at once, serves in any order what it finds at once, and takes a stream
+/// in steps: its connection, its header, its first line (which another user sent). Each question is at least one
+/// turn of journald's loop later than the one before.
+const QUIET: u32 = 4;
+/// While a question is out, how soon its answer is looked for: journald wakes its readers only every 250 ms.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a reader and its desk tell each other.
 #[derive(Debug, Default)]
@@ -69,7 +76,8 @@ enum Flush {
     NotAsked,
     Asked {
         probe: u64,
-        lines_since: bool,
+        /// Questions in a row, with this one, before which no line came.
+        quiet: u32,
         until: Instant,
     },
 }
@@ -122,23 +130,20 @@ impl Follower {
                     cursor,
                 }) => {
                     chunk.push(at_us, writer, text, cursor);
-                    if let Flush::Asked { lines_since, .. } = &mut flush {
-                        *lines_since = true;
+                    if let Flush::Asked { quiet, .. } = &mut flush {
+                        *quiet = 0;
                     }
                     if chunk.is_full() && self.send(chunk, false, String::new()).is_err() {
                         return Ok(Read::Unwanted);
                     }
                 }
                 Some(Entry::Probe(number)) => match flush {
-                    Flush::Asked {
-                        probe,
-                        lines_since: false,
-                        ..
-                    } if probe == number => {
-                        return Ok(Read::All);
+                    Flush::Asked { probe, quiet, .. } if probe == number => {
+                        if quiet >= QUIET {
+                            return Ok(Read::All);
+                        }
+                        flush = ask(reader, quiet + 1)?;
                     }
-                    // Lines came after the question: ask again.
-                    Flush::Asked { probe, .. } if probe == number => flush = ask(reader)?,
                     _ => {}
                 },
                 None => {
@@ -154,14 +159,14 @@ impl Follower {
     /// Nothing to read now: wait, or find out whether there will be more.
     fn idle(&self, reader: &mut dyn JournalReader, flush: &mut Flush) -> Result<(), JournalError> {
         match flush {
-            Flush::NotAsked if self.flags.finish.load(Ordering::Acquire) => *flush = ask(reader)?,
-            Flush::NotAsked => {}
+            Flush::NotAsked if self.flags.finish.load(Ordering::Acquire) => *flush = ask(reader, 1)?,
+            Flush::NotAsked => return reader.wait(NOTICE),
             Flush::Asked { until, .. } if Instant::now() >= *until => {
                 return Err(JournalError::Silent { after: FLUSH });
             }
             Flush::Asked { .. } => {}
         }
-        reader.wait(NOTICE)
+        reader.wait(LOOK)
     }
 
     fn send(&self, chunk: &mut Chunk, end: bool, error: String) -> Result<(), Closed> {
@@ -183,11 +188,11 @@ impl Follower {
     }
 }
 
-fn ask(reader: &mut dyn JournalReader) -> Result<Flush, JournalError> {
+fn ask(reader: &mut dyn JournalReader, quiet: u32) -> Result<Flush, JournalError> {
     let probe = reader.probe()?;
     Ok(Flush::Asked {
         probe,
-        lines_since: false,
+        quiet,
         until: Instant::now() + FLUSH,
     })
 }

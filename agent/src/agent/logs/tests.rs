@@ -14,8 +14,8 @@ struct Script {
     entries: Mutex<VecDeque<Entry>>,
     probes: Mutex<u64>,
     opened: Mutex<Vec<(String, Start)>>,
-    /// Lines that journald still has to write when it is asked.
-    late: Mutex<VecDeque<Entry>>,
+    /// Lines that journald still has to write when it is asked: one before each answer, or none.
+    late: Mutex<VecDeque<Option<Entry>>>,
     deaf: bool,
 }
 
@@ -51,7 +51,7 @@ impl JournalReader for ScriptedReader {
         if !self.0.deaf {
             let mut entries = self.0.entries.lock().unwrap();
             // journald serves the worker's stream before it gets to the question.
-            entries.extend(self.0.late.lock().unwrap().pop_front());
+            entries.extend(self.0.late.lock().unwrap().pop_front().flatten());
             entries.push_back(Entry::Probe(*probes));
         }
         Ok(*probes)
@@ -132,14 +132,10 @@ async fn lines_come_in_order_with_their_output_and_then_the_end() {
     assert_eq!(opened[0].0, format!("loadline-w-{}.service", "03".repeat(16)));
 }
 
-#[tokio::test]
-async fn the_end_waits_for_lines_that_journald_still_had() {
+/// The lines that reach the fleet before the end, and how often journald was asked.
+async fn read_to_the_end(late: impl IntoIterator<Item = Option<Entry>>) -> (usize, u64) {
     let script = Arc::new(Script::default());
-    script
-        .late
-        .lock()
-        .unwrap()
-        .extend([line(1, Output::Stdout), line(2, Output::Stdout)]);
+    script.late.lock().unwrap().extend(late);
     let (lane, mut sent) = mpsc::channel(8);
     desk(&script, lane).begin_and_keep(request(1, false)).await;
     let mut lines = 0;
@@ -147,15 +143,33 @@ async fn the_end_waits_for_lines_that_journald_still_had() {
         let chunk = chunk(&mut sent).await;
         lines += chunk.lines.len();
         if chunk.end {
-            break;
+            let probes = *script.probes.lock().unwrap();
+            return (lines, probes);
         }
     }
-    assert_eq!(lines, 2);
+}
+
+#[tokio::test]
+async fn the_end_waits_for_lines_that_journald_still_had() {
     assert_eq!(
-        *script.probes.lock().unwrap(),
-        3,
-        "asked until nothing came before the answer"
+        read_to_the_end([]).await,
+        (0, 4),
+        "four quiet answers are the end"
     );
+    let two = [line(1, Output::Stdout), line(2, Output::Stdout)];
+    assert_eq!(read_to_the_end(two.map(Some)).await, (2, 6));
+}
+
+#[tokio::test]
+async fn answers_that_overtake_a_line_do_not_hide_it() {
+    for overtaken in 1..4 {
+        let late = (0..overtaken)
+            .map(|_| None)
+            .chain([Some(line(1, Output::Stdout))]);
+        let (lines, probes) = read_to_the_end(late).await;
+        assert_eq!(lines, 1, "{overtaken} answers came before the line");
+        assert_eq!(probes, overtaken + 5);
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod ends;
 mod escapes;
 mod full;
 mod headroom;
+mod late;
 mod lend;
 mod mistakes;
 mod operator;
@@ -49,6 +50,10 @@ pub(super) const SUITE: Suite = Suite {
         (
             "mistakes_get_one_clear_sentence_and_change_nothing",
             mistakes::at_the_command_line,
+        ),
+        (
+            "what_journald_took_up_late_is_read_too",
+            late::written_while_journald_stood_still,
         ),
         ("thirty_seconds_apart_nothing_is_lost_or_double", partition::short),
         (

@@ -1,0 +1,57 @@
+//! A worker that came and went while journald had no CPU: all that it wrote is found at once, and in any order.
+
+use anyhow::{Context, Result, ensure};
+
+use super::person::Person;
+use super::{NEW, OLD};
+use crate::testbed::wait::{Look, wait_for};
+use crate::testbed::{Fleet, Guest};
+
+/// Each is one throw of the dice that journald throws among what it finds at once.
+const ROUNDS: usize = 4;
+const JOURNALD: &str = "systemd-journald@loadline.service";
+
+pub(super) fn written_while_journald_stood_still(fleet: &Fleet) -> Result<()> {
+    for name in [OLD, NEW] {
+        let node = fleet.guest(name)?;
+        for round in 0..ROUNDS {
+            node.ok(&format!(
+                "systemctl start {JOURNALD} && systemctl kill --kill-whom=main -s STOP {JOURNALD}"
+            ))?;
+            let read = read_late(fleet, node, &format!("{name} {round}"));
+            node.ok(&format!("systemctl kill --kill-whom=main -s CONT {JOURNALD}"))?;
+            read.with_context(|| format!("round {round} on {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// One short worker; its log is asked for before journald goes on.
+fn read_late(fleet: &Fleet, node: &Guest, word: &str) -> Result<()> {
+    let alice = Person::of(fleet)?;
+    let flags = format!("--cpus 100m --memory 64MiB --node {}", node.name());
+    let job = alice.submit(&flags, &format!("sh -c 'echo {word}; echo it was >&2'"))?;
+    alice.over(job, super::person::SOON)?;
+    let reading = || alice.types(&format!("fleet logs {job}"));
+    let read = std::thread::scope(|scope| -> Result<_> {
+        let reader = scope.spawn(reading);
+        wait_for("a reader of the agent asks journald", super::person::SOON, || {
+            let threads = "cat /proc/$(systemctl show -P MainPID loadline-agent)/task/*/comm";
+            let threads = node.ok(threads)?;
+            Ok(if threads.contains("log-") || reader.is_finished() {
+                Look::Done(())
+            } else {
+                Look::Pending(threads)
+            })
+        })?;
+        node.ok(&format!("systemctl kill --kill-whom=main -s CONT {JOURNALD}"))?;
+        reader
+            .join()
+            .map_err(|_| anyhow::anyhow!("the reader panicked"))?
+    })?;
+    ensure!(
+        (read.status, read.stdout.trim()) == (0, word) && read.stderr.contains("it was"),
+        "not what the worker wrote: {read:?}"
+    );
+    Ok(())
+}

@@ -154,7 +154,7 @@ impl Law {
     fn observe(&mut self, look: &Look, elapsed: Span) -> Bad {
         match look {
             Look::Measured(interval) => {
-                self.usage.take(interval, self.bounds.capacity);
+                self.usage.take(interval, &self.bounds);
                 self.burst.take(interval);
                 self.io.take(interval);
                 let capacity = self.bounds.capacity;

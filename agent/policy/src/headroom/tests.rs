@@ -239,7 +239,7 @@ fn production_that_leaves_only_the_floor_for_long_squeezes() {
         let mut world = World::new();
         world.run(2, &CALM);
         let scene = Scene { production, ..CALM };
-        assert_eq!(world.look(100, &scene).level, Level::Shrink);
+        (0..2).for_each(|_| assert_eq!(world.look(100, &scene).level, Level::Shrink));
         let decision = world.look(100, &scene);
         assert_eq!(
             (decision.level, quota(&decision)),
@@ -247,7 +247,7 @@ fn production_that_leaves_only_the_floor_for_long_squeezes() {
             "the quota does not wait"
         );
         assert_eq!(decision.reason, Reason::ProductionUse(MilliCpu(production)));
-        let first = (3..300).find(|_| world.look(100, &scene).level == Level::Squeeze);
+        let first = (4..300).find(|_| world.look(100, &scene).level == Level::Squeeze);
         assert_eq!(first, squeezes.then_some(100), "{production}");
     }
 }

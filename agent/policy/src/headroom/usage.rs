@@ -1,9 +1,12 @@
-//! What production uses: the higher of a smoothed use and the 95th percentile of the last 10 s.
+//! What production uses: the higher of a smoothed use and the 95th percentile of the seconds of the last 10 s.
 //!
-//! The smoothed use follows the moment, the percentile remembers peaks that come back.
+//! The smoothed use follows the moment, the percentile remembers peaks that come back. Both look past bursts within a
+//! second: what is kept idle is there for them. (Taken from tenths of a second, the percentile paid for the same bursts
+//! twice: of two CPUs, production by use of 0.5 was counted as 1.1.)
 
 use loadline_model::{MilliCpu, Span};
 
+use super::Bounds;
 use super::intake::Interval;
 use super::stall::{Kind, Waits};
 use super::window::{Window, rate};
@@ -44,7 +47,8 @@ impl Open {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Usage {
     smooth: Option<u64>,
-    last: Option<u64>,
+    /// The two intervals before, the newest first.
+    last: [Option<u64>; 2],
     open: Open,
     window: Window,
     production: MilliCpu,
@@ -54,15 +58,15 @@ impl Usage {
     pub(super) const fn new() -> Self {
         Self {
             smooth: None,
-            last: None,
+            last: [None; 2],
             open: Open::EMPTY,
             window: Window::new(),
             production: MilliCpu::ZERO,
         }
     }
 
-    pub(super) fn take(&mut self, interval: &Interval, capacity: MilliCpu) {
-        let most = capacity.0.saturating_mul(1000);
+    pub(super) fn take(&mut self, interval: &Interval, bounds: &Bounds) {
+        let most = bounds.capacity.0.saturating_mul(1000);
         let used = rate(interval.production, interval.passed).min(most);
         self.smooth = Some(
             self.smooth
@@ -70,31 +74,30 @@ impl Usage {
         );
         self.open.add(interval);
         if self.open.passed >= FULL {
-            self.close(most);
+            self.close(most, bounds.headroom.0.saturating_mul(1000));
         }
-        let highest = self.smooth.unwrap_or(0).max(self.window.p95());
+        let highest = self.smooth.unwrap_or(0).max(self.window.p95_of_seconds());
         self.production = MilliCpu(highest.div_ceil(1000));
     }
 
-    fn close(&mut self, most: u64) {
+    fn close(&mut self, most: u64, headroom: u64) {
         let open = core::mem::replace(&mut self.open, Open::EMPTY);
         let used = rate(open.production, open.passed).min(most);
         self.window.push(used, &open.waits, open.passed);
         // Up faster than down: with 1 s alone, a step would take 3 s to show, and production would have lived in the
-        // headroom for that long. Half of a rise counts at once, all of it once two intervals have shown it: a
-        // step is known within two looks, and one spike takes little more than half its height from lent work.
-        let half = self
-            .smooth
-            .map_or(used, |smooth| smooth.midpoint(used.max(smooth)));
-        let twice = self.last.map_or(0, |last| last.min(used));
-        self.smooth = Some(self.smooth.unwrap_or(0).max(half).max(twice));
-        self.last = Some(used);
+        // headroom for that long. What goes beyond the headroom counts at once, all of a rise once three intervals
+        // have shown it: so bursts for which the headroom is kept take nothing from lent work.
+        let beyond = used.saturating_sub(headroom);
+        let [one, two] = self.last.map(|last| last.unwrap_or(0));
+        let lasting = used.min(one).min(two);
+        self.smooth = Some(self.smooth.unwrap_or(0).max(beyond).max(lasting));
+        self.last = [Some(used), self.last[0]];
     }
 
     /// A time about which nothing is known.
     pub(super) fn skip(&mut self, passed: Span) {
         self.open = Open::EMPTY;
-        self.last = None;
+        self.last = [None; 2];
         self.window.skip(passed);
     }
 

@@ -9,6 +9,8 @@ use super::stall::{Kind, Waits};
 pub(super) const TENTH: Span = Span::from_millis(100);
 /// 10 s of them.
 const BUCKETS: usize = 100;
+/// A second of them.
+const SECOND: usize = 10;
 /// 2 s of them: what a cut is judged by.
 pub(super) const SHORT: usize = 20;
 
@@ -59,20 +61,37 @@ impl Window {
         }
     }
 
-    /// The 95th percentile of production's use by nearest rank, over what is known. With fewer than 20 buckets
-    /// that is the highest.
-    pub(super) fn p95(&self) -> u64 {
-        let mut known = [0; BUCKETS];
-        let mut count = 0;
-        for bucket in self.buckets.iter().flatten() {
-            known[count] = bucket.production;
-            count += 1;
+    /// The 95th percentile, by nearest rank, of production's mean use over each second of the 10 s, whenever it
+    /// begins. Only seconds that are known whole count; while there is none, the highest tenth does.
+    pub(super) fn p95_of_seconds(&self) -> u64 {
+        let mut seconds = [0; BUCKETS];
+        let (mut count, mut sum, mut run) = (0, 0, 0);
+        for age in (0..BUCKETS).rev() {
+            let Some(bucket) = self.back(age) else {
+                (sum, run) = (0, 0);
+                continue;
+            };
+            sum += bucket.production;
+            run += 1;
+            if run > SECOND {
+                sum -= self.back(age + SECOND).map_or(0, |first| first.production);
+            }
+            if run >= SECOND {
+                seconds[count] = sum.div_ceil(SECOND as u64);
+                count += 1;
+            }
         }
         let rank = (count * 95).div_ceil(100);
         if rank == 0 {
-            return 0;
+            let known = self.buckets.iter().flatten();
+            return known.map(|bucket| bucket.production).max().unwrap_or(0);
         }
-        *known[..count].select_nth_unstable(rank - 1).1
+        *seconds[..count].select_nth_unstable(rank - 1).1
+    }
+
+    /// The bucket of so many tenths ago.
+    const fn back(&self, age: usize) -> Option<Bucket> {
+        self.buckets[(self.next + 2 * BUCKETS - 1 - age) % BUCKETS]
     }
 
     /// The mean of production's use over the 10 s.
@@ -97,8 +116,9 @@ impl Window {
         let mut sum = Span::ZERO;
         let mut began = Span::ZERO;
         for age in 0..SHORT {
-            let at = (self.next + BUCKETS - 1 - age) % BUCKETS;
-            let waited = self.buckets[at].map_or(Span::ZERO, |bucket| bucket.waited[kind.index()]);
+            let waited = self
+                .back(age)
+                .map_or(Span::ZERO, |bucket| bucket.waited[kind.index()]);
             sum = sum.plus(waited);
             if !waited.is_zero() {
                 began = TENTH.times(age as u64 + 1);

@@ -24,8 +24,6 @@ pub(super) type UnitRow = (
     gen_blocking = false
 )]
 pub(super) trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;

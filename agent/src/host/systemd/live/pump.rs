@@ -1,7 +1,7 @@
-//! Listens to the bus: one ordered stream, so that a unit's change is seen before the job that it decided.
+//! Listens to systemd: one ordered stream, so that a unit's change is seen before the job that it decided.
 //!
-//! One match rule covers all units: dbus-daemon allows 512 rules a connection, and a node may run more
-//! workers than that. Signals about other units are dropped by their path, before anything is decoded.
+//! On its own socket systemd tells everything without being asked. Signals about other units are dropped by their
+//! path, before anything is decoded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,45 +11,63 @@ use loadline_policy::reconcile::UnitActive;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tracing::{debug, warn};
-use zbus::fdo::DBusProxy;
 use zbus::message::Type;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
-use zbus::{Connection, MatchRule, Message, MessageStream};
+use zbus::{Connection, Message, MessageStream};
 
-use super::{SERVICE, SERVICE_UNIT, Shared, UNIT, lock, names};
+use super::{SERVICE_UNIT, Shared, UNIT, direct, lock, names};
 use crate::host::ended::end_from_properties;
-use crate::host::systemd::proxy::ManagerProxy;
 use crate::host::systemd::{Outcome, Signal, UnitState, active_from};
 
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
-/// Connects and subscribes.
-pub(super) async fn connect() -> zbus::Result<(Connection, MessageStream)> {
-    let connection = Connection::system().await?;
-    // The stream first: what arrives from here on is not lost.
-    let stream = MessageStream::from(&connection);
-    let daemon = DBusProxy::new(&connection).await?;
-    let signal = || MatchRule::builder().msg_type(Type::Signal).sender(SERVICE);
-    for member in ["JobRemoved", "UnitRemoved", "Reloading"] {
-        daemon
-            .add_match_rule(signal()?.interface(MANAGER)?.member(member)?.build())
-            .await?;
-    }
-    let changed = signal()?
-        .interface("org.freedesktop.DBus.Properties")?
-        .member("PropertiesChanged")?
-        .path_namespace("/org/freedesktop/systemd1/unit")?;
-    daemon.add_match_rule(changed.build()).await?;
-    ManagerProxy::new(&connection).await?.subscribe().await?;
-    Ok((connection, stream))
+/// Both ways to systemd.
+#[derive(Debug, Clone)]
+pub(super) struct Ways {
+    /// Its own socket.
+    pub(super) direct: Connection,
+    /// The system bus.
+    pub(super) bus: Connection,
 }
 
-/// Listens until nobody takes the signals any more; finds a lost bus again.
+/// What comes in on both.
+pub(super) struct Incoming {
+    direct: MessageStream,
+    bus: MessageStream,
+}
+
+impl Incoming {
+    /// The next message of systemd's own; none: one of the two is gone.
+    async fn next(&mut self) -> Option<Message> {
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                message = self.direct.next() => return message?.ok(),
+                // Nothing is asked to be told there: it is only watched for its end.
+                message = self.bus.next() => drop(message?.ok()?),
+            }
+        }
+    }
+}
+
+/// Connects both ways.
+pub(super) async fn connect() -> zbus::Result<(Ways, Incoming)> {
+    let ways = Ways {
+        direct: direct::connect().await?,
+        bus: Connection::system().await?,
+    };
+    let incoming = Incoming {
+        direct: MessageStream::from(&ways.direct),
+        bus: MessageStream::from(&ways.bus),
+    };
+    Ok((ways, incoming))
+}
+
+/// Listens until nobody takes the signals any more; finds a lost way again.
 pub(super) async fn run(
-    mut stream: MessageStream,
-    connection: Arc<RwLock<Connection>>,
+    mut incoming: Incoming,
+    ways: Arc<RwLock<Ways>>,
     shared: Arc<Shared>,
     sender: mpsc::Sender<Signal>,
 ) {
@@ -58,30 +76,30 @@ pub(super) async fn run(
         missed: false,
     };
     while !out.sender.is_closed() {
-        while let Some(Ok(message)) = stream.next().await {
+        while let Some(message) = incoming.next().await {
             if let Err(error) = handle(&message, &shared, &mut out) {
                 debug!(%error, "a signal could not be read");
                 out.missed = true;
             }
         }
-        warn!("the system bus is gone; connecting again");
+        warn!("systemd or the system bus has closed the connection; connecting again");
         // Whoever waits for a job learns that its outcome is not known.
         lock(&shared.waiting).clear();
-        let (fresh, fresh_stream) = reconnect().await;
-        *connection.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        stream = fresh_stream;
+        let (fresh, fresh_incoming) = reconnect().await;
+        *ways.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        incoming = fresh_incoming;
         lock(&shared.units).clear();
         out.send(Signal::Resync);
     }
 }
 
-async fn reconnect() -> (Connection, MessageStream) {
+async fn reconnect() -> (Ways, Incoming) {
     let mut pause = RETRY_FIRST;
     loop {
         tokio::time::sleep(pause).await;
         match connect().await {
             Ok(fresh) => return fresh,
-            Err(error) => warn!(%error, "no system bus yet"),
+            Err(error) => warn!(%error, "no way to systemd yet"),
         }
         pause = (pause * 2).min(RETRY_MOST);
     }

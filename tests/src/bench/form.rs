@@ -5,6 +5,8 @@ use anyhow::{Result, bail};
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
+    /// One place only, closely: for work on the law.
+    One,
     /// For every day.
     Short,
     /// Before a release.
@@ -20,8 +22,9 @@ impl Form {
     fn named(name: Option<&str>) -> Result<Self> {
         match name {
             None | Some("" | "short") => Ok(Self::Short),
+            Some("one") => Ok(Self::One),
             Some("release") => Ok(Self::Release),
-            Some(other) => bail!("LOADLINE_BENCH is {other:?}; it may be short (default) or release"),
+            Some(other) => bail!("LOADLINE_BENCH is {other:?}; it may be one, short (default) or release"),
         }
     }
 }

@@ -123,7 +123,7 @@ fn cell_figures(bench: &mut Bench, runs: &CellRuns) -> Result<()> {
                 )?;
             }
         }
-        if config != Config::Alone {
+        if !matches!(config, Config::Alone | Config::Installed) {
             add("batch_share", "x", Better::Higher, &runs.batch_shares(config))?;
             add("work_per_s", "/s", Better::Higher, &runs.work_per_s(config))?;
         }

@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How many onsets of each kind, and how long they may take.
 const fn amount(form: Form) -> (u32, Duration) {
     match form {
-        Form::Short => (40, Duration::from_secs(180)),
+        Form::One | Form::Short => (40, Duration::from_secs(180)),
         Form::Release => (200, Duration::from_secs(1500)),
     }
 }

@@ -24,6 +24,8 @@ const RETRIES: u32 = 100;
 #[derive(Debug)]
 pub(super) enum Held {
     Nothing,
+    /// Loadline's programs, and no antagonist.
+    Programs,
     /// `antagonist.service`.
     Unit,
     Slurm,
@@ -49,6 +51,11 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell) -> Result<Held> {
     };
     match config {
         Config::Alone => Ok(Held::Nothing),
+        Config::Installed => {
+            rig.programs("start")?;
+            deploy::await_ready(rig.admin()?, NODE)?;
+            Ok(Held::Programs)
+        }
         Config::Unprotected => unit(""),
         Config::Nice19 => unit("-p Nice=19"),
         Config::Weight1 => slice("1"),
@@ -105,6 +112,10 @@ pub(super) fn stop(rig: &Rig, held: Held) -> Result<Vec<String>> {
     let node = rig.node()?;
     let missing = match held {
         Held::Nothing => Vec::new(),
+        Held::Programs => {
+            rig.programs("stop")?;
+            Vec::new()
+        }
         Held::Unit => {
             node.ok_within(
                 "systemctl kill -s KILL antagonist; systemctl stop antagonist",

@@ -85,6 +85,8 @@ impl Load {
 pub(super) enum Config {
     /// Not there, and Loadline's programs are stopped, as if it were not installed.
     Alone,
+    /// Not there, with Loadline's programs at work: what they cost by themselves.
+    Installed,
     /// Not held at all.
     Unprotected,
     Nice19,
@@ -98,8 +100,9 @@ pub(super) enum Config {
 }
 
 impl Config {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Alone,
+        Self::Installed,
         Self::Unprotected,
         Self::Nice19,
         Self::Weight1,
@@ -114,6 +117,7 @@ impl Config {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Alone => "alone",
+            Self::Installed => "installed",
             Self::Unprotected => "unprotected",
             Self::Nice19 => "nice19",
             Self::Weight1 => "weight1",
@@ -151,22 +155,36 @@ impl Form {
     pub(in crate::bench) const fn rounds(self) -> usize {
         match self {
             Self::Short => 2,
-            Self::Release => 3,
+            Self::One | Self::Release => 3,
         }
     }
 
     /// How long each time.
     pub(in crate::bench) const fn slice(self) -> Duration {
         match self {
-            Self::Short => Duration::from_secs(8),
+            Self::One | Self::Short => Duration::from_secs(8),
             Self::Release => Duration::from_secs(12),
         }
     }
 
     pub(super) fn cells(self) -> Vec<Cell> {
         match self {
+            Self::One => {
+                let others = [Config::Installed, Config::Idle];
+                vec![cell(
+                    Production::Nginx,
+                    Load::Percent(30),
+                    Antagonist::Cpu,
+                    &others,
+                )]
+            }
             Self::Short => vec![
-                cell(Production::Nginx, Load::Percent(30), Antagonist::Cpu, &[]),
+                cell(
+                    Production::Nginx,
+                    Load::Percent(30),
+                    Antagonist::Cpu,
+                    &[Config::Installed],
+                ),
                 cell(Production::Redis, Load::Percent(60), Antagonist::Vm, &[]),
                 cell(Production::Postgres, Load::Percent(30), Antagonist::Leak, &[]),
             ],
@@ -174,13 +192,18 @@ impl Form {
                 let places = Production::ALL
                     .into_iter()
                     .flat_map(|production| Load::ALL.map(|load| (production, load)));
-                places
+                let mut cells: Vec<Cell> = places
                     .zip(Antagonist::ALL.into_iter().cycle())
                     .zip(pairs().into_iter().cycle())
                     .map(|(((production, load), antagonist), others)| {
                         cell(production, load, antagonist, &others)
                     })
-                    .collect()
+                    .collect();
+                // With each production once: it does not hang on the load.
+                for cell in cells.iter_mut().filter(|cell| cell.load == Load::Percent(30)) {
+                    cell.configs.insert(1, Config::Installed);
+                }
+                cells
             }
         }
     }
@@ -229,7 +252,7 @@ mod tests {
 
     #[test]
     fn every_cell_has_the_three_that_are_always_compared_and_its_own_id() {
-        for form in [Form::Short, Form::Release] {
+        for form in [Form::One, Form::Short, Form::Release] {
             let cells = form.cells();
             for cell in &cells {
                 for always in [Config::Alone, Config::Unprotected, Config::Loadline] {

@@ -25,9 +25,9 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(240);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Everything's code has been run, every connection opened, every cgroup made.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Loadline gives a tenth of the machine every five seconds, after a hold of ten if its own start disturbed production:
-/// what is measured is lent work at its line, not on the way to it.
-const SETTLE: Duration = Duration::from_secs(45);
+/// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
+/// back for ten: what is measured is lent work at its line, not on the way to it.
+const SETTLE: Duration = Duration::from_secs(30);
 const CAPACITY: Duration = Duration::from_secs(5);
 
 /// How many clients measure the capacity.
@@ -186,7 +186,7 @@ impl Rig {
 /// Where the antagonist's processes are.
 pub(super) const fn group(config: Config) -> Option<&'static str> {
     match config {
-        Config::Alone => None,
+        Config::Alone | Config::Installed => None,
         Config::Unprotected | Config::Nice19 => Some("system.slice/antagonist.service"),
         Config::Weight1 | Config::Idle => Some("antagonist.slice"),
         // Debian names it after the node.

@@ -47,6 +47,10 @@ fn text(runs: &CellRuns, config: Config) -> String {
                 .collect();
             median(&p99, " ms")
         }
+        Config::Installed => {
+            let [p99, p50] = [0.99, 0.5].map(|share| runs.ratios(config, share));
+            format!("{} ({})", median(&p99, ""), median(&p50, ""))
+        }
         _ => {
             let lent = runs.batch_shares(config);
             let p99 = runs.ratios(config, 0.99);

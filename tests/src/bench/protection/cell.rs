@@ -36,7 +36,8 @@ pub(super) fn measure(
     for same in slices.chunk_by(|one, next| one.1 == next.1) {
         let config = same[0].1;
         rig.kernel_log()?;
-        let held = hold::start(rig, config, cell).with_context(|| format!("start {}", config.name()))?;
+        let held = hold::start(rig, config, cell, capacity_per_s)
+            .with_context(|| format!("start {}", config.name()))?;
         rig.warm_up(cell, config, capacity_per_s)?;
         for (round, _) in same {
             let again = in_vain < IN_VAIN_MOST;

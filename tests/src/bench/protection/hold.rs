@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::kills;
 use super::matrix::{Cell, Config};
 use super::rig::{FOLDER, NODE, Rig, antagonist_command};
-use crate::deploy::{self, as_person};
+use crate::deploy::as_person;
 use crate::testbed::wait::{Look, wait_for};
 
 /// What lent work is promised, in Loadline as in Slurm.
@@ -33,7 +33,7 @@ pub(super) enum Held {
     Job(u64),
 }
 
-pub(super) fn start(rig: &Rig, config: Config, cell: &Cell) -> Result<Held> {
+pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32) -> Result<Held> {
     let node = rig.node()?;
     let unit = |properties: &str| -> Result<Held> {
         node.ok(&format!(
@@ -51,17 +51,13 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell) -> Result<Held> {
     };
     match config {
         Config::Alone => Ok(Held::Nothing),
-        Config::Installed => {
-            rig.programs("start")?;
-            deploy::await_ready(rig.admin()?, NODE)?;
-            Ok(Held::Programs)
-        }
+        Config::Installed => rig.acquaint(cell, capacity_per_s).map(|()| Held::Programs),
         Config::Unprotected => unit(""),
         Config::Nice19 => unit("-p Nice=19"),
         Config::Weight1 => slice("1"),
         Config::Idle => slice("idle"),
         Config::Slurm => slurm(rig, cell),
-        Config::Loadline => job(rig, cell),
+        Config::Loadline => rig.acquaint(cell, capacity_per_s).and_then(|()| job(rig, cell)),
     }
 }
 
@@ -86,8 +82,6 @@ fn slurm(rig: &Rig, cell: &Cell) -> Result<Held> {
 }
 
 fn job(rig: &Rig, cell: &Cell) -> Result<Held> {
-    rig.programs("start")?;
-    deploy::await_ready(rig.admin()?, NODE)?;
     // Any share will do: shares divide what is lent among workers, and there is only this one.
     let submit = format!(
         "fleet run --detach -o json --cpus 500m --memory {MEMORY_MIB}MiB --retries {RETRIES} --node {NODE} -- {}",

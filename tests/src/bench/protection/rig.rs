@@ -28,6 +28,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
 /// back for ten: what is measured is lent work at its line, not on the way to it.
 const SETTLE: Duration = Duration::from_secs(30);
+/// Every tenth of the machine that production's use comes to is seen for two seconds and more.
+const ACQUAINT: Duration = Duration::from_secs(20);
 const CAPACITY: Duration = Duration::from_secs(5);
 
 /// How many clients measure the capacity.
@@ -136,6 +138,18 @@ impl Rig {
             Config::Loadline => SETTLE,
             _ => WARM_UP,
         };
+        self.load(cell, capacity_per_s, length)
+    }
+
+    /// Loadline's programs, started as on a node where they are long before any job: they have seen production at
+    /// this load by itself.
+    pub(super) fn acquaint(&self, cell: &Cell, capacity_per_s: u32) -> Result<()> {
+        self.programs("start")?;
+        deploy::await_ready(self.admin()?, NODE)?;
+        self.load(cell, capacity_per_s, ACQUAINT)
+    }
+
+    fn load(&self, cell: &Cell, capacity_per_s: u32, length: Duration) -> Result<()> {
         let command = format!(
             "chrt -f 10 loadgen {} --seconds {} {} >/dev/null",
             cell.production.words(),

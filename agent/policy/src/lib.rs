@@ -2,7 +2,7 @@
 //!
 //! Values in, values out: no clock, file, socket or thread can be named here; `now` is an argument. The warden
 //! observes, asks this crate, applies, reports. The modules, in the order of a decision: [`node_policy`] (what
-//! the owner allows), [`line`] (how much that is), [`admission`] (may this order run here), [`allocation`]
+//! the owner allows), [`line`] (how much that is, also by production's [`week`]), [`admission`] (may this order run here), [`allocation`]
 //! (on which CPUs), [`settings`] (with which limits, and are they held), [`attempt`] (where it stands),
 //! [`reconcile`] (what to do now), [`check`] (the invariants, stated apart). Beside them, every 100 ms:
 //! [`headroom`] (how much lent work may have at this moment), which is told by [`slo`] how production's promises
@@ -31,6 +31,7 @@ pub mod reconcile;
 pub mod remarks;
 pub mod settings;
 pub mod slo;
+pub mod week;
 
 #[cfg(test)]
 mod sample;

@@ -7,7 +7,9 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use loadline_model::{Bytes, CpuSet, LineAmounts, MilliCpu, PerMille, Topology};
 
@@ -199,6 +201,20 @@ impl Line {
             memory: memory.share(share),
             gpus: self.gpus,
         }
+    }
+
+    /// What production's week takes from the firm line, as a clause; none: the reserve alone speaks.
+    pub fn held_by_week(&self) -> Option<String> {
+        let (firm, most) = (self.firm(), self.most());
+        let cpu = self.cpu.week.filter(|_| firm.cpu < most.cpu);
+        let memory = self.memory.week.filter(|_| firm.memory < most.memory);
+        let parts = [
+            cpu.map(|week| format!("{week} CPUs")),
+            memory.map(|week| format!("{week} of memory")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let used = parts.join(" and ");
+        (!parts.is_empty()).then(|| format!("99 % of the time production used up to {used} in its last week"))
     }
 
     /// How many threads can be given for exclusive use at most.

@@ -99,11 +99,7 @@ impl Week {
 
     /// What is known.
     pub fn known(&self) -> Known {
-        let p99 = |history: &History| {
-            (history.watched() >= KNOWN_FROM)
-                .then(|| history.p99())
-                .flatten()
-        };
+        let p99 = |history: &History| (history.watched() >= KNOWN_FROM).then(|| history.p99()).flatten();
         Known {
             cpu: p99(&self.cpu).map(MilliCpu),
             memory: p99(&self.memory).map(Bytes),

@@ -327,12 +327,12 @@ fn the_brake_writes_what_systemd_would_and_compares_shares() {
 
 #[test]
 fn setpoints_only_ever_lower_what_the_line_allows() {
-    let firm = MilliCpu(2205);
+    let most = MilliCpu(2205);
     let cpu = |cpu| Setpoints {
         cpu: Some(MilliCpu(cpu)),
         ..Setpoints::default()
     };
-    let root = |setpoints: &Setpoints| cpu_quota(Slice::Root, firm, setpoints);
+    let root = |setpoints: &Setpoints| cpu_quota(Slice::Root, most, setpoints);
     assert_eq!(root(&Setpoints::default()), Limit::At(MilliCpu(2200)));
     assert_eq!(root(&cpu(9000)), Limit::At(MilliCpu(2200)));
     assert_eq!(root(&cpu(615)), Limit::At(MilliCpu(610)));
@@ -341,13 +341,13 @@ fn setpoints_only_ever_lower_what_the_line_allows() {
         squeezed: Squeezed::Burst,
         ..Setpoints::default()
     };
-    assert_eq!(cpu_quota(Slice::Burst, firm, &burst), Limit::At(QUOTA_FLOOR));
-    assert_eq!(cpu_quota(Slice::Standard, firm, &burst), Limit::Max);
+    assert_eq!(cpu_quota(Slice::Burst, most, &burst), Limit::At(QUOTA_FLOOR));
+    assert_eq!(cpu_quota(Slice::Standard, most, &burst), Limit::Max);
     let all = Setpoints {
         squeezed: Squeezed::All,
         ..Setpoints::default()
     };
-    assert_eq!(cpu_quota(Slice::Standard, firm, &all), Limit::At(QUOTA_FLOOR));
+    assert_eq!(cpu_quota(Slice::Standard, most, &all), Limit::At(QUOTA_FLOOR));
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub mod socket;
 pub mod trust;
 pub mod unit;
 mod watch;
+pub mod week;
 pub mod wire;
 
 pub use cli::{command, main};

@@ -38,6 +38,7 @@ use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
 use loadline_policy::reap::{Budget, Reaper};
 use loadline_policy::reconcile::{Absences, AtOnce, EndRecord, ObservedUnit, Plan, View, reconcile};
 use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
+use loadline_policy::week::Known;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
@@ -89,8 +90,10 @@ pub struct Node {
     pub gpus: u32,
     /// Whether CPUs are pinned.
     pub pinning: Pinning,
-    /// How much may be lent, by the reserve alone, under what operators say.
+    /// How much may be lent, by the reserve and by production's week, under what operators say.
     pub line: Line,
+    /// What is known of production's week.
+    pub week: Known,
     /// What operators say.
     pub ceilings: Ceilings,
     /// The mode that the owner wants.
@@ -109,7 +112,15 @@ impl Node {
             gpus,
             pinning,
             line,
+            week: Known::default(),
         }
+    }
+
+    /// Another week of production's, from now on. It moves the firm line and nothing else.
+    pub fn set_week(&mut self, week: Known) {
+        let line = Line::by_week(&self.topology, self.gpus, &self.policy, &week);
+        self.line = self.ceilings.line(line);
+        self.week = week;
     }
 
     /// The node as its owner has it, under what operators say.
@@ -117,7 +128,8 @@ impl Node {
     pub fn under(&self, ceilings: &Ceilings) -> Self {
         let policy = ceilings.policy(&self.policy);
         Self {
-            line: ceilings.line(Line::fixed(&self.topology, self.gpus, &policy)),
+            line: ceilings.line(Line::by_week(&self.topology, self.gpus, &policy, &self.week)),
+            week: self.week,
             owner_mode: self.policy.lend.mode,
             ceilings: ceilings.clone(),
             topology: self.topology.clone(),
@@ -320,8 +332,14 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Command::Status { reply } => drop(reply.send(self.snapshot())),
             Command::Replace(node, reply) => {
                 news.replaced.push(reply);
-                self.owner = *node;
+                let week = std::mem::replace(&mut self.owner, *node).week;
+                self.owner.set_week(week);
                 self.rule();
+            }
+            // No limit follows from it: the next round decides by it who else may start.
+            Command::Week(week) => {
+                self.owner.set_week(week);
+                self.node.set_week(week);
             }
             Command::Drain { reply } => drop(reply.send(self.drain())),
         }

@@ -25,6 +25,7 @@ use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLe
 use super::sample::Sampler;
 use super::socket::{self, Access, SocketError, WardenService};
 use super::trust::{Trust, TrustError};
+use super::week::{self, Watch, Watching};
 use super::{slices, watch as watching};
 use crate::config::local_times;
 use crate::host::cgroup::CgroupFs;
@@ -74,6 +75,11 @@ impl Paths {
     /// End records.
     pub fn ended(&self) -> PathBuf {
         self.state.join("ended")
+    }
+
+    /// Production's history.
+    fn week(&self) -> PathBuf {
+        self.state.join("week.json")
     }
 
     fn good(&self) -> PathBuf {
@@ -127,6 +133,7 @@ pub(super) struct Running {
     pub(super) task: JoinHandle<Result<(), LedgerError>>,
     pub(super) ledger: SharedLedger,
     headroom: Headroom,
+    week: Watching,
     /// Ends with it.
     _logins: Logins,
     sequence: watch::Receiver<Sequence>,
@@ -158,10 +165,9 @@ impl Running {
     pub(super) async fn end(self) -> Result<(), RunError> {
         // It may have ended by itself; its result says so.
         let _ = self.stop.send(());
-        self.task
-            .await
-            .map_err(|_| RunError::Reconciler)?
-            .map_err(Into::into)
+        let ended = self.task.await;
+        self.week.end().await;
+        ended.map_err(|_| RunError::Reconciler)?.map_err(Into::into)
     }
 }
 
@@ -183,7 +189,7 @@ pub(super) async fn start(
     paths: &Paths,
     systemd: LiveSystemd,
     signals: mpsc::Receiver<Signal>,
-    node: Node,
+    mut node: Node,
     _: PreflightPassed,
 ) -> Result<Running, RunError> {
     std::fs::create_dir_all(&paths.state).map_err(kernel("making the state folder"))?;
@@ -191,6 +197,9 @@ pub(super) async fn start(
     let (mut ledger, mut found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
     let (ceilings, torn) = ledger.ceilings(clock.wall())?;
     found.sentences.extend(torn.sentences);
+    let (kept, broken) = week::file::load(&paths.week(), clock.wall());
+    found.sentences.extend(broken);
+    node.set_week(kept.known());
     let ruled = node.under(&ceilings);
     let last = ledger.last_sequence();
     let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(ledger));
@@ -205,6 +214,14 @@ pub(super) async fn start(
     let alive = Box::new(move |now| looking.beat(now));
     let headroom = Headroom::start(HostRoot::default(), clock, &ruled, alive)
         .map_err(kernel("starting the headroom loop"))?;
+    let week = Watching::start(Watch {
+        root: HostRoot::default(),
+        clock,
+        path: paths.week(),
+        capacity: week::capacity(&node),
+        week: kept,
+        commands: commands.clone(),
+    });
     let logins = Logins::start(HostRoot::default(), systemd.clone(), &ruled);
     let outside = Outside {
         systemd: systemd.clone(),
@@ -249,6 +266,7 @@ pub(super) async fn start(
         task,
         ledger,
         headroom,
+        week,
         _logins: logins,
         sequence: sequences,
         stop,
@@ -324,6 +342,7 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
         headroom: running.headroom.decisions().latest,
         cost: running.headroom.cost(),
         window: running.headroom.window(),
+        week: running.week.watched(),
         started: uuid::Uuid::new_v4().to_string(),
         promises: running.headroom.promises(),
         clock: SystemClock,

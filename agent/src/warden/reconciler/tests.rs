@@ -10,3 +10,4 @@ mod reaping;
 mod remarks;
 mod restarts;
 pub(crate) mod rig;
+mod week;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use loadline_model::{Gpu, NodeSample, ReceiptAction, ResourceSample, Topology};
+use loadline_model::{Gpu, LineAmounts, NodeSample, ReceiptAction, ResourceSample, Topology};
 use loadline_policy::ceiling::Setter;
 use loadline_policy::cost::Cost;
 use loadline_policy::headroom::Decision;
@@ -18,6 +18,7 @@ use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
 use crate::warden::reconciler::Snapshot;
 use crate::warden::slo::Promise;
+use crate::warden::week::Watched;
 
 pub use loadline_proto::warden::v1::StatusReply;
 
@@ -39,6 +40,8 @@ pub struct Word {
     pub cost: Cost,
     /// The windows of the pressure triggers that wake it.
     pub window: Window,
+    /// How far the watch over production's week has come.
+    pub week: Watched,
     /// Names the warden's start.
     pub started: String,
     /// How production's promises stand.
@@ -81,6 +84,7 @@ pub fn reply(
             .map(|decision| headroom(decision, word.window)),
         slo_targets: word.promises.iter().map(slo::target).collect(),
         protect: slo::protect(&snapshot.node.policy.protect, &snapshot.floors, &word.promises),
+        week: Some(week(snapshot, &word.week)),
         capabilities: facts.capabilities.iter().map(capability).collect(),
     }
 }
@@ -126,6 +130,21 @@ fn cost(snapshot: &Snapshot, word: &Word) -> types::CostSample {
         evictions: evictions.copied().unwrap_or(0),
         reaping_us: snapshot.counters.reaping.0,
         since: word.started.clone(),
+    }
+}
+
+fn week(snapshot: &Snapshot, watched: &Watched) -> proto::Week {
+    let (known, mut most) = (snapshot.node.week, snapshot.node.line.most());
+    if snapshot.shut.is_some() {
+        most = LineAmounts::default();
+    }
+    proto::Week {
+        cpu_millicpu: known.cpu.map(|cpu| cpu.0),
+        memory_bytes: known.memory.map(|memory| memory.0),
+        watched_us: watched.over.0,
+        unsaved: watched.unsaved.clone().unwrap_or_default(),
+        most_millicpu: most.cpu.0,
+        most_memory_bytes: most.memory.0,
     }
 }
 

@@ -11,6 +11,7 @@ use loadline_policy::attempt::BootId;
 use loadline_policy::ceiling::Ceilings;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
 use loadline_policy::settings::{Setpoints, slice_settings};
+use loadline_policy::week::Week;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -35,7 +36,7 @@ use crate::host::journal_send::JournalSender;
 use crate::host::root::HostRoot;
 use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, SetAside};
 use crate::preflight::{Bus, PreflightPassed};
 use crate::prove::handover::Handover;
 
@@ -194,17 +195,11 @@ pub(super) async fn start(
 ) -> Result<Running, RunError> {
     std::fs::create_dir_all(&paths.state).map_err(kernel("making the state folder"))?;
     let clock = SystemClock;
-    let (mut ledger, mut found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
-    let (ceilings, torn) = ledger.ceilings(clock.wall())?;
-    found.sentences.extend(torn.sentences);
-    let (kept, broken) = week::file::load(&paths.week(), clock.wall());
-    found.sentences.extend(broken);
-    node.set_week(kept.known());
-    let ruled = node.under(&ceilings);
-    let last = ledger.last_sequence();
-    let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(ledger));
+    let recalled = recall(paths, clock, &mut node)?;
+    let last = recalled.ledger.last_sequence();
+    let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(recalled.ledger));
     let systemd = Arc::new(systemd);
-    write_reserve(paths, &ruled);
+    write_reserve(paths, &recalled.ruled);
     let (commands, requests) = mpsc::channel(COMMANDS_QUEUED);
     let (sequence, sequences) = watch::channel(last);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -212,17 +207,10 @@ pub(super) async fn start(
     let [pulse, looking] = [Pulse::reconciler, Pulse::headroom].map(|of| of(clock.monotonic()));
     tokio::spawn(notify::pass_on([pulse.clone(), looking.clone()], clock));
     let alive = Box::new(move |now| looking.beat(now));
-    let headroom = Headroom::start(HostRoot::default(), clock, &ruled, alive)
+    let headroom = Headroom::start(HostRoot::default(), clock, &recalled.ruled, alive)
         .map_err(kernel("starting the headroom loop"))?;
-    let week = Watching::start(Watch {
-        root: HostRoot::default(),
-        clock,
-        path: paths.week(),
-        capacity: week::capacity(&node),
-        week: kept,
-        commands: commands.clone(),
-    });
-    let logins = Logins::start(HostRoot::default(), systemd.clone(), &ruled);
+    let week = watch_week(paths, &node, recalled.week, &commands);
+    let logins = Logins::start(HostRoot::default(), systemd.clone(), &recalled.ruled);
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -249,7 +237,7 @@ pub(super) async fn start(
         )),
         settled: Some(settled),
     };
-    let run = Reconciler::run(outside, node, requests, sequence, found, async {
+    let run = Reconciler::run(outside, node, requests, sequence, recalled.found, async {
         // The sender is gone: the same as its word.
         let _ = stopped.await;
     });
@@ -270,6 +258,41 @@ pub(super) async fn start(
         _logins: logins,
         sequence: sequences,
         stop,
+    })
+}
+
+/// What earlier runs of the warden have left.
+struct Recalled {
+    ledger: Ledger,
+    found: SetAside,
+    week: Week,
+    /// The node under what operators said.
+    ruled: Node,
+}
+
+fn recall(paths: &Paths, clock: SystemClock, node: &mut Node) -> Result<Recalled, RunError> {
+    let (mut ledger, mut found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
+    let (ceilings, torn) = ledger.ceilings(clock.wall())?;
+    let (week, broken) = week::file::load(&paths.week(), clock.wall());
+    found.sentences.extend(torn.sentences);
+    found.sentences.extend(broken);
+    node.set_week(week.known());
+    Ok(Recalled {
+        ledger,
+        found,
+        week,
+        ruled: node.under(&ceilings),
+    })
+}
+
+fn watch_week(paths: &Paths, node: &Node, week: Week, commands: &mpsc::Sender<Command>) -> Watching {
+    Watching::start(Watch {
+        root: HostRoot::default(),
+        clock: SystemClock,
+        path: paths.week(),
+        capacity: week::capacity(node),
+        week,
+        commands: commands.clone(),
     })
 }
 

@@ -213,6 +213,7 @@ impl Warden for Door {
             headroom: None,
             capabilities: Vec::new(),
             protect: Vec::new(),
+            week: None,
         }))
     }
 

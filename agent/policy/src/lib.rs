@@ -8,7 +8,7 @@
 //! [`headroom`] (how much lent work may have at this moment), which is told by [`slo`] how production's promises
 //! stand; [`reap`] (what it needs to
 //! end); every few seconds [`logins`] (what its people may have besides); and [`protect`] (which memory production's
-//! units keep whatever happens); [`remarks`] says in whose log a receipt stands. And, when the owner asks: [`prove`] (does lent work cost production anything?).
+//! units keep whatever happens) and [`io_cost`] (which disks go by weight); [`remarks`] says in whose log a receipt stands. And, when the owner asks: [`prove`] (does lent work cost production anything?).
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -21,6 +21,7 @@ pub mod ceiling;
 pub mod check;
 pub mod cost;
 pub mod headroom;
+pub mod io_cost;
 pub mod line;
 pub mod logins;
 pub mod node_policy;

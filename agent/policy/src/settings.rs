@@ -14,7 +14,8 @@ pub use crate::protect::Floor;
 pub use crate::reap::Fed;
 pub use crate::reap::hung::Memory;
 pub use compare::{
-    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Told, compare, readings,
+    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Spread, Told, compare,
+    readings,
 };
 
 /// A limit, or none at all. Never a magic number.

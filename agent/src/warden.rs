@@ -7,6 +7,7 @@ pub mod brakes;
 mod check_protect;
 mod cli;
 mod control;
+pub mod costs;
 mod drain;
 pub mod facts;
 pub mod floors;

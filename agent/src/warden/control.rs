@@ -141,6 +141,14 @@ impl LocalStatus {
             );
         }
         line("now", self.setpoints.clauses());
+        for (disk, problem) in &self.io_costs {
+            let how = if problem.is_empty() {
+                "goes by weight (io.cost), as node.toml says"
+            } else {
+                problem
+            };
+            line("disk", format!("{disk}: {how}"));
+        }
         for (name, problem) in &self.lacks {
             line("lacks", format!("{name}: {problem}"));
         }
@@ -190,6 +198,10 @@ mod tests {
                 tasks_max: Some(1088),
                 ..LocalSetpoints::default()
             },
+            io_costs: vec![
+                ("vda".into(), String::new()),
+                ("vdz".into(), "no such disk".into()),
+            ],
             lacks: vec![(
                 "psi.triggers".into(),
                 "the kernel takes no window shorter than 500ms".into(),
@@ -206,6 +218,8 @@ mod tests {
              level    hold: production was in need a moment ago\n\
              wakes    ten times a second, and when production waits (PSI, window 500ms)\n\
              now      400m CPUs, 1088 processes and threads\n\
+             disk     vda: goes by weight (io.cost), as node.toml says\n\
+             disk     vdz: no such disk\n\
              lacks    psi.triggers: the kernel takes no window shorter than 500ms\n\
              workers  1\n         loadline-w-1.service  running\n"
         );

@@ -13,6 +13,7 @@ mod ceiling;
 mod ends;
 mod headroom;
 mod intake;
+mod io_cost;
 mod news;
 mod observe;
 mod protect;
@@ -47,6 +48,7 @@ use super::headroom::Decisions;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
+use crate::host::io_cost::CostFiles;
 use crate::host::journal_send::JournalSender;
 use crate::host::systemd::{Signal, Systemd, UnitState};
 use crate::host::users::Accounts;
@@ -54,6 +56,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 pub use ceiling::CeilingError;
 pub use intake::{Incoming, Lookup};
+pub use io_cost::CostState;
 pub use news::Command;
 pub use observe::look_up;
 pub use proving::{Doing, ProveSeen, Prover, Seen};
@@ -62,6 +65,7 @@ pub use status::{Counters, Snapshot};
 use ceiling::Would;
 use ends::Words;
 use headroom::TakenTold;
+use io_cost::Costs;
 use news::{News, Wakers};
 use protect::Floors;
 use remarks::Remarks;
@@ -163,6 +167,10 @@ pub struct Outside<S, C, A> {
     pub journal: JournalSender,
     /// Where it is kept what production's units had before their floors were set.
     pub floors: PathBuf,
+    /// The kernel's io.cost.
+    pub costs: Arc<dyn CostFiles>,
+    /// Where it is kept what was there before the owner's was written.
+    pub costs_kept: PathBuf,
     /// Says that the folder has changed.
     pub records: mpsc::Receiver<()>,
     /// The ledger.
@@ -212,6 +220,7 @@ pub struct Reconciler<S, C, A> {
     records: BTreeMap<AttemptId, EndRecord>,
     words: Words,
     floors: Floors,
+    costs: Costs,
     remarks: Remarks,
     absences: Absences,
     /// In force.
@@ -405,6 +414,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// The slices get the limits of a node that became another one, and production's units its floors.
     async fn renew(&mut self) {
         if std::mem::take(&mut self.renewed) {
+            self.weigh().await;
+            self.renewed = false;
             self.establish_slices().await;
             self.protect().await;
         }

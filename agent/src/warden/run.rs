@@ -32,6 +32,7 @@ use crate::config::local_times;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::{Clock, SystemClock, boot_id};
 use crate::host::ended::EndFolder;
+use crate::host::io_cost::KernelCosts;
 use crate::host::journal_send::JournalSender;
 use crate::host::root::HostRoot;
 use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
@@ -221,6 +222,8 @@ pub(super) async fn start(
         folder: EndFolder::new(paths.ended()),
         journal: JournalSender::default(),
         floors: paths.state.join("floors.json"),
+        costs: Arc::new(KernelCosts::default()),
+        costs_kept: paths.state.join("io-cost.json"),
         records: watching::folder(&paths.ended()).map_err(kernel("watching the folder of end records"))?,
         ledger: ledger.clone(),
         boot: BootId(boot_id().map_err(kernel("reading the boot id"))?),

@@ -214,6 +214,7 @@ impl Warden for Door {
             capabilities: Vec::new(),
             protect: Vec::new(),
             week: None,
+            io_costs: Vec::new(),
         }))
     }
 

@@ -153,6 +153,8 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             slo_targets,
             protect,
             week,
+            // The node's own screens show it; its problems are in the inventory.
+            io_costs: _,
         } = reply;
         let mut phases = BTreeMap::new();
         for state in &attempts {

@@ -3,6 +3,7 @@
 mod ceiling;
 mod faults;
 mod headroom;
+mod io_cost;
 mod lives;
 mod protect;
 mod proving;

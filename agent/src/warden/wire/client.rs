@@ -122,6 +122,8 @@ pub struct LocalStatus {
     pub psi_window_us: Option<u64>,
     /// What lent work may have now, where that is less than the static line.
     pub setpoints: LocalSetpoints,
+    /// Disks that node.toml wants to go by weight: name, and why it does not; empty: it does. Not those left alone.
+    pub io_costs: Vec<(String, String)>,
     /// What it does without on this host: name and why.
     pub lacks: Vec<(String, String)>,
     /// Who runs: unit and phase.
@@ -236,6 +238,12 @@ impl LocalWarden {
                 io_bytes_per_s: headroom.io_bytes_per_s,
                 tasks_max: headroom.tasks_max,
             },
+            io_costs: status
+                .io_costs
+                .into_iter()
+                .filter(|cost| cost.held || !cost.problem.is_empty())
+                .map(|cost| (cost.disk, cost.problem))
+                .collect(),
             lacks: status
                 .capabilities
                 .into_iter()

@@ -6,17 +6,18 @@ use loadline_model::{Gpu, LineAmounts, NodeSample, ReceiptAction, ResourceSample
 use loadline_policy::ceiling::Setter;
 use loadline_policy::cost::Cost;
 use loadline_policy::headroom::Decision;
+use loadline_policy::io_cost::State;
 use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as proto;
 
 use super::slo;
-use crate::host::capabilities::Capability;
+use crate::host::capabilities::{Capability, IO_COST};
 use crate::host::cgroup::Usage;
 use crate::host::pressure::Window;
 use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
-use crate::warden::reconciler::Snapshot;
+use crate::warden::reconciler::{CostState, Snapshot};
 use crate::warden::slo::Promise;
 use crate::warden::week::Watched;
 
@@ -85,7 +86,8 @@ pub fn reply(
         slo_targets: word.promises.iter().map(slo::target).collect(),
         protect: slo::protect(&snapshot.node.policy.protect, &snapshot.floors, &word.promises),
         week: Some(week(snapshot, &word.week)),
-        capabilities: facts.capabilities.iter().map(capability).collect(),
+        capabilities: capabilities(snapshot, facts),
+        io_costs: snapshot.costs.iter().map(io_cost).collect(),
     }
 }
 
@@ -172,6 +174,20 @@ fn headroom(decision: &Decision, window: Window) -> proto::Headroom {
     }
 }
 
+/// As tried at the start; which disks go by weight may have changed since.
+fn capabilities(snapshot: &Snapshot, facts: &Facts) -> Vec<proto::Capability> {
+    let tried = facts.capabilities.iter().filter(|one| one.name != IO_COST);
+    tried.chain([&snapshot.weights]).map(capability).collect()
+}
+
+fn io_cost((disk, cost): (&String, &CostState)) -> proto::IoCost {
+    proto::IoCost {
+        disk: disk.clone(),
+        held: cost.state == State::Held,
+        problem: cost.problem.clone(),
+    }
+}
+
 fn capability(capability: &Capability) -> proto::Capability {
     proto::Capability {
         name: capability.name.into(),
@@ -185,6 +201,8 @@ fn inventory(snapshot: &Snapshot, facts: &Facts) -> types::Inventory {
     let protect = &node.policy.protect;
     let mut missed = facts.missed.clone();
     missed.extend(slo::missed(protect, &snapshot.floors));
+    let costs = snapshot.costs.iter().filter(|(_, cost)| !cost.problem.is_empty());
+    missed.extend(costs.map(|(disk, cost)| format!("io.cost of {disk}: {}", cost.problem)));
     let lend = &node.policy.lend;
     types::Inventory {
         topology: Some(topology(&node.topology)),

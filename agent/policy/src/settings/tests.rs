@@ -395,3 +395,29 @@ fn what_systemd_was_told_otherwise_is_missed_though_the_kernel_holds_it() {
         "said once"
     );
 }
+
+#[test]
+fn a_bandwidth_is_held_on_every_disk_that_does_not_go_by_weight_and_on_no_other() {
+    let at = |rate| Limit::At(BytesPerSecond(rate));
+    let over = |loosest, tightest| Some(Spread { loosest, tightest });
+    let read = |intended: Limit<BytesPerSecond>, over, weighed| {
+        let [mut root, ..] = slice_settings(&line(), &Pinning::Cpuset, &Setpoints::default(), Bytes::ZERO);
+        root.io_bandwidth = intended;
+        let observed = Observed {
+            io_max: Some(IoMax { over, weighed }),
+            ..Observed::default()
+        };
+        let all = readings(&root, &observed);
+        let found = all.into_iter().find(|one| one.limit == LimitName::IoMax).unwrap();
+        (found.held, found.actual.unwrap())
+    };
+    let max = Limit::Max;
+    assert_eq!(read(at(7), over(at(7), at(7)), max), (true, "7".into()));
+    assert_eq!(read(at(7), over(max, at(7)), max), (false, "7 to max".into()));
+    assert_eq!(read(at(7), None, max), (true, "by weight".into()));
+    assert_eq!(
+        read(at(7), over(at(7), at(7)), at(7)),
+        (false, "7, and 7 on a disk that goes by weight".into())
+    );
+    assert!(!read(max, None, at(7)).0);
+}

@@ -95,3 +95,16 @@ fn without_a_count_of_it_the_cpus_answer_as_ever() {
     let all: Vec<Decision> = (0..2).map(|_| world.look(100, &waiting)).collect();
     assert_eq!((rate(&all[1]), quota(&all[1])), (None, 4_900));
 }
+
+#[test]
+fn a_limit_goes_once_nobody_can_say_whether_it_is_met() {
+    let mut world = World::new();
+    world.run(20, &BUSY);
+    world.run(2, &WAITING);
+    // Its disks go by weight from now on.
+    assert_eq!(rate(&world.run(290, &CALM)), Some(20));
+    assert_eq!(rate(&world.run(20, &CALM)), None);
+    // And it begins anew where they do not any more.
+    assert_eq!(rate(&world.run(20, &BUSY)), None);
+    assert_eq!(rate(&world.run(2, &WAITING)), Some(20));
+}

@@ -163,7 +163,9 @@ impl FakeCgroups {
             Setting::TasksMax(Limit::Max) => self.write(unit, "pids.max", "max\n"),
             Setting::TasksMax(Limit::At(tasks)) => self.write(unit, "pids.max", &format!("{tasks}\n")),
             Setting::IoBandwidth(Limit::Max) => self.write(unit, "io.max", ""),
-            Setting::IoBandwidth(Limit::At(_)) if self.disk_goes_by_weight() => self.write(unit, "io.max", ""),
+            Setting::IoBandwidth(Limit::At(_)) if self.disk_goes_by_weight() => {
+                self.write(unit, "io.max", "")
+            }
             Setting::IoBandwidth(Limit::At(rate)) => {
                 let line = format!("{DISK} rbps={0} wbps={0} riops=max wiops=max\n", rate.0);
                 self.write(unit, "io.max", &line);

@@ -167,15 +167,14 @@ mod tests {
     use super::*;
     use crate::warden::wire::client::{LocalCeiling, LocalSetpoints};
 
-    #[test]
-    fn a_screen_says_what_holds_and_who_set_it() {
+    fn status() -> LocalStatus {
         let ceiling = |here, mode: &str, line_per_mille, by: &str| LocalCeiling {
             here,
             mode: mode.into(),
             line_per_mille,
             by: by.into(),
         };
-        let status = LocalStatus {
+        LocalStatus {
             mode: "shadow".into(),
             owner_mode: "enforce".into(),
             ceilings: vec![
@@ -207,7 +206,12 @@ mod tests {
                 "the kernel takes no window shorter than 500ms".into(),
             )],
             workers: vec![("loadline-w-1.service".into(), "running".into())],
-        };
+        }
+    }
+
+    #[test]
+    fn a_screen_says_what_holds_and_who_set_it() {
+        let status = status();
         assert_eq!(
             status.table(),
             "mode     shadow (node.toml: enforce)\n\
@@ -223,6 +227,11 @@ mod tests {
              lacks    psi.triggers: the kernel takes no window shorter than 500ms\n\
              workers  1\n         loadline-w-1.service  running\n"
         );
+        assert_eq!(status.json()["ceilings"][1]["line_per_mille"], 250);
+    }
+
+    #[test]
+    fn what_a_week_takes_from_standard_work_is_said() {
         let known = LocalStatus {
             week: LocalWeek {
                 production_cpu_p99: Some(MilliCpu(1600)),
@@ -232,7 +241,7 @@ mod tests {
                 most_cpu: MilliCpu(2200),
                 most_memory: Bytes::from_gib(6),
             },
-            ..status.clone()
+            ..status()
         };
         let lines: Vec<String> = known.table().lines().skip(1).take(2).map(str::to_owned).collect();
         assert_eq!(
@@ -243,6 +252,5 @@ mod tests {
                  were watched; it is not saved: cannot write week.json",
             ]
         );
-        assert_eq!(status.json()["ceilings"][1]["line_per_mille"], 250);
     }
 }

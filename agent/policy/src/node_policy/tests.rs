@@ -164,7 +164,7 @@ fn each_rule_refuses_with_one_sentence() {
         ),
         (
             "version = 1\nx-y = 3",
-            "x-y: unknown key; known here: `version`, `lend`, `pinning`, `production`",
+            "x-y: unknown key; known here: `version`, `lend`, `pinning`, `io`, `production`",
         ),
         (
             "version = 1\n[production]\nprotect = [{ unit = \"a.service\", slo = { http = \"x\", p99 = \"1s\" } }]",

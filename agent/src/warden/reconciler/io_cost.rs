@@ -167,7 +167,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Action::TakeBack { disk, words } => (disk, words, false),
         };
         let written = match words {
-            Some(words) => self.write_cost(disk.clone(), words).await,
+            Some(words) => write(self.costs.files.clone(), disk.clone(), words).await,
             None => Ok(()),
         };
         match written {
@@ -184,15 +184,6 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 warn!(disk, problem, "io.cost");
                 self.costs.failed.insert(disk, (now, problem));
             }
-        }
-    }
-
-    /// On a thread of its own: it waits for the disk's requests.
-    async fn write_cost(&self, disk: String, words: Words) -> Result<(), String> {
-        let files = self.costs.files.clone();
-        match spawn_blocking(move || files.write(&disk, &words)).await {
-            Ok(written) => written.map_err(|problem| chain(&problem)),
-            Err(_) => Err("writing it ended in a panic".into()),
         }
     }
 
@@ -231,5 +222,13 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.count(&receipt);
         self.counters.limit_repairs += 1;
         self.state.receipt(receipt, now);
+    }
+}
+
+/// On a thread of its own: it waits for the disk's requests.
+async fn write(files: Arc<dyn CostFiles>, disk: String, words: Words) -> Result<(), String> {
+    match spawn_blocking(move || files.write(&disk, &words)).await {
+        Ok(written) => written.map_err(|problem| chain(&problem)),
+        Err(_) => Err("writing it ended in a panic".into()),
     }
 }

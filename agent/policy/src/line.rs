@@ -2,8 +2,8 @@
 //!
 //! *now* = capacity − max(reserve, production's use) − headroom; *firm* takes production's week instead of its
 //! moment, once that is known. The *static* line, [`Line::most`], takes neither: it is what limits lent work as a whole
-//! and what workers that run may keep. The firm line only says what else may start. The line never exceeds what the lendable CPUs can do, because a reserve in CPUs is counted in the
-//! CPUs that are really set apart for it.
+//! and what workers that run may keep. The firm line only says what else may start. No line exceeds what the lendable
+//! CPUs can do, because a reserve in CPUs is counted in the CPUs that are really set apart for it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

@@ -10,6 +10,7 @@ use loadline_model::{AttemptId, Bytes, CpuSet, JobSpec, MilliCpu, PerMille, Span
 use crate::allocation::Grant;
 use crate::line::Line;
 
+pub use crate::io_cost::{Seen as IoCostSeen, Words as IoCostWords, lines as io_cost_lines, weighed};
 pub use crate::protect::Floor;
 pub use crate::reap::Fed;
 pub use crate::reap::hung::Memory;

@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use loadline_policy::io_cost::weighed;
+use loadline_policy::settings::weighed;
 
 use super::cgroup::MOUNT;
 use super::io_cost::QOS;

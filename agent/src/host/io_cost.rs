@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
-use loadline_policy::io_cost::{Seen, Words, lines};
+use loadline_policy::settings::{IoCostSeen as Seen, IoCostWords as Words, io_cost_lines as lines};
 
 use super::cgroup::MOUNT;
 use super::disks::{self, Disk};

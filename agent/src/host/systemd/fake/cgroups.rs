@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use loadline_model::CpuSet;
-use loadline_policy::io_cost::weighed;
-use loadline_policy::settings::{CpuMax, CpuWeight, Limit, LimitName, Slice};
+use loadline_policy::settings::{CpuMax, CpuWeight, Limit, LimitName, Slice, weighed};
 
 use super::super::Setting;
 

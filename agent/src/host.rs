@@ -8,6 +8,7 @@ pub mod clock;
 pub mod disks;
 pub mod ended;
 pub mod facts;
+pub mod io_cost;
 pub mod journal;
 pub mod journal_send;
 pub mod journal_stream;

@@ -340,7 +340,10 @@ fn io(facts: &HostFacts) -> Requirement {
         .as_ref()
         .is_some_and(|controllers| controllers.contains("io"));
     let verdict = match (there, lacking(facts, Purpose::Disks).as_slice()) {
-        (true, []) => Ok("controller io"),
+        (true, []) => Ok(match lacking(facts, Purpose::Weights).as_slice() {
+            [] => "controller io; IO of every disk goes by weight (io.cost)".to_owned(),
+            problems => format!("controller io; {}", problems.join("; ")),
+        }),
         (true, problems) => Err((
             format!("lent work's disk use cannot be held: {}", problems.join("; ")),
             AS_ROOT,

@@ -7,6 +7,7 @@ pub mod brakes;
 mod check_protect;
 mod cli;
 mod control;
+pub mod costs;
 mod drain;
 pub mod facts;
 pub mod floors;
@@ -26,6 +27,7 @@ pub mod socket;
 pub mod trust;
 pub mod unit;
 mod watch;
+pub mod week;
 pub mod wire;
 
 pub use cli::{command, main};

@@ -1,11 +1,12 @@
 //! May this order run here? Local policy is final: a validly signed order that goes beyond it is refused
 //! (design §4), for now or for good, with one sentence that says what would change that.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use loadline_model::{Amounts, LineAmounts, Tier};
+use loadline_model::{Amounts, Bytes, LineAmounts, MilliCpu, Tier};
 
 use crate::allocation::{Allocation, CpuRefusal, Machine, wants_exclusive};
 use crate::attempt::{Event, WorkOrder};
@@ -114,6 +115,8 @@ pub struct Admission<'a> {
     pub machine: Machine<'a>,
     /// What others hold.
     pub allocation: &'a Allocation,
+    /// CPU and memory that others of the standard tier hold.
+    pub standard_held: (MilliCpu, Bytes),
     /// GPUs that others hold.
     pub gpus_held: u32,
 }
@@ -127,6 +130,7 @@ impl Admission<'_> {
         self.check_person(order, account)?;
         self.check_ever_fits(order)?;
         self.check_ceiling(order)?;
+        self.check_week(order)?;
         match lending(self.policy, self.local) {
             Lending::Open => self.check_fits_now(order),
             Lending::Closed(why) | Lending::Withdrawn(why) => Err(Refusal::for_now(why)),
@@ -171,22 +175,18 @@ impl Admission<'_> {
 
     fn check_ever_fits(&self, order: &WorkOrder) -> Result<(), Refusal> {
         let spec = &order.spec;
-        // An operator's ceiling may be lifted again: it refuses for now only.
+        // An operator's ceiling may be lifted again, and production's next week may be another: these refuse for now.
         let line = self.machine.line.owners();
         if let Some(asked) = wants_exclusive(spec.tier, spec.worker.cpus) {
             if let Pinning::WeightsOnly { why } = self.machine.pinning {
                 return Err(CpuRefusal::NoCpuset { why: why.clone() }.into());
             }
-            let whole_cpus = line.whole_cpus();
+            let whole_cpus = line.most_whole_cpus();
             if asked > whole_cpus {
                 return Err(CpuRefusal::MoreThanLine { asked, whole_cpus }.into());
             }
         }
-        let most = match spec.tier {
-            Tier::Standard => line.firm(),
-            Tier::Burst => line.most(),
-        };
-        exceeds(Amounts::from(spec.worker), most)
+        exceeds(Amounts::from(spec.worker), line.most())
             .map_or(Ok(()), |what| Err(Refusal::for_good(format!("{what} at most"))))
     }
 
@@ -195,20 +195,13 @@ impl Admission<'_> {
         let Some(ceiling) = &line.ceiling else {
             return Ok(());
         };
-        let (spec, by) = (&order.spec, &ceiling.by);
+        let by = &ceiling.by;
         if line.is_closed() {
             return Err(Refusal::for_now(format!(
                 "{by} has closed this node to lent work: its line is at 0 %"
             )));
         }
-        let whole_cpus = line.whole_cpus();
-        let alone = wants_exclusive(spec.tier, spec.worker.cpus).filter(|asked| *asked > whole_cpus);
-        let what = match alone {
-            Some(asked) => Some(format!(
-                "it asks for {asked} CPUs of its own and this node lends {whole_cpus}"
-            )),
-            None => exceeds(Amounts::from(spec.worker), line.most()),
-        };
+        let what = beyond(order, line.most(), line.most_whole_cpus());
         what.map_or(Ok(()), |what| {
             let percent = ceiling.share.0 / 10;
             Err(Refusal::for_now(format!(
@@ -217,34 +210,66 @@ impl Admission<'_> {
         })
     }
 
-    fn check_fits_now(&self, order: &WorkOrder) -> Result<(), Refusal> {
-        let spec = &order.spec;
-        let (limit, name) = match spec.tier {
-            Tier::Standard => (self.machine.line.firm(), "firm line"),
-            Tier::Burst => (self.machine.line.now(), "line of now"),
-        };
-        let (cpu, memory) = self.allocation.accounted();
-        let held = Amounts {
-            cpu,
-            memory,
-            gpus: self.gpus_held,
-        };
-        let all = Amounts {
-            cpu: limit.cpu,
-            memory: limit.memory,
-            gpus: limit.gpus,
-        };
-        let free = all.minus(held);
-        let free = LineAmounts {
-            cpu: free.cpu,
-            memory: free.memory,
-            gpus: free.gpus,
-        };
-        exceeds(Amounts::from(spec.worker), free).map_or(Ok(()), |what| {
+    /// What production needed in its last week is not lent for hours. Who runs already goes on: their room is the static
+    /// line's.
+    fn check_week(&self, order: &WorkOrder) -> Result<(), Refusal> {
+        let line = self.machine.line;
+        let held = line.held_by_week().filter(|_| order.spec.tier == Tier::Standard);
+        let Some(since) = held else { return Ok(()) };
+        beyond(order, line.firm(), line.whole_cpus()).map_or(Ok(()), |what| {
             Err(Refusal::for_now(format!(
-                "{what} now (the free part of its {name})"
+                "{what} at most to standard work: {since}; burst work goes by what is free at the moment"
             )))
         })
+    }
+
+    fn check_fits_now(&self, order: &WorkOrder) -> Result<(), Refusal> {
+        let spec = &order.spec;
+        let line = self.machine.line;
+        let free = self.free(spec.tier);
+        exceeds(Amounts::from(spec.worker), free).map_or(Ok(()), |what| {
+            let of = match (spec.tier, line.held_by_week()) {
+                (Tier::Burst, _) => "the free part of its line of now".to_owned(),
+                (Tier::Standard, None) => "the free part of its firm line".to_owned(),
+                (Tier::Standard, Some(since)) => format!("the free part of its firm line: {since}"),
+            };
+            Err(Refusal::for_now(format!("{what} now ({of})")))
+        })
+    }
+
+    /// What a tier may still get, as the fleet counts it: standard against the firm line, and burst together with
+    /// standard against the line of now; both together never exceed the higher of the two.
+    fn free(&self, tier: Tier) -> LineAmounts {
+        let line = self.machine.line;
+        let (firm, now) = (line.firm(), line.now());
+        let ((all_cpu, all_memory), (cpu, memory)) = (self.allocation.accounted(), self.standard_held);
+        let gpus = line.gpus.saturating_sub(self.gpus_held);
+        match tier {
+            Tier::Burst => LineAmounts {
+                cpu: now.cpu.minus(all_cpu),
+                memory: now.memory.minus(all_memory),
+                gpus,
+            },
+            Tier::Standard => LineAmounts {
+                cpu: firm.cpu.minus(cpu).min(firm.cpu.max(now.cpu).minus(all_cpu)),
+                memory: firm
+                    .memory
+                    .minus(memory)
+                    .min(firm.memory.max(now.memory).minus(all_memory)),
+                gpus,
+            },
+        }
+    }
+}
+
+/// What of an order is more than this, as the beginning of a sentence.
+fn beyond(order: &WorkOrder, most: LineAmounts, whole_cpus: u32) -> Option<String> {
+    let (tier, worker) = (order.spec.tier, order.spec.worker);
+    match wants_exclusive(tier, worker.cpus).filter(|asked| *asked > whole_cpus) {
+        Some(asked) => Some(format!(
+            "it asks for {asked} CPUs of its own and this node lends {whole_cpus}"
+        )),
+        None => exceeds(Amounts::from(worker), most),
     }
 }
 

@@ -282,7 +282,8 @@ impl Allocation {
         if let Pinning::WeightsOnly { why } = machine.pinning {
             return Err(CpuRefusal::NoCpuset { why: why.clone() });
         }
-        let whole_cpus = machine.line.whole_cpus();
+        // Never more than that; what production's week leaves of it, admission has looked at.
+        let whole_cpus = machine.line.most_whole_cpus();
         if count > whole_cpus {
             return Err(CpuRefusal::MoreThanLine {
                 asked: count,
@@ -318,7 +319,7 @@ impl Allocation {
         let there = topology.numa_nodes().iter().filter(|node| near.contains(node.id));
         let there = there.fold(Bytes::ZERO, |sum, node| sum.plus(node.memory));
         // Production's part of the node counts like its part of the machine.
-        let kept = machine.line.memory.capacity.minus(machine.line.memory.firm);
+        let kept = machine.line.memory.capacity.minus(machine.line.most().memory);
         let kept_per_mille = kept
             .0
             .saturating_mul(1000)

@@ -146,7 +146,37 @@ pub fn plan(view: &View<'_>, plan: &Plan) -> Vec<String> {
         }
     }
     wrong.extend(order(&plan.actions));
+    wrong.extend(firm(view, plan));
     wrong
+}
+
+/// Standard work starts within the firm line only: with everyone of its tier who holds something, on the way out or
+/// without an order too.
+fn firm(view: &View<'_>, plan: &Plan) -> Vec<String> {
+    let is_burst = |attempt: &AttemptId| {
+        let order = view.attempts.get(attempt).and_then(|entry| entry.order.as_ref());
+        order.is_some_and(|order| order.spec.tier == Tier::Burst)
+    };
+    let starts = plan.actions.iter().any(|planned| {
+        matches!(planned.action, Action::Start { .. }) && planned.attempt.is_some_and(|it| !is_burst(&it))
+    });
+    if !starts {
+        return Vec::new();
+    }
+    let (mut cpu, mut memory) = (0, 0);
+    for (attempt, holding) in plan.allocation.holdings() {
+        if !is_burst(attempt) {
+            cpu += holding.amount.0;
+            memory += holding.memory.0;
+        }
+    }
+    let firm = view.machine.line.firm();
+    if cpu > firm.cpu.0 || memory > firm.memory.0 {
+        return Vec::from([format!(
+            "standard work starts and holds {cpu}m and {memory} bytes, beyond the firm line"
+        )]);
+    }
+    Vec::new()
 }
 
 fn start(view: &View<'_>, attempt: AttemptId) -> Vec<String> {

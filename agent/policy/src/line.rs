@@ -1,16 +1,20 @@
 //! The line: how much of a machine may be lent (design §1), per resource, now and firm.
 //!
 //! *now* = capacity − max(reserve, production's use) − headroom; *firm* takes production's week instead of its
-//! moment. The line never exceeds what the lendable CPUs can do, because a reserve in CPUs is counted in the
-//! CPUs that are really set apart for it.
+//! moment, once that is known. The *static* line, [`Line::most`], takes neither: it is what limits lent work as a whole
+//! and what workers that run may keep. The firm line only says what else may start. No line exceeds what the lendable
+//! CPUs can do, because a reserve in CPUs is counted in the CPUs that are really set apart for it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use loadline_model::{Bytes, CpuSet, LineAmounts, MilliCpu, PerMille, Topology};
 
 use crate::node_policy::{NodePolicy, ReserveCpus, ReserveMemory};
+use crate::week::Known;
 
 /// What production uses, measured; zero where it is not known yet, which leaves the reserve to speak.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct ResourceLine<Q> {
     pub now: Q,
     /// May be lent to the standard tier.
     pub firm: Q,
+    /// The 99th percentile of production's week, once known.
+    pub week: Option<Q>,
 }
 
 /// How much of a machine may be lent.
@@ -84,9 +90,7 @@ impl Line {
             reserve: MilliCpu::from_cpus(reserved.len()).0,
             headroom: capacity.share(policy.headroom.cpu).0,
             production: production.cpu.0,
-            week: production
-                .cpu_week
-                .map(|week| week.plus(week.share(WEEK_MARGIN)).0),
+            week: production.cpu_week.map(|week| week.0),
         };
         let capacity = topology.memory();
         let reserve = match policy.reserve.memory {
@@ -98,9 +102,7 @@ impl Line {
             reserve: reserve.0,
             headroom: capacity.share(policy.headroom.memory).0,
             production: production.memory.0,
-            week: production
-                .memory_week
-                .map(|week| week.plus(week.share(WEEK_MARGIN)).0),
+            week: production.memory_week.map(|week| week.0),
         };
         Self {
             cpu: cpu.line(MilliCpu),
@@ -148,6 +150,17 @@ impl Line {
             .is_some_and(|ceiling| ceiling.share == PerMille(0))
     }
 
+    /// The line by what production's week leaves; the line of now counts nothing as used. With nothing known it is what
+    /// the reserve and the headroom alone leave.
+    pub fn by_week(topology: &Topology, gpus: u32, policy: &NodePolicy, week: &Known) -> Self {
+        let production = ProductionUse {
+            cpu_week: week.cpu,
+            memory_week: week.memory,
+            ..ProductionUse::default()
+        };
+        Self::new(topology, gpus, policy, &production)
+    }
+
     /// The part that holds with nothing measured: what the reserve and the headroom alone leave.
     pub fn fixed(topology: &Topology, gpus: u32, policy: &NodePolicy) -> Self {
         Self::new(topology, gpus, policy, &ProductionUse::default())
@@ -190,11 +203,38 @@ impl Line {
         }
     }
 
+    /// What production's week takes from the firm line, as a clause; none: the reserve alone speaks.
+    pub fn held_by_week(&self) -> Option<String> {
+        let (firm, most) = (self.firm(), self.most());
+        let cpu = self.cpu.week.filter(|_| firm.cpu < most.cpu);
+        let memory = self.memory.week.filter(|_| firm.memory < most.memory);
+        let parts = [
+            cpu.map(|week| format!("{week} CPUs")),
+            memory.map(|week| format!("{week} of memory")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let used = parts.join(" and ");
+        (!parts.is_empty()).then(|| format!("99 % of the time production used up to {used} in its last week"))
+    }
+
     /// How many threads can be given for exclusive use at most.
     pub fn whole_cpus(&self) -> u32 {
-        let by_amount = u32::try_from(self.cpu.firm.whole_cpus()).unwrap_or(u32::MAX);
+        self.whole_of(self.cpu.firm)
+    }
+
+    /// How many could ever be given: whatever production's week was.
+    pub fn most_whole_cpus(&self) -> u32 {
+        self.whole_of(self.most().cpu)
+    }
+
+    fn whole_of(&self, cpu: MilliCpu) -> u32 {
+        let by_amount = u32::try_from(cpu.whole_cpus()).unwrap_or(u32::MAX);
         by_amount.min(self.lendable.len())
     }
+}
+
+const fn with_margin(week: u64) -> u64 {
+    week.saturating_add(MilliCpu(week).share(WEEK_MARGIN).0)
 }
 
 struct Lines {
@@ -217,7 +257,8 @@ impl Lines {
             production: unit(self.production),
             headroom: unit(self.headroom),
             now: left(self.production),
-            firm: left(self.week.unwrap_or(0)),
+            firm: left(self.week.map_or(0, with_margin)),
+            week: self.week.map(unit),
         }
     }
 }

@@ -16,6 +16,8 @@ use core::fmt;
 use loadline_model::{Bytes, CpuSet, PerMille, Topology};
 use serde::{Deserialize, Serialize};
 
+use crate::io_cost::Cost;
+
 pub use raw::{RawNodePolicy, RawValue};
 pub use slo::{HttpUrl, Probe, Slo, SloTarget};
 pub use window::{Days, LocalTime, LocalTimes, Weekday, Window, WindowZone};
@@ -161,6 +163,8 @@ pub struct NodePolicy {
     pub lend: Lend,
     /// Whether CPUs are pinned.
     pub cpuset: CpusetChoice,
+    /// Disks whose IO is to go by weight.
+    pub io_cost: Vec<Cost>,
     /// Units of production that get floors.
     pub protect: Vec<Protect>,
     /// What is never lent.
@@ -213,6 +217,7 @@ impl Default for NodePolicy {
                 prove: ProveConsent::Allow,
             },
             cpuset: CpusetChoice::Auto,
+            io_cost: Vec::new(),
             protect: Vec::new(),
             reserve: Reserve {
                 cpus: ReserveCpus::Count(1),

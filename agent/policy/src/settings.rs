@@ -10,11 +10,13 @@ use loadline_model::{AttemptId, Bytes, CpuSet, JobSpec, MilliCpu, PerMille, Span
 use crate::allocation::Grant;
 use crate::line::Line;
 
+pub use crate::io_cost::{Seen as IoCostSeen, Words as IoCostWords, lines as io_cost_lines, weighed};
 pub use crate::protect::Floor;
 pub use crate::reap::Fed;
 pub use crate::reap::hung::Memory;
 pub use compare::{
-    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Told, compare, readings,
+    CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Spread, Told, compare,
+    readings,
 };
 
 /// A limit, or none at all. Never a magic number.
@@ -246,7 +248,8 @@ pub(crate) const TASKS_FLOOR: u64 = 256;
 const WORKER_TASKS_MAX: u64 = 4_096;
 
 /// The limits of all slices, parents first. `memory_held` is what workers were promised, also those on their way
-/// out: a slice limited below that would have the kernel kill before anyone could end by itself.
+/// out: a slice limited below that would have the kernel kill before anyone could end by itself. By the static line: what
+/// production's week takes from the firm one keeps standard work from starting, and nobody from running.
 pub fn slice_settings(
     line: &Line,
     pinning: &Pinning,
@@ -254,7 +257,7 @@ pub fn slice_settings(
     memory_held: Bytes,
 ) -> [SliceSettings; 3] {
     let pinned = pinning.is_cpuset() && !line.lendable.is_empty();
-    let memory_max = line.memory.firm.max(memory_held).max(MEMORY_FLOOR);
+    let memory_max = line.most().memory.max(memory_held).max(MEMORY_FLOOR);
     let memory_high = memory_max.minus(memory_max.share(HIGH_BELOW_MAX));
     let memory_high = memory_high
         .min(setpoints.memory_high.unwrap_or(memory_high))
@@ -275,7 +278,7 @@ pub fn slice_settings(
                 Some(rate) if root => Limit::At(rate),
                 _ => Limit::Max,
             },
-            cpu_quota: cpu_quota(slice, line.cpu.firm, setpoints),
+            cpu_quota: cpu_quota(slice, line.most().cpu, setpoints),
             memory_high: only_root(memory_high),
             memory_max: only_root(memory_max),
             // With no swap of its own it has nothing in zswap either: that holds pages on their way to swap, each
@@ -296,7 +299,7 @@ fn only_root_tasks(root: bool, held: Option<TasksLimit>) -> Limit<u64> {
 
 /// How much CPU a slice gets: the static line at most, and no more than the setpoints say. A tier that is squeezed
 /// keeps a floor.
-pub fn cpu_quota(slice: Slice, firm: MilliCpu, setpoints: &Setpoints) -> Limit<MilliCpu> {
+pub fn cpu_quota(slice: Slice, most: MilliCpu, setpoints: &Setpoints) -> Limit<MilliCpu> {
     let squeezed = |tier| {
         if setpoints.squeezed.holds(tier) {
             Limit::At(QUOTA_FLOOR)
@@ -306,7 +309,7 @@ pub fn cpu_quota(slice: Slice, firm: MilliCpu, setpoints: &Setpoints) -> Limit<M
     };
     match slice {
         Slice::Root => {
-            let cpu = firm.min(setpoints.cpu.unwrap_or(firm));
+            let cpu = most.min(setpoints.cpu.unwrap_or(most));
             Limit::At(MilliCpu(cpu.0 - cpu.0 % QUOTA_STEP.0).max(QUOTA_FLOOR))
         }
         Slice::Standard => squeezed(Tier::Standard),

@@ -4,6 +4,7 @@
 //! only if every worker's is held.
 
 mod setpoints;
+mod week;
 
 use std::collections::BTreeMap;
 
@@ -194,8 +195,11 @@ fn warden(page: &Page, status: &WardenStatus) -> prometheus::Result<()> {
         headroom(page, sample)?;
     }
     if let Some(said) = &status.headroom {
-        headroom_loop(page, said, status.sample.as_ref())?;
+        headroom_loop(page, said, status)?;
         setpoints::setpoints(page, said)?;
+    }
+    if let Some(watched) = &status.week {
+        week::week(page, watched)?;
     }
     setpoints::capabilities(page, &status.capabilities)
 }
@@ -440,7 +444,7 @@ fn protect(page: &Page, protect: &[Protected]) -> prometheus::Result<()> {
 }
 
 /// The loop's word at this moment. What it did is counted in `loadline_agent_protection_actions_total`.
-fn headroom_loop(page: &Page, said: &Headroom, sample: Option<&NodeSample>) -> prometheus::Result<()> {
+fn headroom_loop(page: &Page, said: &Headroom, status: &WardenStatus) -> prometheus::Result<()> {
     let levels = ["open", "hold", "shrink", "squeeze", "evict"];
     page.flags(
         "loadline_headroom_level",
@@ -451,7 +455,10 @@ fn headroom_loop(page: &Page, said: &Headroom, sample: Option<&NodeSample>) -> p
             .map(|level| (vec![*level], *level == said.level))
             .collect(),
     )?;
-    let limit = said.cpu.or(sample.map(|sample| sample.cpu.firm));
+    // An older warden says nothing of the static line, and its firm one is the same.
+    let firm = || status.sample.as_ref().map(|sample| sample.cpu.firm);
+    let most = status.week.as_ref().map(|week| week.most);
+    let limit = said.cpu.or(most).or_else(firm);
     page.gauges(
         "loadline_headroom_lent_cpu_limit_cores",
         "How much CPU lent work may use at this moment.",

@@ -17,7 +17,7 @@ pub(crate) use fleet::{
 };
 pub use refusal::{Refusal, RefusalKind};
 pub(crate) use slo::{Protected, SloFound, SloTarget};
-pub(crate) use status::{Counters, Headroom, Limit, Slice, WardenStatus};
+pub(crate) use status::{Counters, Headroom, Limit, Slice, WardenStatus, Week};
 pub(crate) use warden::{NodeEvent, Orders, WardenClient, WardenError};
 
 use loadline_model::ParseIdError;

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
 use super::cgroup::MOUNT;
+use super::disks::Disk;
 use super::facts::KernelVersion;
+use super::io_cost::{CostFiles, KernelCosts};
 use super::root::HostRoot;
 use super::systemd::SLICE;
 use super::{pressure, production};
@@ -16,6 +18,9 @@ use super::{pressure, production};
 const PLACES: [&str; 4] = [SLICE, "system.slice", "user.slice", "init.scope"];
 /// `memory.reclaim` came with it.
 const RECLAIM_SINCE: KernelVersion = KernelVersion { major: 5, minor: 19 };
+
+/// The capability that may change while the warden runs.
+pub const IO_COST: &str = "io.cost";
 
 /// What the loop uses it for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum Purpose {
     Levers,
     /// To lower its use of disks.
     Disks,
+    /// To hold its use of disks by weight.
+    Weights,
 }
 
 /// One thing that the loop uses.
@@ -79,7 +86,44 @@ pub fn probe(root: &HostRoot, controllers: &BTreeSet<String>, kernel: &str) -> V
         file("io.max", Purpose::Disks),
     ];
     all.extend(triggers);
+    let files = KernelCosts::new(root.clone());
+    // A file that cannot be read is said by whoever needs it.
+    let is_there = matches!(files.look(), Ok(Some(_)));
+    all.push(weights(&files.disks(), is_there));
     all
+}
+
+/// Whether the disks go by weight.
+pub fn weights(disks: &[Disk], is_there: bool) -> Capability {
+    let names = |by_weight: bool| -> String {
+        let these = disks.iter().filter(|disk| disk.by_weight == by_weight);
+        these
+            .map(|disk| disk.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (weighed, others) = (names(true), names(false));
+    let instead = "held by bandwidth once production has waited for a disk (io.max)";
+    let problem = if !is_there {
+        Some(format!(
+            "this kernel has no io.cost, so lent work's IO is {instead}"
+        ))
+    } else if others.is_empty() {
+        None
+    } else if weighed.is_empty() {
+        Some(format!(
+            "io.cost is on for no disk, so lent work's IO is {instead}"
+        ))
+    } else {
+        Some(format!(
+            "it is on for {weighed}, and on {others} lent work's IO is {instead}"
+        ))
+    };
+    Capability {
+        name: IO_COST,
+        purpose: Purpose::Weights,
+        problem,
+    }
 }
 
 fn tried(root: &HostRoot, file: &str, controllers: &BTreeSet<String>, kernel: &str) -> Result<(), String> {
@@ -132,7 +176,7 @@ mod tests {
         probe(&HostRoot::new(place.path()), &controllers, kernel)
             .into_iter()
             .filter_map(|one| Some((one.name, one.problem?)))
-            .filter(|(name, _)| !name.starts_with("psi."))
+            .filter(|(name, _)| !name.starts_with("psi.") && *name != IO_COST)
             .collect()
     }
 
@@ -162,6 +206,28 @@ mod tests {
             problems(&[], "cpu memory", "6.1.0"),
             [("io.max", "the cgroup root lacks the controller io".into())]
         );
+    }
+
+    #[test]
+    fn which_disks_go_by_weight_is_said() {
+        let disk = |name: &str, by_weight| Disk {
+            number: String::new(),
+            device: String::new(),
+            name: name.into(),
+            by_weight,
+        };
+        let problem = |disks: &[Disk], is_there| weights(disks, is_there).problem;
+        let (on, off) = (disk("vda", true), disk("vdb", false));
+        assert_eq!(problem(std::slice::from_ref(&on), true), None);
+        let some = problem(&[on, off.clone()], true).unwrap();
+        assert!(
+            some.starts_with("it is on for vda, and on vdb lent work's IO is held"),
+            "{some}"
+        );
+        let none = problem(std::slice::from_ref(&off), true).unwrap();
+        assert!(none.starts_with("io.cost is on for no disk"), "{none}");
+        let old = problem(&[off], false).unwrap();
+        assert!(old.starts_with("this kernel has no io.cost"), "{old}");
     }
 
     #[test]

@@ -14,9 +14,11 @@ use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::pid::PidController;
 use loadline_model::{Bytes, Peaks, Span};
-use loadline_policy::settings::{BytesPerSecond, CpuMax, Fed, Floor, IoMax, Limit, Memory, Observed, Told};
+use loadline_policy::settings::{
+    BytesPerSecond, CpuMax, Fed, Floor, IoMax, Limit, Memory, Observed, Spread, Told,
+};
 
-use super::disks;
+use super::disks::{self, Disk};
 use super::root::HostRoot;
 
 /// Where the unified hierarchy is mounted.
@@ -128,27 +130,26 @@ impl CgroupFs {
     pub fn io_max(&self, cgroup: &str) -> Option<IoMax> {
         let text = fs::read_to_string(self.path(cgroup).join("io.max")).ok()?;
         let disks = disks::list(self.host.as_ref()?);
-        let limits = disks.iter().flat_map(|disk| {
-            // Only disks with a limit have a line.
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(&disk.number)?.strip_prefix(' '));
-            let line = line.unwrap_or_default();
-            ["rbps=", "wbps="].map(|key| {
-                let value = line
-                    .split(' ')
-                    .find_map(|word| word.strip_prefix(key)?.parse().ok());
-                value.unwrap_or(u64::MAX)
-            })
-        });
-        let all: Vec<u64> = limits.collect();
+        if disks.is_empty() {
+            return None;
+        }
+        let limits = |by_weight: bool| -> Vec<u64> {
+            let these = disks.iter().filter(|disk| disk.by_weight == by_weight);
+            these.flat_map(|disk| limits_of(&text, disk)).collect()
+        };
         let limit = |rate: u64| match rate {
             u64::MAX => Limit::Max,
             rate => Limit::At(BytesPerSecond(rate)),
         };
+        let held = limits(false);
+        let ends = held.iter().max().zip(held.iter().min());
+        let weighed = limits(true).into_iter().min();
         Some(IoMax {
-            loosest: limit(*all.iter().max()?),
-            tightest: limit(*all.iter().min()?),
+            over: ends.map(|(loosest, tightest)| Spread {
+                loosest: limit(*loosest),
+                tightest: limit(*tightest),
+            }),
+            weighed: limit(weighed.unwrap_or(u64::MAX)),
         })
     }
 
@@ -249,6 +250,19 @@ impl CgroupFs {
         let text = fs::read_to_string(self.path(cgroup).join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
+}
+
+/// What a cgroup may read and write of a disk in a second. Only disks with a limit have a line.
+fn limits_of(io_max: &str, disk: &Disk) -> [u64; 2] {
+    let mut lines = io_max.lines();
+    let line = lines.find_map(|line| line.strip_prefix(&disk.number)?.strip_prefix(' '));
+    let words = line.unwrap_or_default().split(' ');
+    ["rbps=", "wbps="].map(|key| {
+        let value = words
+            .clone()
+            .find_map(|word| word.strip_prefix(key)?.parse().ok());
+        value.unwrap_or(u64::MAX)
+    })
 }
 
 fn read<T: FromStr>(cgroup: &Path, file: &str) -> Option<T> {

@@ -1,10 +1,15 @@
 //! The machine's own disks: those on which a limit of bandwidth is put.
 //!
 //! What lies on other disks (dm, md) hands its requests on to them, and they are counted and limited there once more:
-//! only the lowest layer is listed. Memory that looks like a disk (loop, ram, zram) is none.
+//! only the lowest layer is listed. Where io.cost is on for a disk, weights hold its IO, and its bandwidth is left
+//! alone. Memory that looks like a disk (loop, ram, zram) is none.
 
 use std::fs;
 
+use loadline_policy::settings::weighed;
+
+use super::cgroup::MOUNT;
+use super::io_cost::QOS;
 use super::root::HostRoot;
 
 const FOLDER: &str = "/sys/block";
@@ -18,13 +23,25 @@ pub struct Disk {
     pub number: String,
     /// As systemd wants it, `/dev/sda`.
     pub device: String,
+    /// As `/sys/block` has it, `sda`.
+    pub name: String,
+    /// Its IO goes by weight (io.cost), so its bandwidth is left alone.
+    pub by_weight: bool,
 }
 
 /// All of them, sorted; none where there is no such folder, as in many containers.
 pub fn list(root: &HostRoot) -> Vec<Disk> {
     let entries = fs::read_dir(root.path(FOLDER)).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut disks: Vec<Disk> = names.filter_map(|name| disk(root, &name)).collect();
+    let qos = root.text(&format!("{MOUNT}/{QOS}")).unwrap_or_default();
+    let by_weight = weighed(&qos);
+    let mut disks: Vec<Disk> = names
+        .filter_map(|name| disk(root, &name))
+        .map(|disk| Disk {
+            by_weight: by_weight.contains(disk.number.as_str()),
+            ..disk
+        })
+        .collect();
     disks.sort();
     disks
 }
@@ -43,6 +60,8 @@ fn disk(root: &HostRoot, name: &str) -> Option<Disk> {
         number: text("dev")?,
         // The kernel writes `!` where the device's name has a folder.
         device: format!("/dev/{}", name.replace('!', "/")),
+        name: name.into(),
+        by_weight: false,
     })
 }
 

@@ -6,8 +6,16 @@
 use loadline_model::{Bytes, MilliCpu, Pressure, Span};
 use procfs::{CpuPressure, FromRead, IoPressure, Meminfo, MemoryPressure};
 
+use super::cgroup::MOUNT;
 use super::root::HostRoot;
 use super::systemd::SLICE;
+use super::vitals::OWN;
+
+/// What runs while production is tested by us: the test that the fleet ordered, and what stands in for production.
+const TESTS: [&str; 2] = [
+    "system.slice/loadline-prove.service",
+    "system.slice/loadline-prove-standin.service",
+];
 
 /// CPU time and memory, of production and of lent work, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +24,8 @@ pub struct Usage {
     pub cpu_all: Option<Span>,
     /// CPU time of lent work; zero while its slice does not exist.
     pub cpu_lent: Option<Span>,
+    /// CPU time of Loadline's own two programs, each since it was started; neither production nor lent work.
+    pub cpu_own: [Option<Span>; OWN.len()],
     /// Memory of production that cannot simply be dropped.
     pub memory_production: Option<Bytes>,
     /// Memory that lent work holds, its page cache included.
@@ -47,6 +57,10 @@ pub fn usage(root: &HostRoot) -> Usage {
     Usage {
         cpu_all: cpu_all.and_then(|text| field(&text, "usage_usec")).map(Span),
         cpu_lent: cpu_lent.map(Span),
+        cpu_own: OWN.map(|file| {
+            let text = root.text(&format!("{MOUNT}/{file}")).ok();
+            text.and_then(|text| field(&text, "usage_usec")).map(Span)
+        }),
         memory_production: production
             .map(|(used, (lent, droppable))| Bytes(used.saturating_sub(lent.saturating_sub(droppable)))),
         memory_lent: lent.map(Bytes),
@@ -58,11 +72,23 @@ pub fn usage(root: &HostRoot) -> Usage {
 pub fn cpu_rates(earlier: &Usage, later: &Usage, passed: Span) -> Option<CpuRates> {
     let all = later.cpu_all?.0.checked_sub(earlier.cpu_all?.0)?;
     let lent = later.cpu_lent?.0.checked_sub(earlier.cpu_lent?.0)?;
+    // Of one that was started anew all is new; one that was not there a moment ago counts from the next reading on.
+    let pairs = earlier.cpu_own.iter().zip(later.cpu_own);
+    let own = pairs.filter_map(|(before, now)| {
+        let (before, now) = ((*before)?.0, now?.0);
+        Some(now.checked_sub(before).unwrap_or(now))
+    });
+    let own = own.fold(0, u64::saturating_add);
     let rate = |used: u64| used.saturating_mul(1000).checked_div(passed.0).map(MilliCpu);
     Some(CpuRates {
-        production: rate(all.saturating_sub(lent))?,
+        production: rate(all.saturating_sub(lent).saturating_sub(own))?,
         lent: rate(lent)?,
     })
+}
+
+/// True while a test of ours runs, of which production's use says nothing.
+pub fn is_tested(root: &HostRoot) -> bool {
+    TESTS.iter().any(|unit| root.exists(&format!("{MOUNT}/{unit}")))
 }
 
 /// The kernel's stall totals; none of those it does not keep.
@@ -113,6 +139,19 @@ mod tests {
             None,
             "made anew"
         );
+        let with_own = |usage: Usage, own| Usage {
+            cpu_own: [Some(Span(own)), None],
+            ..usage
+        };
+        let (earlier, later) = (
+            with_own(at(5_000_000, 1_000_000), 400_000),
+            with_own(at(6_500_000, 1_500_000), 500_000),
+        );
+        let rates = cpu_rates(&earlier, &later, second).unwrap();
+        assert_eq!(rates.production, MilliCpu(900), "less our own");
+        let later = with_own(at(6_500_000, 1_500_000), 250_000);
+        let rates = cpu_rates(&earlier, &later, second).unwrap();
+        assert_eq!(rates.production, MilliCpu(750), "started anew");
         assert_eq!(cpu_rates(&Usage::default(), &at(1, 1), second), None);
         assert_eq!(cpu_rates(&at(1, 0), &at(2, 0), Span::ZERO), None);
     }

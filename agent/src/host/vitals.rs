@@ -24,7 +24,7 @@ use transfer::Transfers;
 const RESCAN: Span = Span::from_secs(10);
 
 /// Loadline's own programs on a node.
-const OWN: [&str; 2] = [
+pub(super) const OWN: [&str; 2] = [
     "system.slice/loadline-warden.service/cpu.stat",
     "system.slice/loadline-agent.service/cpu.stat",
 ];

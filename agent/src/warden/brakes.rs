@@ -68,9 +68,9 @@ impl Brakes {
         self.taken
     }
 
-    /// `firm`: the static line. `granted`: what those who are being ended may use, and is not taken from them.
-    pub(super) fn apply(&mut self, decision: &Decision, firm: MilliCpu, granted: Option<Budget>) {
-        let lowered = self.lower(&decision.setpoints, firm, granted);
+    /// `most`: the static line. `granted`: what those who are being ended may use, and is not taken from them.
+    pub(super) fn apply(&mut self, decision: &Decision, most: MilliCpu, granted: Option<Budget>) {
+        let lowered = self.lower(&decision.setpoints, most, granted);
         let taken = self.take(decision.reclaim);
         match lowered.and(taken) {
             Ok(()) => self.failed = false,
@@ -83,10 +83,10 @@ impl Brakes {
     }
 
     /// CPUs first: they take no time.
-    fn lower(&self, setpoints: &Setpoints, firm: MilliCpu, granted: Option<Budget>) -> std::io::Result<()> {
+    fn lower(&self, setpoints: &Setpoints, most: MilliCpu, granted: Option<Budget>) -> std::io::Result<()> {
         let mut all = Ok(());
         for (slice, brake) in &self.slices {
-            let quota = cpu_quota(*slice, firm, setpoints);
+            let quota = cpu_quota(*slice, most, setpoints);
             let done = brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota)));
             all = all.and(done.map(drop));
         }

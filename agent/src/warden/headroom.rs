@@ -40,7 +40,7 @@ const REST_MS: u16 = 80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Given {
     bounds: Bounds,
-    firm: MilliCpu,
+    most: MilliCpu,
     mode: Mode,
 }
 
@@ -48,7 +48,7 @@ impl Given {
     fn of(node: &Node) -> Self {
         Self {
             bounds: Bounds::of(&node.line),
-            firm: node.line.cpu.firm,
+            most: node.line.most().cpu,
             mode: node.policy.lend.mode,
         }
     }
@@ -230,7 +230,7 @@ impl Loop {
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
                 let granted = *self.granted.borrow();
-                self.brakes.apply(&decision, self.given.firm, granted);
+                self.brakes.apply(&decision, self.given.most, granted);
                 self.taken.send_replace(self.brakes.taken());
             }
             match given.recv_timeout(APART) {

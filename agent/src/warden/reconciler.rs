@@ -13,6 +13,7 @@ mod ceiling;
 mod ends;
 mod headroom;
 mod intake;
+mod io_cost;
 mod news;
 mod observe;
 mod protect;
@@ -38,6 +39,7 @@ use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
 use loadline_policy::reap::{Budget, Reaper};
 use loadline_policy::reconcile::{Absences, AtOnce, EndRecord, ObservedUnit, Plan, View, reconcile};
 use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
+use loadline_policy::week::Known;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
@@ -46,6 +48,7 @@ use super::headroom::Decisions;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
+use crate::host::io_cost::CostFiles;
 use crate::host::journal_send::JournalSender;
 use crate::host::systemd::{Signal, Systemd, UnitState};
 use crate::host::users::Accounts;
@@ -53,6 +56,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 pub use ceiling::CeilingError;
 pub use intake::{Incoming, Lookup};
+pub use io_cost::CostState;
 pub use news::Command;
 pub use observe::look_up;
 pub use proving::{Doing, ProveSeen, Prover, Seen};
@@ -61,6 +65,7 @@ pub use status::{Counters, Snapshot};
 use ceiling::Would;
 use ends::Words;
 use headroom::TakenTold;
+use io_cost::Costs;
 use news::{News, Wakers};
 use protect::Floors;
 use remarks::Remarks;
@@ -89,8 +94,10 @@ pub struct Node {
     pub gpus: u32,
     /// Whether CPUs are pinned.
     pub pinning: Pinning,
-    /// How much may be lent, by the reserve alone, under what operators say.
+    /// How much may be lent, by the reserve and by production's week, under what operators say.
     pub line: Line,
+    /// What is known of production's week.
+    pub week: Known,
     /// What operators say.
     pub ceilings: Ceilings,
     /// The mode that the owner wants.
@@ -109,7 +116,15 @@ impl Node {
             gpus,
             pinning,
             line,
+            week: Known::default(),
         }
+    }
+
+    /// Another week of production's, from now on. It moves the firm line and nothing else.
+    pub fn set_week(&mut self, week: Known) {
+        let line = Line::by_week(&self.topology, self.gpus, &self.policy, &week);
+        self.line = self.ceilings.line(line);
+        self.week = week;
     }
 
     /// The node as its owner has it, under what operators say.
@@ -117,7 +132,8 @@ impl Node {
     pub fn under(&self, ceilings: &Ceilings) -> Self {
         let policy = ceilings.policy(&self.policy);
         Self {
-            line: ceilings.line(Line::fixed(&self.topology, self.gpus, &policy)),
+            line: ceilings.line(Line::by_week(&self.topology, self.gpus, &policy, &self.week)),
+            week: self.week,
             owner_mode: self.policy.lend.mode,
             ceilings: ceilings.clone(),
             topology: self.topology.clone(),
@@ -151,6 +167,10 @@ pub struct Outside<S, C, A> {
     pub journal: JournalSender,
     /// Where it is kept what production's units had before their floors were set.
     pub floors: PathBuf,
+    /// The kernel's io.cost.
+    pub costs: Arc<dyn CostFiles>,
+    /// Where it is kept what was there before the owner's was written.
+    pub costs_kept: PathBuf,
     /// Says that the folder has changed.
     pub records: mpsc::Receiver<()>,
     /// The ledger.
@@ -200,6 +220,7 @@ pub struct Reconciler<S, C, A> {
     records: BTreeMap<AttemptId, EndRecord>,
     words: Words,
     floors: Floors,
+    costs: Costs,
     remarks: Remarks,
     absences: Absences,
     /// In force.
@@ -320,8 +341,14 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             Command::Status { reply } => drop(reply.send(self.snapshot())),
             Command::Replace(node, reply) => {
                 news.replaced.push(reply);
-                self.owner = *node;
+                let week = std::mem::replace(&mut self.owner, *node).week;
+                self.owner.set_week(week);
                 self.rule();
+            }
+            // No limit follows from it: the next round decides by it who else may start.
+            Command::Week(week) => {
+                self.owner.set_week(week);
+                self.node.set_week(week);
             }
             Command::Drain { reply } => drop(reply.send(self.drain())),
         }
@@ -387,6 +414,8 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// The slices get the limits of a node that became another one, and production's units its floors.
     async fn renew(&mut self) {
         if std::mem::take(&mut self.renewed) {
+            self.weigh().await;
+            self.renewed = false;
             self.establish_slices().await;
             self.protect().await;
         }

@@ -11,6 +11,7 @@ use loadline_policy::attempt::BootId;
 use loadline_policy::ceiling::Ceilings;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
 use loadline_policy::settings::{Setpoints, slice_settings};
+use loadline_policy::week::Week;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -25,16 +26,18 @@ use super::reconciler::{Command, LocalClock, Node, Outside, Reconciler, SharedLe
 use super::sample::Sampler;
 use super::socket::{self, Access, SocketError, WardenService};
 use super::trust::{Trust, TrustError};
+use super::week::{self, Watch, Watching};
 use super::{slices, watch as watching};
 use crate::config::local_times;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::{Clock, SystemClock, boot_id};
 use crate::host::ended::EndFolder;
+use crate::host::io_cost::KernelCosts;
 use crate::host::journal_send::JournalSender;
 use crate::host::root::HostRoot;
 use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, SetAside};
 use crate::preflight::{Bus, PreflightPassed};
 use crate::prove::handover::Handover;
 
@@ -74,6 +77,11 @@ impl Paths {
     /// End records.
     pub fn ended(&self) -> PathBuf {
         self.state.join("ended")
+    }
+
+    /// Production's history.
+    fn week(&self) -> PathBuf {
+        self.state.join("week.json")
     }
 
     fn good(&self) -> PathBuf {
@@ -127,6 +135,7 @@ pub(super) struct Running {
     pub(super) task: JoinHandle<Result<(), LedgerError>>,
     pub(super) ledger: SharedLedger,
     headroom: Headroom,
+    week: Watching,
     /// Ends with it.
     _logins: Logins,
     sequence: watch::Receiver<Sequence>,
@@ -158,10 +167,9 @@ impl Running {
     pub(super) async fn end(self) -> Result<(), RunError> {
         // It may have ended by itself; its result says so.
         let _ = self.stop.send(());
-        self.task
-            .await
-            .map_err(|_| RunError::Reconciler)?
-            .map_err(Into::into)
+        let ended = self.task.await;
+        self.week.end().await;
+        ended.map_err(|_| RunError::Reconciler)?.map_err(Into::into)
     }
 }
 
@@ -183,19 +191,16 @@ pub(super) async fn start(
     paths: &Paths,
     systemd: LiveSystemd,
     signals: mpsc::Receiver<Signal>,
-    node: Node,
+    mut node: Node,
     _: PreflightPassed,
 ) -> Result<Running, RunError> {
     std::fs::create_dir_all(&paths.state).map_err(kernel("making the state folder"))?;
     let clock = SystemClock;
-    let (mut ledger, mut found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
-    let (ceilings, torn) = ledger.ceilings(clock.wall())?;
-    found.sentences.extend(torn.sentences);
-    let ruled = node.under(&ceilings);
-    let last = ledger.last_sequence();
-    let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(ledger));
+    let recalled = recall(paths, clock, &mut node)?;
+    let last = recalled.ledger.last_sequence();
+    let ledger: SharedLedger = Arc::new(std::sync::Mutex::new(recalled.ledger));
     let systemd = Arc::new(systemd);
-    write_reserve(paths, &ruled);
+    write_reserve(paths, &recalled.ruled);
     let (commands, requests) = mpsc::channel(COMMANDS_QUEUED);
     let (sequence, sequences) = watch::channel(last);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -203,9 +208,10 @@ pub(super) async fn start(
     let [pulse, looking] = [Pulse::reconciler, Pulse::headroom].map(|of| of(clock.monotonic()));
     tokio::spawn(notify::pass_on([pulse.clone(), looking.clone()], clock));
     let alive = Box::new(move |now| looking.beat(now));
-    let headroom = Headroom::start(HostRoot::default(), clock, &ruled, alive)
+    let headroom = Headroom::start(HostRoot::default(), clock, &recalled.ruled, alive)
         .map_err(kernel("starting the headroom loop"))?;
-    let logins = Logins::start(HostRoot::default(), systemd.clone(), &ruled);
+    let week = watch_week(paths, &node, recalled.week, &commands);
+    let logins = Logins::start(HostRoot::default(), systemd.clone(), &recalled.ruled);
     let outside = Outside {
         systemd: systemd.clone(),
         signals,
@@ -216,6 +222,8 @@ pub(super) async fn start(
         folder: EndFolder::new(paths.ended()),
         journal: JournalSender::default(),
         floors: paths.state.join("floors.json"),
+        costs: Arc::new(KernelCosts::default()),
+        costs_kept: paths.state.join("io-cost.json"),
         records: watching::folder(&paths.ended()).map_err(kernel("watching the folder of end records"))?,
         ledger: ledger.clone(),
         boot: BootId(boot_id().map_err(kernel("reading the boot id"))?),
@@ -232,7 +240,7 @@ pub(super) async fn start(
         )),
         settled: Some(settled),
     };
-    let run = Reconciler::run(outside, node, requests, sequence, found, async {
+    let run = Reconciler::run(outside, node, requests, sequence, recalled.found, async {
         // The sender is gone: the same as its word.
         let _ = stopped.await;
     });
@@ -249,9 +257,45 @@ pub(super) async fn start(
         task,
         ledger,
         headroom,
+        week,
         _logins: logins,
         sequence: sequences,
         stop,
+    })
+}
+
+/// What earlier runs of the warden have left.
+struct Recalled {
+    ledger: Ledger,
+    found: SetAside,
+    week: Week,
+    /// The node under what operators said.
+    ruled: Node,
+}
+
+fn recall(paths: &Paths, clock: SystemClock, node: &mut Node) -> Result<Recalled, RunError> {
+    let (mut ledger, mut found) = Ledger::open(&paths.state.join("ledger.db"), clock.wall())?;
+    let (ceilings, torn) = ledger.ceilings(clock.wall())?;
+    let (week, broken) = week::file::load(&paths.week(), clock.wall());
+    found.sentences.extend(torn.sentences);
+    found.sentences.extend(broken);
+    node.set_week(week.known());
+    Ok(Recalled {
+        ledger,
+        found,
+        week,
+        ruled: node.under(&ceilings),
+    })
+}
+
+fn watch_week(paths: &Paths, node: &Node, week: Week, commands: &mpsc::Sender<Command>) -> Watching {
+    Watching::start(Watch {
+        root: HostRoot::default(),
+        clock: SystemClock,
+        path: paths.week(),
+        capacity: week::capacity(node),
+        week,
+        commands: commands.clone(),
     })
 }
 
@@ -324,6 +368,7 @@ pub async fn run(paths: Paths) -> Result<(), RunError> {
         headroom: running.headroom.decisions().latest,
         cost: running.headroom.cost(),
         window: running.headroom.window(),
+        week: running.week.watched(),
         started: uuid::Uuid::new_v4().to_string(),
         promises: running.headroom.promises(),
         clock: SystemClock,

@@ -45,8 +45,8 @@ impl<C: Clock> Sampler<C> {
         let used = ProductionUse {
             cpu: rates.production,
             memory: usage.memory_production?,
-            cpu_week: None,
-            memory_week: None,
+            cpu_week: node.week.cpu,
+            memory_week: node.week.memory,
         };
         let line = Line::new(&node.topology, node.gpus, &node.policy, &used);
         let line = node.ceilings.line(line);

@@ -213,6 +213,8 @@ impl Warden for Door {
             headroom: None,
             capabilities: Vec::new(),
             protect: Vec::new(),
+            week: None,
+            io_costs: Vec::new(),
         }))
     }
 

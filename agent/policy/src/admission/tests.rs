@@ -51,9 +51,19 @@ impl Node {
                 pinning: &self.pinning,
             },
             allocation: &self.allocation,
+            standard_held: self.standard_held(),
             gpus_held: self.gpus_held,
         };
         admission.check(order, account)
+    }
+
+    /// All that is held is, but for the attempts from 100 on.
+    fn standard_held(&self) -> (MilliCpu, Bytes) {
+        let holdings = self.allocation.holdings().iter();
+        let standard = holdings.filter(|(attempt, _)| **attempt < sample::attempt(100));
+        standard.fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), (_, holding)| {
+            (cpu.plus(holding.amount), memory.plus(holding.memory))
+        })
     }
 
     fn refuses(&self, order: &WorkOrder, account: &Account) -> (bool, String) {
@@ -264,5 +274,90 @@ fn burst_follows_the_line_of_now_and_standard_the_firm_one() {
     assert_eq!(
         sentence,
         "it asks for 500m CPUs and this node lends 200m now (the free part of its line of now)"
+    );
+}
+
+/// What a week at 1600m takes: 4000 - 1840 - 800 = 1360m.
+const SINCE: &str = "99 % of the time production used up to 1600m CPUs in its last week";
+
+#[test]
+fn production_s_week_refuses_standard_work_for_now_and_says_so() {
+    let mut node = Node::new();
+    node.production.cpu_week = Some(MilliCpu(1600));
+    let ask = |tier, cpu| order(tier, CpuRequest::Shared(MilliCpu(cpu)), Bytes::from_gib(1));
+    assert_eq!(node.check(&ask(Tier::Standard, 1350), &alice()), Ok(()));
+    assert_eq!(
+        node.refuses(&ask(Tier::Standard, 1400), &alice()),
+        (
+            false,
+            format!(
+                "it asks for 1400m CPUs and this node lends 1360m at most to standard work: {SINCE}; burst work goes by \
+                 what is free at the moment"
+            )
+        )
+    );
+    assert_eq!(node.check(&ask(Tier::Burst, 2200), &alice()), Ok(()));
+    assert!(
+        node.refuses(&ask(Tier::Standard, 2300), &alice()).0,
+        "more than the static line"
+    );
+    let two = order(Tier::Standard, CpuRequest::Exclusive(2), Bytes::from_gib(1));
+    let (for_good, sentence) = node.refuses(&two, &alice());
+    assert!(
+        !for_good
+            && sentence
+                .starts_with("it asks for 2 CPUs of its own and this node lends 1 at most to standard"),
+        "{sentence}"
+    );
+    node.production.memory_week = Some(Bytes::from_gib(8));
+    let (for_good, sentence) = node.refuses(&small(), &alice());
+    assert!(
+        !for_good
+            && sentence.contains("lends 0B at most to standard work: ")
+            && sentence.contains(" and 8GiB of memory"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn burst_takes_nothing_of_the_firm_line_but_what_both_may_have_together() {
+    let mut node = Node::new();
+    node.production.cpu_week = Some(MilliCpu(1600));
+    let line = Line::new(&node.topology, 0, &node.policy, &node.production);
+    let machine = Machine {
+        topology: &node.topology,
+        line: &line,
+        pinning: &Pinning::Cpuset,
+    };
+    let shared = |cpu| WorkerRequest {
+        cpus: CpuRequest::Shared(MilliCpu(cpu)),
+        memory: Bytes::from_mib(64),
+        gpus: 0,
+    };
+    let ask = |cpu| {
+        order(
+            Tier::Standard,
+            CpuRequest::Shared(MilliCpu(cpu)),
+            Bytes::from_mib(64),
+        )
+    };
+    node.allocation
+        .grant(machine, sample::attempt(100), Tier::Burst, &shared(1200))
+        .unwrap();
+    assert_eq!(node.check(&ask(950), &alice()), Ok(()), "2200m of both together");
+    let (for_good, sentence) = node.refuses(&ask(1050), &alice());
+    assert!(
+        !for_good && sentence.contains("lends 1 now (the free part of its firm line: "),
+        "{sentence}"
+    );
+    node.allocation
+        .grant(machine, sample::attempt(1), Tier::Standard, &shared(1000))
+        .unwrap();
+    node.allocation.release(sample::attempt(100));
+    assert_eq!(
+        node.refuses(&ask(400), &alice()).1,
+        format!(
+            "it asks for 400m CPUs and this node lends 360m now (the free part of its firm line: {SINCE})"
+        )
     );
 }

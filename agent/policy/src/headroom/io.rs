@@ -28,6 +28,8 @@ const STANDS: Span = Span::from_secs(60);
 const LOOSE: u64 = 2;
 /// … and is taken away once it has been so for this long.
 const LOOSE_FOR: Span = Span::from_secs(30);
+/// A limit of which nobody can say whether it is met goes after this.
+const BLIND_FOR: Span = Span::from_secs(30);
 /// What a rate is taken over.
 const SECOND: Span = Span::from_secs(1);
 /// Less says nothing about a rate.
@@ -86,6 +88,7 @@ pub(super) struct IoLine {
     since_cut: Span,
     grown_for: Span,
     loose_for: Span,
+    blind_for: Span,
 }
 
 impl IoLine {
@@ -99,6 +102,7 @@ impl IoLine {
             since_cut: CUT_AGAIN,
             grown_for: Span::ZERO,
             loose_for: Span::ZERO,
+            blind_for: Span::ZERO,
         }
     }
 
@@ -119,6 +123,18 @@ impl IoLine {
 
     pub(super) fn pass(&mut self, elapsed: Span) {
         self.since_cut = self.since_cut.plus(elapsed);
+        self.blind_for = if self.is_known() {
+            Span::ZERO
+        } else {
+            self.blind_for.plus(elapsed)
+        };
+        // Its disks go by weight now, or the kernel does not count any more: a limit that nothing moves would stay.
+        if self.blind_for >= BLIND_FOR && self.limit.is_some() {
+            *self = Self {
+                since_cut: self.since_cut,
+                ..Self::new()
+            };
+        }
     }
 
     pub(super) fn take(&mut self, interval: &Interval) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::sample::machine;
+use crate::week::Known;
 use proptest::prelude::*;
 
 fn policy(cpus: ReserveCpus) -> NodePolicy {
@@ -103,5 +104,31 @@ proptest! {
         prop_assert!(line.reserved.len() >= reserve.min(sockets * cores * smt));
         prop_assert_eq!(line.reserved.union(&line.lendable), topology.cpus());
         prop_assert!(line.reserved.is_disjoint(&line.lendable));
+    }
+
+    #[test]
+    fn the_week_only_lowers_the_firm_line(
+        cores in 1u32..9, reserve in 0u32..9, headroom in 0u16..=1000, share in 0u16..=1000,
+        cpu in prop::option::of(0u64..40_000), memory in prop::option::of(0u64..1 << 37),
+    ) {
+        let topology = machine(1, cores, 1, 16);
+        let mut policy = policy(ReserveCpus::Count(reserve));
+        policy.headroom.cpu = PerMille(headroom);
+        let week = Known { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes) };
+        let fixed = Line::fixed(&topology, 0, &policy);
+        let line = Line::by_week(&topology, 0, &policy, &week);
+        // Oracle in signed arithmetic, from the sentence in the design.
+        let capacity = i128::from(cores) * 1000;
+        let needed = cpu.map_or(0, |cpu| i128::from(cpu) + i128::from(cpu) * 15 / 100);
+        let kept = (i128::from(line.reserved.len()) * 1000).max(needed) + capacity * i128::from(headroom) / 1000;
+        prop_assert_eq!(i128::from(line.cpu.firm.0), (capacity - kept).max(0));
+        prop_assert_eq!((line.most(), line.now()), (fixed.most(), fixed.now()));
+        prop_assert!(line.firm().cpu <= fixed.firm().cpu && line.firm().memory <= fixed.firm().memory);
+        let lower = line.firm() != line.most();
+        prop_assert_eq!(line.held_by_week().is_some(), lower);
+        // An operator's share is one of the static line: it is not laid to the week.
+        let under = fixed.under(PerMille(share), "ada");
+        prop_assert_eq!(under.held_by_week(), None);
+        prop_assert!(line.clone().under(PerMille(share), "ada").firm().cpu <= line.firm().cpu);
     }
 }

@@ -9,6 +9,8 @@ use loadline_model::{Bytes, CpuSet, PerMille};
 
 use super::raw::{Mistakes, RawValue, Section};
 use super::slo::read_slo;
+use crate::io_cost::Cost;
+
 use super::{
     CpusetChoice, Days, Headroom, Lend, Mode, NodePolicy, PolicyMistakes, Protect, ProveConsent,
     RawNodePolicy, Reserve, ReserveCpus, ReserveMemory, UID_FLOOR, Window, WindowZone,
@@ -28,6 +30,9 @@ pub(super) fn read(raw: RawNodePolicy) -> Result<NodePolicy, PolicyMistakes> {
     if let Some(mut section) = file.table("pinning", &mut mistakes) {
         policy.cpuset = read_cpuset(&mut section, &mut mistakes).unwrap_or(policy.cpuset);
         section.finish(&mut mistakes);
+    }
+    if let Some(section) = file.table("io", &mut mistakes) {
+        policy.io_cost = read_io(section, &mut mistakes);
     }
     if let Some(section) = file.table("production", &mut mistakes) {
         read_production(section, &mut policy, &mut mistakes);
@@ -132,6 +137,41 @@ fn read_window(mut section: Section, mistakes: &mut Mistakes) -> Option<Window> 
         _ => {}
     }
     None
+}
+
+fn read_io(mut section: Section, mistakes: &mut Mistakes) -> Vec<Cost> {
+    let mut costs: Vec<Cost> = Vec::new();
+    for entry in section.tables("cost", mistakes) {
+        let key = entry.key("disk");
+        let Some(cost) = read_cost(entry, mistakes) else {
+            continue;
+        };
+        if costs.iter().any(|other| other.disk == cost.disk) {
+            mistakes.add(&key, format!("`{}` is there twice", cost.disk));
+        }
+        costs.push(cost);
+    }
+    section.finish(mistakes);
+    costs
+}
+
+fn read_cost(mut section: Section, mistakes: &mut Mistakes) -> Option<Cost> {
+    let key = section.key("disk");
+    let disk = section.text("disk", mistakes);
+    let model = section.parsed("model", mistakes);
+    let qos = section.parsed("qos", mistakes);
+    section.finish(mistakes);
+    let Some(disk) = disk else {
+        mistakes.add(&key, "say which disk, for instance \"vda\"");
+        return None;
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_!".contains(&byte);
+    if disk.is_empty() || !disk.bytes().all(plain) {
+        let rule = "is not a disk's name as /sys/block has it, like \"vda\"";
+        mistakes.add(&key, format!("`{disk}` {rule}"));
+        return None;
+    }
+    Some(Cost { disk, model, qos })
 }
 
 fn read_production(mut section: Section, policy: &mut NodePolicy, mistakes: &mut Mistakes) {

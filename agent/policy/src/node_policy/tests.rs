@@ -164,7 +164,7 @@ fn each_rule_refuses_with_one_sentence() {
         ),
         (
             "version = 1\nx-y = 3",
-            "x-y: unknown key; known here: `version`, `lend`, `pinning`, `production`",
+            "x-y: unknown key; known here: `version`, `lend`, `pinning`, `io`, `production`",
         ),
         (
             "version = 1\n[production]\nprotect = [{ unit = \"a.service\", slo = { http = \"x\", p99 = \"1s\" } }]",
@@ -221,4 +221,41 @@ protect = [{ unit = "a.service", memory = "3GiB" }, { unit = "b.service", memory
         ]
     );
     assert!(NodePolicy::default().mistakes_on(&topology).is_empty());
+}
+
+#[test]
+fn disks_that_go_by_weight_are_read_with_every_mistake() {
+    let text = r#"version = 1
+[io]
+cost = [
+    { disk = "vda", model = "rbps=1000 rseqiops=200 rrandiops=100 wbps=900 wseqiops=180 wrandiops=90" },
+    { disk = "nvme0n1", qos = "rpct=95 rlat=5000 wpct=95 wlat=5000 min=50 max=150" },
+]
+"#;
+    let policy = NodePolicy::new(toml::from_str(text).unwrap()).unwrap();
+    let disks: Vec<(&str, bool, bool)> = policy
+        .io_cost
+        .iter()
+        .map(|cost| (cost.disk.as_str(), cost.model.is_some(), cost.qos.is_some()))
+        .collect();
+    assert_eq!(disks, [("vda", true, false), ("nvme0n1", false, true)]);
+    let text = r#"version = 1
+[io]
+coast = []
+cost = [{ disk = "/dev/vda" }, { qos = "min=5" }, { disk = "vda", modal = "" }, { disk = "vda" }]
+"#;
+    let mistakes = NodePolicy::new(toml::from_str(text).unwrap()).unwrap_err();
+    let keys: Vec<&str> = mistakes.0.iter().map(|mistake| mistake.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "io.cost[0].disk",
+            "io.cost[1].qos",
+            "io.cost[1].disk",
+            "io.cost[2].modal",
+            "io.cost[3].disk",
+            "io.coast",
+        ],
+        "{mistakes}"
+    );
 }

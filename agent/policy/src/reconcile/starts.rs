@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{AttemptId, MilliCpu, Tier};
+use loadline_model::{AttemptId, Bytes, MilliCpu, Tier};
 
 use super::lives::{Lives, receipt_of_refusal};
 use super::{Action, LedgerAttempt, Planned, Stage, View};
@@ -42,7 +42,7 @@ pub(super) fn decide(view: &View<'_>, lives: &Lives, allocation: &mut Allocation
     for (attempt, entry) in accepted {
         let Some(order) = &entry.order else { continue };
         let gpus_held = gpus_held(&lives.after, &granted);
-        match admit(view, allocation, gpus_held, order, entry) {
+        match admit(view, &lives.after, allocation, gpus_held, order, entry) {
             Ok(()) => granted.push((*attempt, order)),
             Err(refusal) if would_fit_later(view, lives, allocation, gpus_held, order, entry, &refusal) => {
                 starts.waiting.push((*attempt, refusal));
@@ -60,6 +60,7 @@ pub(super) fn decide(view: &View<'_>, lives: &Lives, allocation: &mut Allocation
 
 fn admit(
     view: &View<'_>,
+    after: &BTreeMap<AttemptId, LedgerAttempt>,
     allocation: &mut Allocation,
     gpus_held: u32,
     order: &WorkOrder,
@@ -71,6 +72,7 @@ fn admit(
         local: view.local,
         machine: view.machine,
         allocation,
+        standard_held: standard_held(after, allocation),
         gpus_held,
     };
     admission.check(order, &entry.account)?;
@@ -134,7 +136,20 @@ fn would_fit_later(
         later.release(*attempt);
         gpus = gpus.saturating_sub(gpus_of(leaving));
     }
-    anyone && !refusal.for_good && admit(view, &mut later, gpus, order, entry).is_ok()
+    anyone && !refusal.for_good && admit(view, &lives.after, &mut later, gpus, order, entry).is_ok()
+}
+
+/// What the standard tier holds of it, whoever has no order among it.
+fn standard_held(after: &BTreeMap<AttemptId, LedgerAttempt>, allocation: &Allocation) -> (MilliCpu, Bytes) {
+    let is_burst = |attempt: &AttemptId| {
+        let order = after.get(attempt).and_then(|entry| entry.order.as_ref());
+        order.is_some_and(|order| order.spec.tier == Tier::Burst)
+    };
+    let holdings = allocation.holdings().iter();
+    let standard = holdings.filter(|(attempt, _)| !is_burst(attempt));
+    standard.fold((MilliCpu::ZERO, Bytes::ZERO), |(cpu, memory), (_, holding)| {
+        (cpu.plus(holding.amount), memory.plus(holding.memory))
+    })
 }
 
 fn gpus_of(entry: &LedgerAttempt) -> u32 {

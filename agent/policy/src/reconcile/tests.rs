@@ -552,6 +552,7 @@ enum Happening {
     Reserve(u32),
     Mode(Mode),
     Line(u16),
+    Week(Option<u64>),
     MemoryChanged(u128),
     Squeeze(Squeezed),
 }
@@ -572,6 +573,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0u32..9).prop_map(Happening::Reserve),
         1 => prop_oneof![1 => Just(Mode::Off), 1 => Just(Mode::Shadow), 4 => Just(Mode::Enforce)].prop_map(Happening::Mode),
         1 => prop_oneof![1 => Just(0u16), 2 => 0u16..1000, 3 => Just(1000u16)].prop_map(Happening::Line),
+        1 => prop::option::of(0u64..9_000).prop_map(Happening::Week),
         1 => number.prop_map(Happening::MemoryChanged),
         1 => prop_oneof![2 => Just(Squeezed::No), 1 => Just(Squeezed::Burst), 1 => Just(Squeezed::All)]
             .prop_map(Happening::Squeeze),
@@ -611,6 +613,7 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Mode(mode) => world.policy.lend.mode = mode,
         Happening::Line(share) => world.set_line(share),
+        Happening::Week(cpu) => world.week.cpu = cpu.map(MilliCpu),
         Happening::MemoryChanged(number) => {
             if let Some(unit) = world.units.get_mut(&attempt(number)) {
                 unit.limits.memory_max = Some(Limit::Max);

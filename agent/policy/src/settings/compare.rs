@@ -56,7 +56,16 @@ impl CpuMax {
 /// `io.max`, over all disks of the machine, reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IoMax {
-    /// The highest limit among them.
+    /// The highest and the lowest limit among those whose bandwidth is held; none: every disk goes by weight.
+    pub over: Option<Spread>,
+    /// The lowest among those that go by weight, where none belongs.
+    pub weighed: Limit<BytesPerSecond>,
+}
+
+/// The ends of what was read of several disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    /// The highest limit.
     pub loosest: Limit<BytesPerSecond>,
     /// The lowest.
     pub tightest: Limit<BytesPerSecond>,
@@ -66,9 +75,17 @@ impl IoMax {
     /// The same for all.
     pub const fn all(limit: Limit<BytesPerSecond>) -> Self {
         Self {
-            loosest: limit,
-            tightest: limit,
+            over: Some(Spread {
+                loosest: limit,
+                tightest: limit,
+            }),
+            weighed: Limit::Max,
         }
+    }
+
+    fn is(self, intended: Limit<BytesPerSecond>) -> bool {
+        let all = |over: Spread| over.loosest == intended && over.tightest == intended;
+        self.over.is_none_or(all) && self.weighed == Limit::Max
     }
 }
 
@@ -355,14 +372,18 @@ fn bandwidth(intended: Limit<BytesPerSecond>, actual: Option<IoMax>) -> Option<L
     Some(LimitReading {
         limit: LimitName::IoMax,
         intended: show(intended),
-        actual: actual.map(|IoMax { loosest, tightest }| {
-            if loosest == tightest {
-                show(loosest)
-            } else {
-                format!("{} to {}", show(tightest), show(loosest))
+        actual: actual.map(|IoMax { over, weighed }| {
+            let over = match over {
+                None => "by weight".into(),
+                Some(Spread { loosest, tightest }) if loosest == tightest => show(loosest),
+                Some(Spread { loosest, tightest }) => format!("{} to {}", show(tightest), show(loosest)),
+            };
+            match weighed {
+                Limit::Max => over,
+                limit => format!("{over}, and {} on a disk that goes by weight", show(limit)),
             }
         }),
-        held: actual == Some(IoMax::all(intended)),
+        held: actual.is_some_and(|actual| actual.is(intended)),
     })
 }
 

@@ -327,12 +327,12 @@ fn the_brake_writes_what_systemd_would_and_compares_shares() {
 
 #[test]
 fn setpoints_only_ever_lower_what_the_line_allows() {
-    let firm = MilliCpu(2205);
+    let most = MilliCpu(2205);
     let cpu = |cpu| Setpoints {
         cpu: Some(MilliCpu(cpu)),
         ..Setpoints::default()
     };
-    let root = |setpoints: &Setpoints| cpu_quota(Slice::Root, firm, setpoints);
+    let root = |setpoints: &Setpoints| cpu_quota(Slice::Root, most, setpoints);
     assert_eq!(root(&Setpoints::default()), Limit::At(MilliCpu(2200)));
     assert_eq!(root(&cpu(9000)), Limit::At(MilliCpu(2200)));
     assert_eq!(root(&cpu(615)), Limit::At(MilliCpu(610)));
@@ -341,13 +341,13 @@ fn setpoints_only_ever_lower_what_the_line_allows() {
         squeezed: Squeezed::Burst,
         ..Setpoints::default()
     };
-    assert_eq!(cpu_quota(Slice::Burst, firm, &burst), Limit::At(QUOTA_FLOOR));
-    assert_eq!(cpu_quota(Slice::Standard, firm, &burst), Limit::Max);
+    assert_eq!(cpu_quota(Slice::Burst, most, &burst), Limit::At(QUOTA_FLOOR));
+    assert_eq!(cpu_quota(Slice::Standard, most, &burst), Limit::Max);
     let all = Setpoints {
         squeezed: Squeezed::All,
         ..Setpoints::default()
     };
-    assert_eq!(cpu_quota(Slice::Standard, firm, &all), Limit::At(QUOTA_FLOOR));
+    assert_eq!(cpu_quota(Slice::Standard, most, &all), Limit::At(QUOTA_FLOOR));
 }
 
 #[test]
@@ -394,4 +394,30 @@ fn what_systemd_was_told_otherwise_is_missed_though_the_kernel_holds_it() {
         ["cpu.max should be 600m and is 40000 10000"],
         "said once"
     );
+}
+
+#[test]
+fn a_bandwidth_is_held_on_every_disk_that_does_not_go_by_weight_and_on_no_other() {
+    let at = |rate| Limit::At(BytesPerSecond(rate));
+    let over = |loosest, tightest| Some(Spread { loosest, tightest });
+    let read = |intended: Limit<BytesPerSecond>, over, weighed| {
+        let [mut root, ..] = slice_settings(&line(), &Pinning::Cpuset, &Setpoints::default(), Bytes::ZERO);
+        root.io_bandwidth = intended;
+        let observed = Observed {
+            io_max: Some(IoMax { over, weighed }),
+            ..Observed::default()
+        };
+        let all = readings(&root, &observed);
+        let found = all.into_iter().find(|one| one.limit == LimitName::IoMax).unwrap();
+        (found.held, found.actual.unwrap())
+    };
+    let max = Limit::Max;
+    assert_eq!(read(at(7), over(at(7), at(7)), max), (true, "7".into()));
+    assert_eq!(read(at(7), over(max, at(7)), max), (false, "7 to max".into()));
+    assert_eq!(read(at(7), None, max), (true, "by weight".into()));
+    assert_eq!(
+        read(at(7), over(at(7), at(7)), at(7)),
+        (false, "7, and 7 on a disk that goes by weight".into())
+    );
+    assert!(!read(max, None, at(7)).0);
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::warden_link::Problem;
+use super::super::wire::Week;
 use super::*;
 use loadline_model::{Generation, LedgerId, Pressure, ResourceSample, Sequence, Span};
 
@@ -213,6 +214,13 @@ fn the_headroom_loop_says_where_it_stands_and_what_is_left() {
         psi_window: Some(Span::from_millis(500)),
         tasks_max: Some(1_088),
     });
+    status.week = Some(Week {
+        cpu: Some(MilliCpu(1200)),
+        memory: None,
+        watched: Span::from_secs(90_000),
+        saved: false,
+        most: MilliCpu(2200),
+    });
     status.capabilities = [("io.max".to_owned(), false), ("psi.cpu".to_owned(), true)].into();
     let page = render(&snapshot(Some(status))).unwrap();
     for line in [
@@ -226,9 +234,31 @@ fn the_headroom_loop_says_where_it_stands_and_what_is_left() {
         "loadline_headroom_memory_reclaim_bytes 0",
         "loadline_headroom_psi_window_seconds 0.5",
         "loadline_headroom_lent_tasks_limit 1088",
+        "loadline_production_p99_cpu_cores 1.2",
+        "loadline_production_watched_seconds 90000",
+        "loadline_production_history_saved 0",
         "loadline_capability{capability=\"io.max\"} 0",
         "loadline_capability{capability=\"psi.cpu\"} 1",
     ] {
         assert!(shows(&page, line), "{line}\n{page}");
     }
+    assert!(
+        !page.contains("production_p99_memory_bytes "),
+        "not known yet\n{page}"
+    );
+}
+
+#[test]
+fn with_nothing_lower_lent_work_may_have_the_static_line() {
+    let mut status = status();
+    status.headroom = Some(Headroom::default());
+    status.week = Some(Week {
+        most: MilliCpu(2200),
+        ..Week::default()
+    });
+    let page = render(&snapshot(Some(status))).unwrap();
+    assert!(
+        shows(&page, "loadline_headroom_lent_cpu_limit_cores 2.2"),
+        "{page}"
+    );
 }

@@ -39,11 +39,11 @@ pub(crate) struct Slice {
 pub(crate) struct Headroom {
     pub(crate) level: String,
     pub(crate) reason: String,
-    /// Absent: the firm line.
+    /// Absent: the static line.
     pub(crate) cpu: Option<MilliCpu>,
     pub(crate) production: MilliCpu,
     pub(crate) squeezed: String,
-    /// Absent: the firm line.
+    /// Absent: the static line.
     pub(crate) memory_high: Option<Bytes>,
     /// Bytes a second, each way, of each disk; absent: no limit.
     pub(crate) io_rate: Option<u64>,
@@ -55,6 +55,20 @@ pub(crate) struct Headroom {
     pub(crate) psi_window: Option<Span>,
     /// Processes and threads; absent: the static limit.
     pub(crate) tasks_max: Option<u64>,
+}
+
+/// What the warden has watched of production's last week.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Week {
+    /// The 99th percentile; absent: not known yet.
+    pub(crate) cpu: Option<MilliCpu>,
+    /// The same.
+    pub(crate) memory: Option<Bytes>,
+    pub(crate) watched: Span,
+    /// It is on the disk.
+    pub(crate) saved: bool,
+    /// The static line: what all lent work may have.
+    pub(crate) most: MilliCpu,
 }
 
 /// What the warden counted since it started.
@@ -91,6 +105,8 @@ pub(crate) struct WardenStatus {
     pub(crate) slices: Vec<Slice>,
     /// Absent before its loop's first look.
     pub(crate) headroom: Option<Headroom>,
+    /// Absent: an older warden.
+    pub(crate) week: Option<Week>,
     /// What the loop needs of the host, and whether it works there.
     pub(crate) capabilities: BTreeMap<String, bool>,
     /// Absent: the warden gave none.
@@ -136,6 +152,9 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             capabilities,
             slo_targets,
             protect,
+            week,
+            // The node's own screens show it; its problems are in the inventory.
+            io_costs: _,
         } = reply;
         let mut phases = BTreeMap::new();
         for state in &attempts {
@@ -157,6 +176,7 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             limits: limits.into_iter().map(read_limit).collect(),
             slices: slices.into_iter().map(read_slice).collect(),
             headroom: headroom.map(read_headroom),
+            week: week.map(read_week),
             capabilities: capabilities
                 .into_iter()
                 .map(|one| (one.name, one.works))
@@ -168,6 +188,16 @@ impl TryFrom<warden::StatusReply> for WardenStatus {
             inventory,
             attempts,
         })
+    }
+}
+
+fn read_week(week: warden::Week) -> Week {
+    Week {
+        cpu: week.cpu_millicpu.map(MilliCpu),
+        memory: week.memory_bytes.map(Bytes),
+        watched: Span(week.watched_us),
+        saved: week.unsaved.is_empty(),
+        most: MilliCpu(week.most_millicpu),
     }
 }
 

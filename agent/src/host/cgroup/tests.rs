@@ -4,7 +4,7 @@ use std::fs;
 
 use loadline_model::{Bytes, Span};
 
-use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed};
+use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed, Spread};
 
 use super::{CgroupFs, Usage};
 use crate::host::root::HostRoot;
@@ -70,14 +70,29 @@ fn a_limit_of_disks_is_one_only_if_all_of_them_have_it() {
     assert_eq!(
         said(one),
         IoMax {
-            loosest: Limit::Max,
-            tightest: at(1000)
+            over: Some(Spread {
+                loosest: Limit::Max,
+                tightest: at(1000)
+            }),
+            weighed: Limit::Max,
         }
     );
     let other = format!("{one}254:16 rbps=1000 wbps=1000 riops=max wiops=max\n253:0 rbps=7 wbps=7\n");
     assert_eq!(said(&other), IoMax::all(at(1000)));
     let reads_only = other.replace("254:16 rbps=1000 wbps=1000", "254:16 rbps=max wbps=900");
-    assert_eq!(said(&reads_only).tightest, at(900));
+    assert_eq!(said(&reads_only).over.unwrap().tightest, at(900));
+    // One goes by weight: a limit there is one too many, and none is wanted.
+    let qos = dir.path().join("sys/fs/cgroup/io.cost.qos");
+    fs::create_dir_all(qos.parent().unwrap()).unwrap();
+    fs::write(&qos, "254:16 enable=1 ctrl=auto\n").unwrap();
+    assert_eq!(said(one), IoMax::all(at(1000)));
+    assert_eq!(said(&reads_only).weighed, at(900));
+    fs::write(&qos, "254:0 enable=1 ctrl=auto\n254:16 enable=1 ctrl=auto\n").unwrap();
+    let nowhere = IoMax {
+        over: None,
+        weighed: Limit::Max,
+    };
+    assert_eq!(said(""), nowhere);
     fs::remove_file(cgroups.path(GROUP).join("io.max")).unwrap();
     assert_eq!(cgroups.io_max(GROUP), None, "no io controller");
 }

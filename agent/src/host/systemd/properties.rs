@@ -104,13 +104,14 @@ pub(super) fn of_settings(settings: &[Setting], disks: &[Disk]) -> Vec<Property>
         .collect()
 }
 
-/// Each disk by name. systemd keeps what it was told of a disk before, so "no limit" is told of each too.
+/// Each disk by name; none for one that goes by weight. systemd keeps what it was told of a disk before, so "no limit" is told of each too.
 fn bandwidth(limit: Limit<BytesPerSecond>, disks: &[Disk]) -> Vec<(String, u64)> {
     let rate = match limit {
         Limit::Max => UNLIMITED,
         Limit::At(rate) => rate.0,
     };
-    disks.iter().map(|disk| (disk.device.clone(), rate)).collect()
+    let of = |disk: &Disk| if disk.by_weight { UNLIMITED } else { rate };
+    disks.iter().map(|disk| (disk.device.clone(), of(disk))).collect()
 }
 
 fn of_setting(setting: &Setting, disks: &[Disk]) -> Property {
@@ -302,16 +303,22 @@ mod tests {
 
     #[test]
     fn a_bandwidth_is_told_of_each_disk_both_ways() {
-        let disks = ["vda", "vdb"].map(|name| Disk {
+        let disks = [("vda", false), ("vdb", false), ("vdc", true)].map(|(name, by_weight)| Disk {
             number: "254:0".into(),
             device: format!("/dev/{name}"),
+            name: name.into(),
+            by_weight,
         });
         for (limit, rate) in [
             (Limit::At(BytesPerSecond(1 << 20)), 1 << 20),
             (Limit::Max, u64::MAX),
         ] {
             let list = of_settings(&[Setting::IoBandwidth(limit)], &disks);
-            let told = vec![("/dev/vda".to_owned(), rate), ("/dev/vdb".to_owned(), rate)];
+            let told = vec![
+                ("/dev/vda".to_owned(), rate),
+                ("/dev/vdb".to_owned(), rate),
+                ("/dev/vdc".to_owned(), u64::MAX),
+            ];
             assert_eq!(
                 list,
                 [

@@ -13,7 +13,7 @@ use crate::host::root::HostRoot;
 #[derive(Debug)]
 pub(super) struct Transfers {
     counter: Counter,
-    /// The numbers of the disks, with the blank behind: what lies on a disk would count twice.
+    /// The numbers of the disks whose bandwidth is held, with the blank behind: what lies on a disk would count twice.
     disks: Vec<String>,
 }
 
@@ -28,11 +28,12 @@ impl Transfers {
     /// Looks up the disks again.
     pub(super) fn scan(&mut self, root: &HostRoot) {
         self.disks.clear();
-        let numbers = disks::list(root).into_iter().map(|disk| disk.number + " ");
+        let held = disks::list(root).into_iter().filter(|disk| !disk.by_weight);
+        let numbers = held.map(|disk| disk.number + " ");
         self.disks.extend(numbers);
     }
 
-    /// None without the io controller, or where no disk is to be seen. A disk that was not used has no line.
+    /// None without the io controller, or where no disk's bandwidth is held. A disk that was not used has no line.
     pub(super) fn totals(&mut self, buffer: &mut Buffer) -> Option<Transferred> {
         let disks = &self.disks;
         if disks.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use loadline_model::{AttemptId, Generation};
 use loadline_policy::ceiling::Wish;
 use loadline_policy::headroom::Decision;
+use loadline_policy::week::Known;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{CeilingError, Incoming, Node, ProveSeen, Snapshot};
@@ -35,6 +36,8 @@ pub enum Command {
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), CeilingError>>,
     },
+    /// This is what is known of production's week now.
+    Week(Known),
     /// The fleet's test moved on; answered once that is durable.
     Proved(ProveSeen),
     /// End every worker by name, and start none any more.

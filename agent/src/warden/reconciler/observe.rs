@@ -82,6 +82,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             cgroups: outside.cgroups,
             folder: outside.folder,
             floors: super::protect::Floors::new(outside.floors),
+            costs: super::io_cost::Costs::new(outside.costs, outside.costs_kept),
             remarks: super::remarks::Remarks::new(outside.journal),
             ledger: outside.ledger,
             alive: outside.alive,
@@ -174,6 +175,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// The first look at everything, and the first round.
     pub(super) async fn settle(&mut self) {
+        self.weigh().await;
         self.establish_slices().await;
         self.protect().await;
         self.resync().await;
@@ -289,6 +291,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             self.follow().await;
         }
         if self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
+            self.weigh().await;
             self.read_slices();
             self.protect().await;
         }

@@ -8,7 +8,8 @@ use loadline_policy::node_policy::Mode;
 use loadline_policy::protect::State;
 use loadline_policy::settings::{LimitReading, Slice};
 
-use super::{Node, Reconciler, lock};
+use super::{CostState, Node, Reconciler, lock};
+use crate::host::capabilities::{Capability, weights};
 use crate::host::cgroup::Usage;
 use crate::host::clock::Clock;
 use crate::host::systemd::Systemd;
@@ -63,6 +64,10 @@ pub struct Snapshot {
     pub slice_limits: BTreeMap<Slice, loadline_policy::settings::Observed>,
     /// Production's floors, by unit that the owner names.
     pub floors: BTreeMap<String, State>,
+    /// Disks that the owner wants to go by weight.
+    pub costs: BTreeMap<String, CostState>,
+    /// Which disks do.
+    pub weights: Capability,
     /// The machine and its policy.
     pub node: Node,
     /// Why its windows are shut, if they are; one sentence.
@@ -92,6 +97,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
             slice_limits: self.slices.clone(),
             floors: self.floors.states.clone(),
+            costs: self.costs.states.clone(),
+            weights: weights(
+                &self.costs.files.disks(),
+                matches!(self.costs.files.look(), Ok(Some(_))),
+            ),
             node: self.node.clone(),
             shut: match lending(&self.node.policy, &(self.local)(&self.node.policy)) {
                 Lending::Withdrawn(why) if self.node.policy.lend.mode == Mode::Enforce => Some(why),

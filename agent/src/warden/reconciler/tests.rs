@@ -3,6 +3,7 @@
 mod ceiling;
 mod faults;
 mod headroom;
+mod io_cost;
 mod lives;
 mod protect;
 mod proving;
@@ -10,3 +11,4 @@ mod reaping;
 mod remarks;
 mod restarts;
 pub(crate) mod rig;
+mod week;

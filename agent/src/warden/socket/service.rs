@@ -34,6 +34,7 @@ use crate::warden::reconciler::{
 use crate::warden::sample::Sampler;
 use crate::warden::slo::Promises;
 use crate::warden::trust::Trust;
+use crate::warden::week::Watched;
 use crate::warden::wire::slo::observations;
 use crate::warden::wire::status::{SocketCounters, Word, reply};
 use crate::warden::wire::{self, Ordered, SignedOrder};
@@ -67,6 +68,8 @@ pub struct WardenService<A, C> {
     pub cost: watch::Receiver<Cost>,
     /// The windows of the pressure triggers.
     pub window: watch::Receiver<Window>,
+    /// How far the watch over production's week has come.
+    pub week: watch::Receiver<Watched>,
     /// Names this start of the warden.
     pub started: String,
     /// How production's promises stand.
@@ -181,6 +184,7 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
             decision: *self.headroom.borrow(),
             cost: *self.cost.borrow(),
             window: *self.window.borrow(),
+            week: self.week.borrow().clone(),
             started: self.started.clone(),
             promises: self.promises.all(self.clock.monotonic()),
         };

@@ -30,6 +30,7 @@ use crate::warden::reconciler::lock;
 use crate::warden::reconciler::tests::rig::{Rig, node, people};
 use crate::warden::sample::Sampler;
 use crate::warden::slo::Promises;
+use crate::warden::week::Watched;
 use crate::warden::wire::client::LocalWarden;
 use crate::warden::wire::forge::{Forge, Wanted};
 
@@ -42,11 +43,19 @@ fn promising() -> NodePolicy {
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+fn watched() -> Watched {
+    Watched {
+        over: Span::from_secs(3600),
+        ..Watched::default()
+    }
+}
+
 fn serve(rig: &Rig, path: &Path, uids: Vec<u32>) {
     let (commands, sequence) = rig.ends();
     let service = WardenService {
         cost: tokio::sync::watch::channel(Default::default()).1,
         window: tokio::sync::watch::channel(Default::default()).1,
+        week: tokio::sync::watch::channel(watched()).1,
         started: "this start".into(),
         commands,
         sequence,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use loadline_model::{AttemptId, Bytes, MilliCpu, PerMille};
+use loadline_model::{AttemptId, Bytes, MilliCpu, PerMille, Span};
 use loadline_policy::node_policy::Mode;
 use loadline_proto::types::v1::{AttemptState, ErrorInfo};
 use loadline_proto::warden::v1::warden_client::WardenClient;
@@ -71,6 +71,34 @@ impl LocalSetpoints {
     }
 }
 
+/// What was watched of production's last week.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LocalWeek {
+    /// 99th percentile of production's CPU; none: not known yet.
+    pub production_cpu_p99: Option<MilliCpu>,
+    /// 99th percentile of production's memory; none: not known yet.
+    pub production_memory_p99: Option<Bytes>,
+    /// How much of it was watched.
+    pub watched: Span,
+    /// Why that is not on the disk; empty: it is.
+    pub unsaved: String,
+    /// The static line: what all lent work may have.
+    pub most_cpu: MilliCpu,
+    /// The same.
+    pub most_memory: Bytes,
+}
+
+fn local_week(week: &loadline_proto::warden::v1::Week) -> LocalWeek {
+    LocalWeek {
+        production_cpu_p99: week.cpu_millicpu.map(MilliCpu),
+        production_memory_p99: week.memory_bytes.map(Bytes),
+        watched: Span(week.watched_us),
+        unsaved: week.unsaved.clone(),
+        most_cpu: MilliCpu(week.most_millicpu),
+        most_memory: Bytes(week.most_memory_bytes),
+    }
+}
+
 /// How this node is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LocalStatus {
@@ -80,10 +108,12 @@ pub struct LocalStatus {
     pub owner_mode: String,
     /// What operators say.
     pub ceilings: Vec<LocalCeiling>,
-    /// The static line in force.
+    /// The firm line in force: of the standard tier.
     pub line_cpu: MilliCpu,
-    /// The static line in force.
+    /// The same.
     pub line_memory: Bytes,
+    /// What it goes by, and the static line.
+    pub week: LocalWeek,
     /// How far the headroom loop has gone; empty: it has not looked yet.
     pub level: String,
     /// Why.
@@ -92,6 +122,8 @@ pub struct LocalStatus {
     pub psi_window_us: Option<u64>,
     /// What lent work may have now, where that is less than the static line.
     pub setpoints: LocalSetpoints,
+    /// Disks that node.toml wants to go by weight: name, and why it does not; empty: it does. Not those left alone.
+    pub io_costs: Vec<(String, String)>,
     /// What it does without on this host: name and why.
     pub lacks: Vec<(String, String)>,
     /// Who runs: unit and phase.
@@ -195,6 +227,7 @@ impl LocalWarden {
                 .collect(),
             line_cpu: MilliCpu(inventory.line_millicpu),
             line_memory: Bytes(inventory.line_memory_bytes),
+            week: local_week(&status.week.unwrap_or_default()),
             level: headroom.level,
             reason: headroom.reason,
             psi_window_us: headroom.psi_window_us,
@@ -205,6 +238,12 @@ impl LocalWarden {
                 io_bytes_per_s: headroom.io_bytes_per_s,
                 tasks_max: headroom.tasks_max,
             },
+            io_costs: status
+                .io_costs
+                .into_iter()
+                .filter(|cost| cost.held || !cost.problem.is_empty())
+                .map(|cost| (cost.disk, cost.problem))
+                .collect(),
             lacks: status
                 .capabilities
                 .into_iter()

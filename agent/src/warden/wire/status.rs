@@ -2,22 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use loadline_model::{Gpu, NodeSample, ReceiptAction, ResourceSample, Topology};
+use loadline_model::{Gpu, LineAmounts, NodeSample, ReceiptAction, ResourceSample, Topology};
 use loadline_policy::ceiling::Setter;
 use loadline_policy::cost::Cost;
 use loadline_policy::headroom::Decision;
+use loadline_policy::io_cost::State;
 use loadline_policy::settings::{Limit, LimitReading, Observed, Setpoints};
 use loadline_proto::types::v1 as types;
 use loadline_proto::warden::v1 as proto;
 
 use super::slo;
-use crate::host::capabilities::Capability;
+use crate::host::capabilities::{Capability, IO_COST};
 use crate::host::cgroup::Usage;
 use crate::host::pressure::Window;
 use crate::ledger::wire as events;
 use crate::warden::facts::Facts;
-use crate::warden::reconciler::Snapshot;
+use crate::warden::reconciler::{CostState, Snapshot};
 use crate::warden::slo::Promise;
+use crate::warden::week::Watched;
 
 pub use loadline_proto::warden::v1::StatusReply;
 
@@ -39,6 +41,8 @@ pub struct Word {
     pub cost: Cost,
     /// The windows of the pressure triggers that wake it.
     pub window: Window,
+    /// How far the watch over production's week has come.
+    pub week: Watched,
     /// Names the warden's start.
     pub started: String,
     /// How production's promises stand.
@@ -81,7 +85,9 @@ pub fn reply(
             .map(|decision| headroom(decision, word.window)),
         slo_targets: word.promises.iter().map(slo::target).collect(),
         protect: slo::protect(&snapshot.node.policy.protect, &snapshot.floors, &word.promises),
-        capabilities: facts.capabilities.iter().map(capability).collect(),
+        week: Some(week(snapshot, &word.week)),
+        capabilities: capabilities(snapshot, facts),
+        io_costs: snapshot.costs.iter().map(io_cost).collect(),
     }
 }
 
@@ -129,6 +135,21 @@ fn cost(snapshot: &Snapshot, word: &Word) -> types::CostSample {
     }
 }
 
+fn week(snapshot: &Snapshot, watched: &Watched) -> proto::Week {
+    let (known, mut most) = (snapshot.node.week, snapshot.node.line.most());
+    if snapshot.shut.is_some() {
+        most = LineAmounts::default();
+    }
+    proto::Week {
+        cpu_millicpu: known.cpu.map(|cpu| cpu.0),
+        memory_bytes: known.memory.map(|memory| memory.0),
+        watched_us: watched.over.0,
+        unsaved: watched.unsaved.clone().unwrap_or_default(),
+        most_millicpu: most.cpu.0,
+        most_memory_bytes: most.memory.0,
+    }
+}
+
 fn headroom(decision: &Decision, window: Window) -> proto::Headroom {
     let Setpoints {
         cpu,
@@ -153,6 +174,20 @@ fn headroom(decision: &Decision, window: Window) -> proto::Headroom {
     }
 }
 
+/// As tried at the start; which disks go by weight may have changed since.
+fn capabilities(snapshot: &Snapshot, facts: &Facts) -> Vec<proto::Capability> {
+    let tried = facts.capabilities.iter().filter(|one| one.name != IO_COST);
+    tried.chain([&snapshot.weights]).map(capability).collect()
+}
+
+fn io_cost((disk, cost): (&String, &CostState)) -> proto::IoCost {
+    proto::IoCost {
+        disk: disk.clone(),
+        held: cost.state == State::Held,
+        problem: cost.problem.clone(),
+    }
+}
+
 fn capability(capability: &Capability) -> proto::Capability {
     proto::Capability {
         name: capability.name.into(),
@@ -166,6 +201,8 @@ fn inventory(snapshot: &Snapshot, facts: &Facts) -> types::Inventory {
     let protect = &node.policy.protect;
     let mut missed = facts.missed.clone();
     missed.extend(slo::missed(protect, &snapshot.floors));
+    let costs = snapshot.costs.iter().filter(|(_, cost)| !cost.problem.is_empty());
+    missed.extend(costs.map(|(disk, cost)| format!("io.cost of {disk}: {}", cost.problem)));
     let lend = &node.policy.lend;
     types::Inventory {
         topology: Some(topology(&node.topology)),

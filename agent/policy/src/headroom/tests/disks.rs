@@ -95,3 +95,18 @@ fn without_a_count_of_it_the_cpus_answer_as_ever() {
     let all: Vec<Decision> = (0..2).map(|_| world.look(100, &waiting)).collect();
     assert_eq!((rate(&all[1]), quota(&all[1])), (None, 4_900));
 }
+
+#[test]
+fn a_limit_goes_once_nobody_can_say_whether_it_is_met() {
+    let mut world = World::new();
+    world.run(20, &BUSY);
+    world.look(100, &WAITING);
+    assert_eq!(rate(&world.look(100, &WAITING)), Some(20));
+    // Its disks go by weight from now on.
+    assert_eq!(rate(&world.run(29, &CALM)), Some(20));
+    assert_eq!(rate(&world.run(2, &CALM)), None);
+    // And it begins anew where they do not any more.
+    assert_eq!(rate(&world.run(20, &BUSY)), None);
+    let stalled: Vec<Decision> = (0..12).map(|_| world.look(100, &WAITING)).collect();
+    assert!(stalled.iter().any(|one| rate(one) == Some(20)), "{stalled:?}");
+}

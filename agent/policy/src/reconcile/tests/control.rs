@@ -1,6 +1,6 @@
 //! What operators and windows withdraw, and what a node that only watches would do.
 
-use loadline_model::{AttemptId, PerMille, ReceiptAction, Span, Tier, WallTime};
+use loadline_model::{AttemptId, MilliCpu, PerMille, ReceiptAction, Span, Tier, WallTime};
 
 use super::world::World;
 use super::{HALF, own, sentences};
@@ -9,6 +9,7 @@ use crate::ceiling::{Ceiling, Setter};
 use crate::node_policy::{Mode, Weekday, Window, WindowZone};
 use crate::reconcile::{Action, Plan, Stage};
 use crate::sample::attempt;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -122,6 +123,44 @@ fn a_lower_line_evicts_the_surplus_burst_and_newest_first() {
         sentences(&world, ReceiptAction::Refused)[0],
         "it asks for 5 CPUs of its own and this node lends 3 at most while ada (fleet) holds its line at 50 %"
     );
+}
+
+/// What production used in its last week keeps standard work from starting, and takes nothing from who runs.
+#[test]
+fn a_week_that_needed_more_ends_nobody_and_lets_no_more_standard_work_start() {
+    let mut world = World::new();
+    for number in 1..=3 {
+        world.order(number, Tier::Standard, own(2));
+    }
+    world.quiet();
+    let before = world.slices.clone();
+    // 8000 - 1.15 × 5000 leaves 2250m of 7 CPUs, and 6 are held.
+    world.week.cpu = Some(MilliCpu(5000));
+    world.quiet();
+    assert_eq!([1, 2, 3].map(|n| world.reason(n)), ["-"; 3]);
+    assert_eq!(world.slices, before, "no limit of theirs moves");
+    world.order(4, Tier::Standard, HALF);
+    world.order(5, Tier::Standard, own(3));
+    world.order(6, Tier::Burst, HALF);
+    world.quiet();
+    use loadline_model::EndReason::Refused;
+    for number in [4, 5] {
+        assert_eq!(world.ended[&attempt(number)].reason, Refused { for_good: false });
+    }
+    assert_eq!(world.reason(6), "-", "burst goes by what is free now");
+    let since = "99 % of the time production used up to 5 CPUs in its last week";
+    let most = format!(
+        "it asks for 3 CPUs of its own and this node lends 2 at most to standard work: {since}; burst work goes by what is \
+         free at the moment"
+    );
+    let free =
+        format!("it asks for 500m CPUs and this node lends 0 now (the free part of its firm line: {since})");
+    assert_eq!(sentences(&world, ReceiptAction::Refused), [free, most]);
+    // Its next week needs less.
+    world.week.cpu = Some(MilliCpu(500));
+    world.order(7, Tier::Standard, HALF);
+    world.quiet();
+    assert_eq!(world.reason(7), "-");
 }
 
 #[test]

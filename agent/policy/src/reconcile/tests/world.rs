@@ -16,12 +16,13 @@ use crate::allocation::{CpuLayout, Grant, Machine, WorkerCpus};
 use crate::attempt::{Event, MainEnd, Outcome, StopWhy, UnitEnd, step};
 use crate::ceiling::Ceilings;
 use crate::check;
-use crate::line::{Line, ProductionUse};
+use crate::line::Line;
 use crate::node_policy::{LocalTime, LocalTimes, NodePolicy, ReserveCpus, Weekday};
 use crate::sample::{self, attempt};
 use crate::settings::{
     CpuMax, CpuWeight, Limit, Observed, OomPolicy, Pinning, Setpoints, Slice, SliceSettings, WorkerSettings,
 };
+use crate::week::Known;
 
 /// A unit as systemd and the kernel have it; its effective CPUs follow from the slices.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub(super) struct World {
     pub(super) policy: NodePolicy,
     /// What operators have set.
     pub(super) ceilings: Ceilings,
+    /// What production used.
+    pub(super) week: Known,
     /// By the node's wall clock.
     pub(super) local: LocalTime,
     pub(super) pinning: Pinning,
@@ -73,6 +76,7 @@ impl World {
             topology: sample::machine(2, 4, 1, 8),
             policy,
             ceilings: Ceilings::default(),
+            week: Known::default(),
             local: LocalTime {
                 day: Weekday::Mon,
                 minute: 0,
@@ -219,7 +223,7 @@ impl World {
     }
 
     pub(super) fn line(&self) -> Line {
-        let line = Line::new(&self.topology, 0, &self.policy, &ProductionUse::default());
+        let line = Line::by_week(&self.topology, 0, &self.policy, &self.week);
         self.ceilings.line(line)
     }
 

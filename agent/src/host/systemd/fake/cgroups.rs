@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use loadline_model::CpuSet;
-use loadline_policy::settings::{CpuMax, CpuWeight, Limit, LimitName, Slice};
+use loadline_policy::settings::{CpuMax, CpuWeight, Limit, LimitName, Slice, weighed};
 
 use super::super::Setting;
 
@@ -162,6 +162,9 @@ impl FakeCgroups {
             Setting::TasksMax(Limit::Max) => self.write(unit, "pids.max", "max\n"),
             Setting::TasksMax(Limit::At(tasks)) => self.write(unit, "pids.max", &format!("{tasks}\n")),
             Setting::IoBandwidth(Limit::Max) => self.write(unit, "io.max", ""),
+            Setting::IoBandwidth(Limit::At(_)) if self.disk_goes_by_weight() => {
+                self.write(unit, "io.max", "")
+            }
             Setting::IoBandwidth(Limit::At(rate)) => {
                 let line = format!("{DISK} rbps={0} wbps={0} riops=max wiops=max\n", rate.0);
                 self.write(unit, "io.max", &line);
@@ -170,6 +173,12 @@ impl FakeCgroups {
             Setting::MemoryMin(floor) => self.write(unit, "memory.min", &amount(&Limit::At(*floor))),
             Setting::MemoryLow(floor) => self.write(unit, "memory.low", &amount(&Limit::At(*floor))),
         }
+    }
+
+    /// As the live one asks the kernel, whose files lie beside the fake's cgroups.
+    fn disk_goes_by_weight(&self) -> bool {
+        let qos = self.root.with_file_name("sys").join("fs/cgroup/io.cost.qos");
+        weighed(&fs::read_to_string(qos).unwrap_or_default()).contains(DISK)
     }
 
     /// A child of a parent without any of its CPUs runs on the parent's (seen; reference/systemd.md 1.8).

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::io_cost::FakeCosts;
 use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
@@ -134,6 +135,7 @@ pub(crate) struct Rig {
     /// What the brake is told of those who are ended.
     pub(crate) reaping: watch::Sender<Option<Budget>>,
     pub(crate) prover: FakeProver,
+    pub(crate) costs: Arc<FakeCosts>,
     next: u8,
 }
 
@@ -195,6 +197,7 @@ impl Rig {
             })),
             reaping: watch::channel(None).0,
             prover: FakeProver::default(),
+            costs: Arc::new(FakeCosts::new(root.clone())),
             next: 0,
             _dir: dir,
             root,
@@ -222,6 +225,8 @@ impl Rig {
             folder: self.folder.clone(),
             journal: JournalSender::new(self.root.join("journal")),
             floors: self.root.join("floors.json"),
+            costs: self.costs.clone(),
+            costs_kept: self.root.join("io-cost.json"),
             records: records_receiver,
             ledger: self.ledger.clone(),
             headroom: Decisions {

@@ -7,6 +7,7 @@ mod affinity;
 mod antagonists;
 mod broken;
 mod crash;
+mod disks;
 mod door;
 mod ends;
 mod escapes;

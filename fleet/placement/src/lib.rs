@@ -21,6 +21,7 @@ extern crate alloc;
 mod blocks;
 mod change;
 pub mod check;
+pub mod engine;
 mod planner;
 mod queue;
 mod report;

@@ -14,7 +14,7 @@ const COUNTED_MAX: u64 = 65_536;
 const SHAPES_MAX: usize = 256;
 /// Of all that was asked for, so much is looked at shape by shape, in per cent; rarer shapes would be held room for
 /// that few of them ever need.
-const COMMON: u64 = 95;
+const COMMON: u64 = 99;
 
 /// A mix that has changed by less than this, of all that is asked for, is the same mix: one in so many.
 const CHANGED: u64 = 10;

@@ -28,6 +28,9 @@ const STREAMS: u16 = 8;
 const STREAM_LEN: usize = 60;
 /// Values that are remembered before all are forgotten.
 const KNOWN_MAX: usize = 1 << 17;
+/// The most that scarcity weighs. A shape for which hardly anything is left would else outweigh all others together,
+/// for the sake of the little that can still be done for it.
+const SCARCE_MAX: u64 = 32;
 /// One in the fixed-point weights of shapes.
 const ONE: u64 = 1 << 16;
 
@@ -125,13 +128,12 @@ impl Worth {
                     .map(|(rest, count)| self.usable(index, rest, grain) * count)
                     .sum()
             };
-            let weight = u128::from(common.count) * u128::from(ONE) * u128::from(left.max(1));
-            let weight = u64::try_from(weight / u128::from(usable.max(1))).unwrap_or(u64::MAX);
-            raw.push(if likely.common { weight } else { 0 });
+            let scarce = (left.saturating_mul(ONE) / usable.max(1)).clamp(ONE, SCARCE_MAX * ONE);
+            raw.push(if likely.common { common.count.saturating_mul(scarce) } else { 0 });
         }
-        let all: u128 = raw.iter().map(|weight| u128::from(*weight)).sum();
+        let all: u64 = raw.iter().sum();
         for (likely, weight) in self.mix.iter_mut().zip(raw) {
-            let part = u128::from(weight) * u128::from(ONE) / all.max(1);
+            let part = u128::from(weight) * u128::from(ONE) / u128::from(all.max(1));
             likely.weight = u64::try_from(part).unwrap_or(ONE);
         }
         self.known.clear();

@@ -3,7 +3,7 @@
 //! Problem: a fleet of 10,000 nodes is asked 10,000 times a second where a worker goes, and a wrong answer leaves GPUs
 //! behind that nobody can use. Approach: what nodes have left is kept in columns; nodes with the same rest share a
 //! slot ([`slots`]); what it costs to put a shape on a slot is computed once per pair ([`worth`]) and remembered; a
-//! decision is the least of at most 4,096 numbers, and one look at the nodes of that slot.
+//! decision is the least of at most 2,048 numbers, and one look at the nodes of that slot.
 //!
 //! Terms: *shape*, a demand in a tier; *rest*, what a node has left, rounded down; *cost*, the GPUs that become
 //! useless by a placement; among equal costs the tighter fit is the lower.
@@ -194,7 +194,7 @@ impl Engine {
         if view.is_none() {
             let mut new = View::new(tier);
             for node in 0..self.columns.len() {
-                new.update(&self.columns, node);
+                new.update(&self.columns, node, true);
             }
             *view = Some(new);
         }
@@ -301,7 +301,7 @@ impl Engine {
 
     fn changed(&mut self, node: usize, freed: bool) {
         for view in [&mut self.standard, &mut self.burst].into_iter().flatten() {
-            view.update(&self.columns, node);
+            view.update(&self.columns, node, freed);
         }
         self.freed += u64::from(freed);
     }

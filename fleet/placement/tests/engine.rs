@@ -135,6 +135,9 @@ prop_compose! {
     }
 }
 
+/// One resource of a demand.
+type Amount = fn(&Demand) -> u64;
+
 /// The oracle: nodes and bookings in plain lists.
 #[derive(Debug, Clone)]
 struct Oracle {
@@ -176,7 +179,7 @@ impl Oracle {
     fn fits(&self, node: usize, shape: usize) -> bool {
         let (demand, tier) = &self.shapes[shape];
         let spec = &self.nodes[node];
-        let resources: [(fn(&Demand) -> u64, u64, u64); 3] = [
+        let resources: [(Amount, u64, u64); 3] = [
             (|d| d.cpus.amount().0, spec.firm.cpu.0, spec.now.cpu.0),
             (|d| d.memory.0, spec.firm.memory.0, spec.now.memory.0),
             (|d| d.scratch.0, spec.firm.scratch.0, spec.now.scratch.0),
@@ -367,11 +370,11 @@ impl Played {
         }
         if islands.len() > 1 {
             let fits = |node: &usize| inside(&|other| domain(other) == domain(*node));
-            assert!(!all.iter().any(|node| fits(node)), "one island would do");
+            assert!(!all.iter().any(fits), "one island would do");
         }
         if racks.len() > 1 {
             let fits = |node: &usize| inside(&|other| domain(other).rack == domain(*node).rack);
-            assert!(!all.iter().any(|node| fits(node)), "one rack would do");
+            assert!(!all.iter().any(fits), "one rack would do");
         }
         self.oracle
             .booked

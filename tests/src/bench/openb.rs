@@ -37,8 +37,8 @@ struct Variant {
 
 pub(super) fn run(_: &Cache) -> Result<BenchReport> {
     let root = super::report::repository()?;
-    let folder = std::env::var_os("OPENB_DIR")
-        .map_or_else(|| root.join("../shared/data/openb"), PathBuf::from);
+    let folder =
+        std::env::var_os("OPENB_DIR").map_or_else(|| root.join("../shared/data/openb"), PathBuf::from);
     ensure!(
         folder.is_dir(),
         "{} is no folder: set OPENB_DIR to the one that holds openb_node_list_gpu_node.csv and openb_pod_list_*.csv",

@@ -23,7 +23,11 @@ const GOAL_GROWTH: f64 = 1.5;
 const GOAL_GANG_MS: f64 = 5.0;
 const GOAL_PASS_MS: f64 = 50.0;
 /// Durable placements a second with their own API in front, as published; not the same thing as an engine alone.
-const PUBLISHED: [(&str, f64); 3] = [("Nomad C1M", 3750.0), ("kube-scheduler CI", 810.0), ("Slurm guide", 500.0)];
+const PUBLISHED: [(&str, f64); 3] = [
+    ("Nomad C1M", 3750.0),
+    ("kube-scheduler CI", 810.0),
+    ("Slurm guide", 500.0),
+];
 
 /// One number of what the program prints.
 #[derive(Debug, Deserialize)]
@@ -55,19 +59,54 @@ struct Slice {
 }
 
 const fn slice(what: &'static str, nodes: &'static str, id: &'static str, goal: Goal) -> Slice {
-    Slice { what, nodes, id, goal }
+    Slice {
+        what,
+        nodes,
+        id,
+        goal,
+    }
 }
 
 /// What is measured in each round. The first and the third also give the growth.
 const SLICES: [Slice; 8] = [
     slice("rate", "1000", "placement.engine_per_s.1000", Goal::None),
     slice("rate", "5000", "placement.engine_per_s.5000", Goal::None),
-    slice("rate", "10000", "placement.engine_per_s.10000", Goal::Value(GOAL_PER_S)),
-    slice("decision", "1000", "placement.decision_p99_us.1000", Goal::Value(GOAL_DECISION_US)),
-    slice("decision", "5000", "placement.decision_p99_us.5000", Goal::Value(GOAL_DECISION_US)),
-    slice("decision", "10000", "placement.decision_p99_us.10000", Goal::Value(GOAL_DECISION_US)),
-    slice("gang", "10000", "placement.gang64_p99_ms", Goal::Value(GOAL_GANG_MS)),
-    slice("pass", "10000", "placement.queue_100k_pass_ms", Goal::Value(GOAL_PASS_MS)),
+    slice(
+        "rate",
+        "10000",
+        "placement.engine_per_s.10000",
+        Goal::Value(GOAL_PER_S),
+    ),
+    slice(
+        "decision",
+        "1000",
+        "placement.decision_p99_us.1000",
+        Goal::Value(GOAL_DECISION_US),
+    ),
+    slice(
+        "decision",
+        "5000",
+        "placement.decision_p99_us.5000",
+        Goal::Value(GOAL_DECISION_US),
+    ),
+    slice(
+        "decision",
+        "10000",
+        "placement.decision_p99_us.10000",
+        Goal::Value(GOAL_DECISION_US),
+    ),
+    slice(
+        "gang",
+        "10000",
+        "placement.gang64_p99_ms",
+        Goal::Value(GOAL_GANG_MS),
+    ),
+    slice(
+        "pass",
+        "10000",
+        "placement.queue_100k_pass_ms",
+        Goal::Value(GOAL_PASS_MS),
+    ),
 ];
 
 pub(super) fn run(_: &Cache) -> Result<BenchReport> {
@@ -85,7 +124,9 @@ pub(super) fn run(_: &Cache) -> Result<BenchReport> {
 
 fn measure(program: &Path, slice: &Slice, seed: &str) -> Result<f64> {
     let printed: Vec<Measured> = program::run(program, &[slice.what, slice.nodes, seed])?;
-    let last = printed.last().with_context(|| format!("{} printed nothing", slice.what))?;
+    let last = printed
+        .last()
+        .with_context(|| format!("{} printed nothing", slice.what))?;
     Ok(last.number())
 }
 
@@ -98,7 +139,11 @@ fn figures(bench: &mut Bench, samples: &[Vec<f64>; SLICES.len()]) -> Result<()> 
         };
         bench.add(Figure::new(slice.id, unit, better, samples).map(|figure| figure.goal(slice.goal)))?;
     }
-    let growth: Vec<f64> = samples[0].iter().zip(&samples[2]).map(|(few, many)| few / many).collect();
+    let growth: Vec<f64> = samples[0]
+        .iter()
+        .zip(&samples[2])
+        .map(|(few, many)| few / many)
+        .collect();
     let figure = Figure::new("placement.growth", "x", Better::Lower, &growth);
     bench.add(figure.map(|figure| figure.goal(Goal::Value(GOAL_GROWTH))))?;
     bench.table(peers());
@@ -121,7 +166,11 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_told_apart() {
-        let number = |text: &str| serde_json::from_str::<Measured>(text).map(|measured| measured.number()).ok();
+        let number = |text: &str| {
+            serde_json::from_str::<Measured>(text)
+                .map(|measured| measured.number())
+                .ok()
+        };
         assert_eq!(number(r#"{"per_s": 2.5, "full": 0.85}"#), Some(2.5));
         assert_eq!(number(r#"{"p99_us": 3.0, "max_us": 9.0}"#), Some(3.0));
         assert_eq!(number(r#"{"p99_ms": 4.0, "placed": 1}"#), Some(4.0));
@@ -144,7 +193,13 @@ mod tests {
         let mut bench = Bench::start("placement").unwrap();
         figures(&mut bench, &samples).unwrap();
         let report = bench.finish().unwrap();
-        let of = |id: &str| report.figures.iter().find(|figure| figure.id == id).map(|f| (f.value(), f.met()));
+        let of = |id: &str| {
+            report
+                .figures
+                .iter()
+                .find(|figure| figure.id == id)
+                .map(|f| (f.value(), f.met()))
+        };
         assert_eq!(of("placement.growth"), Some((2.0, Some(false))));
         assert_eq!(of("placement.engine_per_s.10000"), Some((300_000.0, Some(true))));
         assert_eq!(of("placement.queue_100k_pass_ms"), Some((60.0, Some(false))));

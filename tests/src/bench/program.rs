@@ -39,7 +39,8 @@ pub(super) fn run<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Re
     let name = arguments.join(" ");
     ensure!(output.status.success(), "{name}: {}", output.status);
     let printed = String::from_utf8_lossy(&output.stdout);
-    let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("{name} printed {line:.300}"));
+    let parse =
+        |line: &str| serde_json::from_str(line).with_context(|| format!("{name} printed {line:.300}"));
     printed.lines().map(parse).collect()
 }
 

@@ -57,7 +57,10 @@ pub(super) fn run(_: &Cache) -> Result<BenchReport> {
 fn measure(program: &Path, folder: &Path, what: [&str; 2]) -> Result<Rate> {
     let (folder, millis) = (folder.to_string_lossy(), SLICE_MS.to_string());
     let printed: Vec<Rate> = program::run(program, &[&folder, "--millis", &millis, what[0], what[1]])?;
-    printed.into_iter().next_back().with_context(|| format!("{} printed nothing", what.join(" ")))
+    printed
+        .into_iter()
+        .next_back()
+        .with_context(|| format!("{} printed nothing", what.join(" ")))
 }
 
 fn figures(bench: &mut Bench, rates: &[Vec<Rate>; SLICES.len()]) -> Result<()> {

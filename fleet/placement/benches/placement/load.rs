@@ -19,7 +19,7 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^= mixed >> 31;
-        usize::try_from(u128::from(mixed) * end as u128 >> 64).unwrap_or(0)
+        usize::try_from((u128::from(mixed) * end as u128) >> 64).unwrap_or(0)
     }
 
     fn of<T: Copy>(&mut self, list: &[T]) -> T {

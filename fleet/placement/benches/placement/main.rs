@@ -12,7 +12,7 @@ use serde_json::json;
 use load::{Load, Random};
 
 /// Decisions before anything is measured: every shape has met every kind of rest.
-const WARM_UP: usize = 20_000;
+const WARM_UP: usize = 200_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args()

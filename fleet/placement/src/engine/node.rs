@@ -86,6 +86,7 @@ impl Column {
 
     /// What one tier may still get: standard within the firm line, both together within the higher of the two (for
     /// standard) or the line of now (for burst).
+    #[inline]
     pub(crate) fn free(&self, tier: Tier, node: usize) -> u64 {
         let (firm, now) = (self.firm[node], self.now[node]);
         let held = self.standard[node].saturating_add(self.burst[node]);
@@ -217,10 +218,10 @@ impl Columns {
     pub(crate) fn has(&self, node: usize, tier: Tier, asked: &Asked) -> bool {
         // A resource that is not asked for may be over its line.
         let enough = |column: &Column, asked: u64| asked == 0 || asked <= column.free(tier, node);
-        enough(&self.cpu, asked.cpu)
+        asked.whole <= self.whole_left[node]
+            && enough(&self.cpu, asked.cpu)
             && enough(&self.memory, asked.memory)
             && enough(&self.scratch, asked.scratch)
-            && asked.whole <= self.whole_left[node]
             && self.gpus_fit(node, asked)
     }
 

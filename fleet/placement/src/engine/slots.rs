@@ -15,12 +15,14 @@ use loadline_model::Tier;
 
 use crate::engine::node::{Asked, Columns, GPUS};
 
-/// Slots before the grain doubles: 4,096 costs of four bytes are a quarter of a first-level cache.
-pub(crate) const SLOTS_MAX: usize = 4096;
+/// Slots before the grain doubles: 2,048 costs of four bytes are read in well under a microsecond.
+pub(crate) const SLOTS_MAX: usize = 2048;
 /// A fleet in whose slots fewer than this many lie at once is not made coarser; its empty slots are thrown away.
 const OCCUPIED_FEW: usize = SLOTS_MAX / 4;
 /// One step of a GPU's rest, in per mille.
 pub(crate) const GPU_UNIT: u16 = 10;
+/// Nodes that came to have more room are listed up to so many a slot; then a slot is looked through again.
+const LISTED_MAX: usize = 256;
 /// Not in any slot.
 const NOWHERE: u32 = u32::MAX;
 /// In [`Slots::mask`]: nodes lie in the slot.
@@ -205,6 +207,14 @@ impl Rest {
     }
 }
 
+/// Which nodes of a slot came to have more room, in order.
+#[derive(Debug, Clone, Default)]
+struct Roomier {
+    /// How many before those that are listed.
+    before: u32,
+    nodes: Vec<u32>,
+}
+
 /// The nodes of one tier's view, by what they have left.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
@@ -215,6 +225,7 @@ pub(crate) struct Slots {
     pub(crate) members: Vec<Vec<u32>>,
     /// Per slot [`OCCUPIED`] or [`EMPTY`]: the larger of it and a cost is the cost, if anyone is there.
     pub(crate) mask: Vec<i32>,
+    roomier: Vec<Roomier>,
     occupied: usize,
     /// Per node its slot and its place among the members.
     at: Vec<(u32, u32)>,
@@ -231,6 +242,7 @@ impl Slots {
             numbers: BTreeMap::new(),
             members: Vec::new(),
             mask: Vec::new(),
+            roomier: Vec::new(),
             occupied: 0,
             at: Vec::new(),
             numbering: 0,
@@ -241,25 +253,26 @@ impl Slots {
         self.grain
     }
 
-    /// Puts the node where it belongs now; true if slots were numbered anew for it.
-    pub(crate) fn update(&mut self, columns: &Columns, node: usize) -> bool {
+    /// Puts the node where it belongs now; `freed` says that it has more room than before.
+    pub(crate) fn update(&mut self, columns: &Columns, node: usize, freed: bool) {
         self.at.resize(columns.len().max(self.at.len()), (NOWHERE, 0));
         let (slot, _) = self.at[node];
         if !columns.open[node] {
             self.take_out(node);
-            return false;
+            return;
         }
         let rest = Rest::of(columns, node, self.tier, self.grain);
         if slot != NOWHERE && self.rests[slot as usize] == rest {
-            return false;
+            if freed {
+                self.note_roomier(slot as usize, node);
+            }
+            return;
         }
         self.take_out(node);
         self.put(node, rest);
-        if self.rests.len() <= SLOTS_MAX {
-            return false;
+        if self.rests.len() > SLOTS_MAX {
+            self.renumber(columns);
         }
-        self.renumber(columns);
-        true
     }
 
     fn put(&mut self, node: usize, rest: Rest) {
@@ -273,7 +286,9 @@ impl Slots {
             self.rests.push(rest);
             self.members.push(Vec::new());
             self.mask.push(EMPTY);
+            self.roomier.push(Roomier::default());
         }
+        self.note_roomier(index, node);
         let members = &mut self.members[index];
         if members.is_empty() {
             self.mask[index] = OCCUPIED;
@@ -281,6 +296,32 @@ impl Slots {
         }
         self.at[node] = (slot, u32::try_from(members.len()).unwrap_or(NOWHERE));
         members.push(u32::try_from(node).unwrap_or(NOWHERE));
+    }
+
+    fn note_roomier(&mut self, slot: usize, node: usize) {
+        let Roomier { before, nodes } = &mut self.roomier[slot];
+        if nodes.len() >= LISTED_MAX {
+            *before += u32::try_from(nodes.len()).unwrap_or(0);
+            nodes.clear();
+        }
+        nodes.push(u32::try_from(node).unwrap_or(NOWHERE));
+    }
+
+    /// How often a node of the slot came to have more room.
+    pub(crate) fn times_roomier(&self, slot: usize) -> u32 {
+        let Roomier { before, nodes } = &self.roomier[slot];
+        before + u32::try_from(nodes.len()).unwrap_or(0)
+    }
+
+    /// The nodes that may have more room than when [`Self::times_roomier`] said `since`; none: any of them.
+    pub(crate) fn roomier(&self, slot: usize, since: u32) -> Option<&[u32]> {
+        let Roomier { before, nodes } = &self.roomier[slot];
+        nodes.get(since.checked_sub(*before)? as usize..)
+    }
+
+    /// True if the node lies in the slot.
+    pub(crate) fn lies_in(&self, node: usize, slot: usize) -> bool {
+        self.at[node].0 as usize == slot
     }
 
     fn take_out(&mut self, node: usize) {
@@ -310,6 +351,7 @@ impl Slots {
             self.numbers.clear();
             self.members.clear();
             self.mask.clear();
+            self.roomier.clear();
             self.occupied = 0;
             self.at.fill((NOWHERE, 0));
             for node in (0..columns.len()).filter(|node| columns.open[*node]) {

@@ -19,8 +19,10 @@ const UNKNOWN: i32 = i32::MIN;
 const NEVER: i32 = i32::MAX;
 /// Old costs that one decision renews: some 100 µs of work.
 const RENEWED: usize = 256;
-/// Nodes of a slot that are compared when all of them fit.
+/// Nodes of a slot that fit and are compared: they differ by less than the grain.
 const COMPARED: usize = 8;
+/// Costs that are compared at once.
+const BLOCK: usize = 128;
 /// Steps of the tie-break within one step of cost.
 const TIES: i64 = 1024;
 
@@ -38,6 +40,11 @@ struct Costs {
     renewed: usize,
     /// The state of [`crate::engine::Engine`]'s counter of freed room when no node had room.
     full_at: u64,
+    /// Slots that might have had room and turned out to have none, each with its cost and what
+    /// [`Slots::times_roomier`] was then.
+    disappointing: Vec<(u32, i32, u32)>,
+    /// Slots that have some again, and where.
+    promising: Vec<(u32, u32)>,
     /// The decision in which it was used last.
     used_at: u64,
 }
@@ -68,8 +75,8 @@ impl View {
         &self.slots
     }
 
-    pub(crate) fn update(&mut self, columns: &Columns, node: usize) {
-        self.slots.update(columns, node);
+    pub(crate) fn update(&mut self, columns: &Columns, node: usize, freed: bool) {
+        self.slots.update(columns, node, freed);
     }
 
     /// The node where one worker costs least.
@@ -95,6 +102,7 @@ impl View {
         self.remember(index);
         let costs = &mut self.costs[index];
         costs.prepare(&self.slots, known, worth);
+        costs.look_again(&self.slots, known, columns, self.tier);
         let mut tried: Vec<(usize, i32)> = Vec::new();
         let found = loop {
             let (slot, cost) = cheapest(&costs.by_slot, &self.slots.mask);
@@ -108,11 +116,25 @@ impl View {
             let rest = &self.slots.rests[slot];
             let surely = rest.fits(&known.asked, self.slots.grain()) == Fits::Surely;
             let members = &self.slots.members[slot];
+            let promised = costs
+                .promising
+                .iter()
+                .find(|(promising, _)| *promising as usize == slot);
+            if let (Some((_, node)), true) = (promised, avoid.is_empty()) {
+                break Some(*node as usize);
+            }
             if let Some(node) = pick(columns, members, self.tier, known, surely, avoid) {
                 break Some(node);
             }
-            tried.push((slot, cost));
             costs.by_slot[slot] = NEVER;
+            if avoid.is_empty() {
+                let number = u32::try_from(slot).unwrap_or(u32::MAX);
+                costs
+                    .disappointing
+                    .push((number, cost, self.slots.times_roomier(slot)));
+            } else {
+                tried.push((slot, cost));
+            }
         };
         for (slot, cost) in tried {
             costs.by_slot[slot] = cost;
@@ -138,6 +160,7 @@ impl View {
         for costs in self.costs.iter_mut().filter(|costs| costs.used_at <= recent) {
             if !costs.by_slot.is_empty() {
                 costs.by_slot = Vec::new();
+                costs.disappointing = Vec::new();
                 self.remembered -= 1;
             }
         }
@@ -149,6 +172,7 @@ impl Costs {
     fn prepare(&mut self, slots: &Slots, shape: &Shape, worth: &mut Worth) {
         if self.numbering != slots.numbering {
             self.by_slot.clear();
+            self.disappointing.clear();
             self.numbering = slots.numbering;
             self.renewed = 0;
         }
@@ -157,6 +181,9 @@ impl Costs {
         if self.epoch != worth.epoch {
             self.epoch = worth.epoch;
             self.renewed = 0;
+            for (slot, ..) in self.disappointing.drain(..) {
+                self.by_slot[slot as usize] = UNKNOWN;
+            }
         }
         let until = before.min(self.renewed + RENEWED);
         for slot in self.renewed..until {
@@ -168,6 +195,34 @@ impl Costs {
             };
         }
         self.renewed = self.renewed.max(until);
+    }
+
+    /// Looks whether slots that had no room have some now, at the nodes where there is more than there was.
+    fn look_again(&mut self, slots: &Slots, shape: &Shape, columns: &Columns, tier: Tier) {
+        let Self {
+            by_slot,
+            disappointing,
+            promising,
+            ..
+        } = self;
+        promising.clear();
+        disappointing.retain_mut(|(slot, cost, since)| {
+            let index = *slot as usize;
+            let Some(nodes) = slots.roomier(index, *since) else {
+                by_slot[index] = *cost;
+                return false;
+            };
+            let fits = |node: &&u32| {
+                slots.lies_in(**node as usize, index) && columns.has(**node as usize, tier, &shape.asked)
+            };
+            if let Some(node) = nodes.iter().find(fits) {
+                by_slot[index] = *cost;
+                promising.push((*slot, *node));
+                return false;
+            }
+            *since = slots.times_roomier(index);
+            true
+        });
     }
 
     /// Computes every cost that is asked for and not known.
@@ -182,13 +237,24 @@ impl Costs {
 
 /// The least cost among occupied slots, and its first place.
 ///
-/// Two passes without branches, which compilers turn into vector instructions; one pass that also carries the place
-/// is several times slower.
+/// The least of each block is found without branches, which compilers turn into vector instructions; a pass that also
+/// carries the place is several times slower.
 fn cheapest(costs: &[i32], mask: &[i32]) -> (usize, i32) {
     let seen = |(cost, mask): (&i32, &i32)| (*cost).max(*mask);
-    let least = costs.iter().zip(mask).map(seen).fold(NEVER, i32::min);
-    let place = costs.iter().zip(mask).position(|pair| seen(pair) == least);
-    (place.unwrap_or(0), least)
+    let blocks = costs.chunks(BLOCK).zip(mask.chunks(BLOCK));
+    let (mut least, mut block) = (NEVER, 0);
+    for (number, (costs, mask)) in blocks.enumerate() {
+        let lower = costs.iter().zip(mask).map(seen).fold(NEVER, i32::min);
+        if lower < least {
+            (least, block) = (lower, number * BLOCK);
+        }
+    }
+    let place = costs
+        .iter()
+        .zip(mask)
+        .skip(block)
+        .position(|pair| seen(pair) == least);
+    (block + place.unwrap_or(0), least)
 }
 
 /// What becomes useless of a rest's GPUs if the shape goes there; among equals the tighter fit costs less.
@@ -238,7 +304,7 @@ fn tightness(after: &Rest, without_gpus: bool, grain: Grain) -> i64 {
     cpus.min(TIES / 4) + memory.min(TIES / 8) + (gpus / 8).min(TIES / 8) + spared
 }
 
-/// The tightest of a slot's nodes that fits; of a long slot where all fit, of the first few.
+/// The tightest of the first few of a slot's nodes that fit.
 fn pick(
     columns: &Columns,
     members: &[u32],
@@ -253,9 +319,6 @@ fn pick(
     };
     let fitting = members.iter().map(|node| *node as usize).filter(fits);
     let left = |node: &usize| (columns.cpu.free(tier, *node), *node);
-    if surely {
-        fitting.take(COMPARED).min_by_key(left)
-    } else {
-        fitting.min_by_key(left)
-    }
+    let compared = if surely { COMPARED } else { 1 };
+    fitting.take(compared).min_by_key(left)
 }

@@ -129,7 +129,11 @@ impl Worth {
                     .sum()
             };
             let scarce = (left.saturating_mul(ONE) / usable.max(1)).clamp(ONE, SCARCE_MAX * ONE);
-            raw.push(if likely.common { common.count.saturating_mul(scarce) } else { 0 });
+            raw.push(if likely.common {
+                common.count.saturating_mul(scarce)
+            } else {
+                0
+            });
         }
         let all: u64 = raw.iter().sum();
         for (likely, weight) in self.mix.iter_mut().zip(raw) {

@@ -3,16 +3,9 @@
 //! `make bench-placement` builds this once and calls it for each figure, so that measurements are interleaved.
 
 mod load;
-
-use std::time::{Duration, Instant};
+mod measure;
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
-
-use load::{Load, Random};
-
-/// Decisions before anything is measured: every shape has met every kind of rest.
-const WARM_UP: usize = 200_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args()
@@ -27,103 +20,12 @@ fn main() -> Result<()> {
         .with_context(|| format!("{nodes} is no number of nodes"))?;
     let seed: u64 = seed.parse().with_context(|| format!("{seed} is no seed"))?;
     let measured = match what.as_str() {
-        "rate" => rate(nodes, seed)?,
-        "decision" => decision(nodes, seed)?,
-        "gang" => gang(nodes, seed)?,
-        "pass" => pass(nodes, seed)?,
+        "rate" => measure::rate(nodes, seed)?,
+        "decision" => measure::decision(nodes, seed)?,
+        "gang" => measure::gang(nodes, seed)?,
+        "pass" => measure::pass(nodes, seed)?,
         other => bail!("{other}: rate, decision, gang or pass"),
     };
     println!("{measured}");
     Ok(())
-}
-
-/// Placements a second, each with the release that makes room for it.
-fn rate(nodes: u32, seed: u64) -> Result<serde_json::Value> {
-    let mut load = Load::full(nodes, seed)?;
-    load.turn(WARM_UP)?;
-    let begun = now();
-    let mut placed = 0;
-    while begun.elapsed() < Duration::from_secs(1) {
-        placed += load.turn(1000)?;
-    }
-    let per_s = placed as f64 / begun.elapsed().as_secs_f64();
-    Ok(json!({ "per_s": per_s, "full": load.full_part() }))
-}
-
-/// How long one placement takes, the release not counted: the 99th of 100.
-fn decision(nodes: u32, seed: u64) -> Result<serde_json::Value> {
-    let mut load = Load::full(nodes, seed)?;
-    load.turn(WARM_UP)?;
-    let mut took = Vec::with_capacity(100_000);
-    for _ in 0..100_000 {
-        let shape = load.make_room()?;
-        let begun = now();
-        let grant = load.engine.place(shape, &[]);
-        took.push(begun.elapsed());
-        load.keep(grant, shape)?;
-    }
-    Ok(json!({ "p99_us": p99(&mut took).as_secs_f64() * 1e6, "max_us": longest(&took).as_secs_f64() * 1e6 }))
-}
-
-/// How long 64 workers that start together take to place: the 99th of 100.
-fn gang(nodes: u32, seed: u64) -> Result<serde_json::Value> {
-    let mut load = Load::full(nodes, seed)?;
-    load.turn(WARM_UP)?;
-    let mut random = Random(seed);
-    let mut took = Vec::new();
-    let mut placed = 0;
-    for _ in 0..1000 {
-        let shape = load.gang_shape(&mut random);
-        let begun = now();
-        let grants = load.engine.place_gang(shape, 64, &[]);
-        took.push(begun.elapsed());
-        placed += usize::from(grants.is_some());
-        for grant in grants.unwrap_or_default() {
-            load.engine.release(&grant)?;
-        }
-        load.turn(10)?;
-    }
-    Ok(json!({ "p99_ms": p99(&mut took).as_secs_f64() * 1e3, "placed": placed }))
-}
-
-/// How long one pass over 100,000 waiting jobs of 500 shapes takes, once a hundredth of the work has ended.
-fn pass(nodes: u32, seed: u64) -> Result<serde_json::Value> {
-    let mut load = Load::full(nodes, seed)?;
-    load.turn(WARM_UP)?;
-    let queue = load.queue(100_000, 500)?;
-    // Nothing that waits fits: that is why it waits.
-    while !load.engine.pass(&queue, usize::MAX).passed.is_empty() {}
-    let (mut took, mut placed) = (Vec::new(), 0);
-    for _ in 0..20 {
-        load.end_some(100)?;
-        let begun = now();
-        let pass = load.engine.pass(&queue, 256);
-        took.push(begun.elapsed());
-        for passed in pass.passed {
-            placed += passed.grants.len();
-            load.grants.extend(passed.grants);
-        }
-    }
-    took.sort_unstable();
-    let median = took[took.len() / 2];
-    Ok(
-        json!({ "ms": median.as_secs_f64() * 1e3, "max_ms": longest(&took).as_secs_f64() * 1e3, "placed": placed }),
-    )
-}
-
-fn p99(took: &mut [Duration]) -> Duration {
-    took.sort_unstable();
-    took[took.len() * 99 / 100]
-}
-
-fn longest(took: &[Duration]) -> Duration {
-    took.iter().max().copied().unwrap_or_default()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark measures real time; nothing is decided by it"
-)]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -225,7 +225,7 @@ impl Columns {
             && self.gpus_fit(node, asked)
     }
 
-    fn gpus_fit(&self, node: usize, asked: &Asked) -> bool {
+    pub(crate) fn gpus_fit(&self, node: usize, asked: &Asked) -> bool {
         if asked.gpus == 0 {
             return true;
         }

@@ -18,7 +18,7 @@ use crate::engine::node::{Asked, Columns, GPUS};
 /// Slots before the grain doubles: 2,048 costs of four bytes are read in well under a microsecond.
 pub(crate) const SLOTS_MAX: usize = 2048;
 /// A fleet in whose slots fewer than this many lie at once is not made coarser; its empty slots are thrown away.
-const OCCUPIED_FEW: usize = SLOTS_MAX / 4;
+const OCCUPIED_FEW: usize = SLOTS_MAX / 8;
 /// One step of a GPU's rest, in per mille.
 pub(crate) const GPU_UNIT: u16 = 10;
 /// Nodes that came to have more room are listed up to so many a slot; then a slot is looked through again.
@@ -207,6 +207,15 @@ impl Rest {
     }
 }
 
+/// What a node has left for the tier, exactly; side by side, as it is looked at together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Free {
+    cpu: u64,
+    memory: u64,
+    scratch: u64,
+    whole: u32,
+}
+
 /// Which nodes of a slot came to have more room, in order.
 #[derive(Debug, Clone, Default)]
 struct Roomier {
@@ -227,6 +236,8 @@ pub(crate) struct Slots {
     pub(crate) mask: Vec<i32>,
     roomier: Vec<Roomier>,
     occupied: usize,
+    /// Per node.
+    free: Vec<Free>,
     /// Per node its slot and its place among the members.
     at: Vec<(u32, u32)>,
     /// Goes up when slots are numbered anew.
@@ -244,6 +255,7 @@ impl Slots {
             mask: Vec::new(),
             roomier: Vec::new(),
             occupied: 0,
+            free: Vec::new(),
             at: Vec::new(),
             numbering: 0,
         }
@@ -256,6 +268,13 @@ impl Slots {
     /// Puts the node where it belongs now; `freed` says that it has more room than before.
     pub(crate) fn update(&mut self, columns: &Columns, node: usize, freed: bool) {
         self.at.resize(columns.len().max(self.at.len()), (NOWHERE, 0));
+        self.free.resize(self.at.len(), Free::default());
+        self.free[node] = Free {
+            cpu: columns.cpu.free(self.tier, node),
+            memory: columns.memory.free(self.tier, node),
+            scratch: columns.scratch.free(self.tier, node),
+            whole: columns.whole_left[node],
+        };
         let (slot, _) = self.at[node];
         if !columns.open[node] {
             self.take_out(node);
@@ -296,6 +315,21 @@ impl Slots {
         }
         self.at[node] = (slot, u32::try_from(members.len()).unwrap_or(NOWHERE));
         members.push(u32::try_from(node).unwrap_or(NOWHERE));
+    }
+
+    /// True if the node has what is asked for: as [`Columns::has`], from one place.
+    pub(crate) fn has(&self, columns: &Columns, node: usize, asked: &Asked) -> bool {
+        let free = &self.free[node];
+        asked.cpu <= free.cpu
+            && asked.memory <= free.memory
+            && asked.whole <= free.whole
+            && asked.scratch <= free.scratch
+            && columns.gpus_fit(node, asked)
+    }
+
+    /// The CPU that a node has left, in thousandths.
+    pub(crate) fn cpu_left(&self, node: usize) -> u64 {
+        self.free[node].cpu
     }
 
     fn note_roomier(&mut self, slot: usize, node: usize) {

@@ -52,7 +52,6 @@ struct Costs {
 /// Slots and costs.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    tier: Tier,
     slots: Slots,
     costs: Vec<Costs>,
     /// Of which have any.
@@ -63,7 +62,6 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn new(tier: Tier) -> Self {
         Self {
-            tier,
             slots: Slots::new(tier),
             costs: Vec::new(),
             remembered: 0,
@@ -102,7 +100,7 @@ impl View {
         self.remember(index);
         let costs = &mut self.costs[index];
         costs.prepare(&self.slots, known, worth);
-        costs.look_again(&self.slots, known, columns, self.tier);
+        costs.look_again(&self.slots, known, columns);
         let mut tried: Vec<(usize, i32)> = Vec::new();
         let found = loop {
             let (slot, cost) = cheapest(&costs.by_slot, &self.slots.mask);
@@ -113,9 +111,6 @@ impl View {
                 costs.fill_in(&self.slots, known, worth);
                 continue;
             }
-            let rest = &self.slots.rests[slot];
-            let surely = rest.fits(&known.asked, self.slots.grain()) == Fits::Surely;
-            let members = &self.slots.members[slot];
             let promised = costs
                 .promising
                 .iter()
@@ -123,7 +118,7 @@ impl View {
             if let (Some((_, node)), true) = (promised, avoid.is_empty()) {
                 break Some(*node as usize);
             }
-            if let Some(node) = pick(columns, members, self.tier, known, surely, avoid) {
+            if let Some(node) = pick(columns, &self.slots, slot, known, avoid) {
                 break Some(node);
             }
             costs.by_slot[slot] = NEVER;
@@ -198,7 +193,7 @@ impl Costs {
     }
 
     /// Looks whether slots that had no room have some now, at the nodes where there is more than there was.
-    fn look_again(&mut self, slots: &Slots, shape: &Shape, columns: &Columns, tier: Tier) {
+    fn look_again(&mut self, slots: &Slots, shape: &Shape, columns: &Columns) {
         let Self {
             by_slot,
             disappointing,
@@ -213,7 +208,7 @@ impl Costs {
                 return false;
             };
             let fits = |node: &&u32| {
-                slots.lies_in(**node as usize, index) && columns.has(**node as usize, tier, &shape.asked)
+                slots.has(columns, **node as usize, &shape.asked) && slots.lies_in(**node as usize, index)
             };
             if let Some(node) = nodes.iter().find(fits) {
                 by_slot[index] = *cost;
@@ -305,20 +300,16 @@ fn tightness(after: &Rest, without_gpus: bool, grain: Grain) -> i64 {
 }
 
 /// The tightest of the first few of a slot's nodes that fit.
-fn pick(
-    columns: &Columns,
-    members: &[u32],
-    tier: Tier,
-    shape: &Shape,
-    surely: bool,
-    avoid: &[NodeIx],
-) -> Option<usize> {
+fn pick(columns: &Columns, slots: &Slots, slot: usize, shape: &Shape, avoid: &[NodeIx]) -> Option<usize> {
+    let surely = slots.rests[slot].fits(&shape.asked, slots.grain()) == Fits::Surely;
     let fits = |node: &usize| {
-        (surely || columns.has(*node, tier, &shape.asked))
+        (surely || slots.has(columns, *node, &shape.asked))
             && (avoid.is_empty() || !avoid.iter().any(|avoided| avoided.0 as usize == *node))
     };
-    let fitting = members.iter().map(|node| *node as usize).filter(fits);
-    let left = |node: &usize| (columns.cpu.free(tier, *node), *node);
+    let fitting = slots.members[slot].iter().map(|node| *node as usize).filter(fits);
+    // Where only some fit, those that do not have been looked at already: the first will do.
     let compared = if surely { COMPARED } else { 1 };
-    fitting.take(compared).min_by_key(left)
+    fitting
+        .take(compared)
+        .min_by_key(|node| (slots.cpu_left(*node), *node))
 }

@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 testbed := $(or $(CARGO_TARGET_DIR),target)/release/testbed
 step := .ci/step
 
-.PHONY: help setup testbed demo test check fmt clippy unit python deny packages guests bench bench-store clean-cache
+.PHONY: help setup testbed demo test check fmt clippy unit python deny packages guests bench bench-store bench-openb bench-placement clean-cache
 
 help: ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/; s/%/NAME/' | expand -t 22
@@ -57,9 +57,16 @@ guests: packages testbed
 bench: packages testbed ## all benchmarks: a table each, and target/bench/NAME.json
 	@$(testbed) bench
 
-# Needs no guest, and so no packages.
+# Need no guest, and so no packages.
 bench-store: testbed
 	@$(testbed) bench store
+
+# Reads the traces in OPENB_DIR (../shared/data/openb); they are not part of the repository.
+bench-openb: testbed
+	@$(testbed) bench openb
+
+bench-placement: testbed
+	@$(testbed) bench placement
 
 # `LOADLINE_BENCH=release make bench-protection` measures the release form (90 min), not the short one (10 min).
 bench-%: packages testbed ## one benchmark

@@ -6,6 +6,9 @@
 mod figure;
 mod form;
 mod launch;
+mod openb;
+mod placement;
+mod program;
 mod protection;
 mod reaction;
 mod report;
@@ -40,6 +43,16 @@ pub const ENTRIES: &[Entry] = &[
         name: "launch",
         about: "submit to running and to done, next to systemd-run",
         run: launch::run,
+    },
+    Entry {
+        name: "openb",
+        about: "GPUs allocated on the openb traces, next to best fit and FGD",
+        run: openb::run,
+    },
+    Entry {
+        name: "placement",
+        about: "the placement engine's rate, latency, gangs and queues on up to 10,000 nodes",
+        run: placement::run,
     },
     Entry {
         name: "protection",

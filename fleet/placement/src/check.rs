@@ -1,6 +1,8 @@
 //! The invariants of a plan, stated again without the planner: tests run this after every plan, fleetd before
 //! every commit in debug builds.
 
+mod bookings;
+
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,6 +12,8 @@ use loadline_model::{Amounts, CpuRequest, JobId, NodeId, Tier, WallTime};
 use crate::planner::{Assignment, Plan};
 use crate::queue::{QueueEntry, Start};
 use crate::snapshot::{Node, NodeState, Snapshot};
+
+pub use bookings::{Booking, Overbooked, overbooked};
 
 /// A plan that must not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,8 +11,11 @@
 //! - no worker is placed twice; the same input gives the same plan;
 //! - a reason in the report is true: with all blocks of one node repaired, the worker fits there.
 //!
+//! [`engine`] answers one question, which node takes a worker, fast and with an eye on what GPUs become useless. It has
+//! gangs, shares of GPUs, scratch space, labels and taints; [`plan`] does not use it yet.
+//!
 //! Amounts only: the node picks CPU numbers and may refuse (design §2). Deliberately absent for now: gangs of
-//! fixed jobs, reservations for large jobs, quotas, fair share, preemption.
+//! fixed jobs in [`plan`], reservations for large jobs, quotas, fair share, preemption.
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -21,6 +24,7 @@ extern crate alloc;
 mod blocks;
 mod change;
 pub mod check;
+pub mod engine;
 mod planner;
 mod queue;
 mod report;

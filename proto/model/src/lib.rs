@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod cpuset;
+mod demand;
 mod ids;
 mod job;
 mod observation;
@@ -20,6 +21,7 @@ mod resources;
 mod topology;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use demand::{Demand, DemandProblem, GpuDemand, NODE_GPUS_MAX};
 pub use ids::{AttemptId, FleetId, Generation, JobId, LedgerId, NodeId, ParseIdError, ProveId, Sequence};
 pub use job::{Elastic, JobDraft, JobSpec, OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tier, Workers};
 pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};

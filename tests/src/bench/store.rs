@@ -4,14 +4,13 @@
 //! testbed itself needs nothing of the manager.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde::Deserialize;
 
-use crate::bench::{Bench, BenchReport, Better, Figure, Goal, abba};
+use crate::bench::{Bench, BenchReport, Better, Figure, Goal, abba, program};
 use crate::testbed::cache::Cache;
 
 const ROUNDS: usize = 6;
@@ -37,7 +36,7 @@ struct Rate {
 
 pub(super) fn run(_: &Cache) -> Result<BenchReport> {
     let root = super::report::repository()?;
-    let program = build(&root)?;
+    let program = program::build(&root, "loadline-fleet", "store")?;
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let disk = statfs(&folder).with_context(|| format!("look at {}", folder.display()))?;
@@ -55,47 +54,13 @@ pub(super) fn run(_: &Cache) -> Result<BenchReport> {
     bench.finish()
 }
 
-/// Builds the program, and says where it is.
-fn build(root: &Path) -> Result<PathBuf> {
-    let output = Command::new("cargo")
-        .args([
-            "bench",
-            "--locked",
-            "--package",
-            "loadline-fleet",
-            "--bench",
-            "store",
-        ])
-        .args(["--no-run", "--message-format", "json-render-diagnostics"])
-        .current_dir(root)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("start cargo")?;
-    ensure!(output.status.success(), "cargo bench --no-run: {}", output.status);
-    program_of(&String::from_utf8_lossy(&output.stdout)).context("cargo named no program")
-}
-
-/// The last executable in cargo's messages, one JSON document a line.
-fn program_of(messages: &str) -> Option<PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(Into::into))
-        .next_back()
-}
-
 fn measure(program: &Path, folder: &Path, what: [&str; 2]) -> Result<Rate> {
-    let output = Command::new(program)
-        .arg(folder)
-        .args(["--millis", &SLICE_MS.to_string()])
-        .args(what)
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("start {}", program.display()))?;
-    let name = what.join(" ");
-    ensure!(output.status.success(), "{name}: {}", output.status);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&printed).with_context(|| format!("{name} printed {printed:.300}"))
+    let (folder, millis) = (folder.to_string_lossy(), SLICE_MS.to_string());
+    let printed: Vec<Rate> = program::run(program, &[&folder, "--millis", &millis, what[0], what[1]])?;
+    printed
+        .into_iter()
+        .next_back()
+        .with_context(|| format!("{} printed nothing", what.join(" ")))
 }
 
 fn figures(bench: &mut Bench, rates: &[Vec<Rate>; SLICES.len()]) -> Result<()> {
@@ -123,16 +88,6 @@ fn figures(bench: &mut Bench, rates: &[Vec<Rate>; SLICES.len()]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_program_is_the_last_executable_that_cargo_names() {
-        let messages = r#"{"reason":"compiler-artifact","executable":null}
-{"reason":"compiler-artifact","executable":"/t/release/deps/store-1"}
-{"reason":"build-finished","success":true}
-"#;
-        assert_eq!(program_of(messages), Some("/t/release/deps/store-1".into()));
-        assert_eq!(program_of("{\"reason\":\"build-finished\"}\n"), None);
-    }
 
     #[test]
     fn ours_is_held_against_the_peer_with_as_many_rows() {

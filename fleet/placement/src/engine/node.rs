@@ -1,0 +1,297 @@
+//! A node as the engine is told of it, and the columns in which the engine keeps what its nodes have left.
+//!
+//! One column per resource over all nodes: a decision touches few nodes, and of each only the resources it asks for.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use loadline_model::{Bytes, CpuRequest, Demand, MilliCpu, NODE_GPUS_MAX, NodeId, PerMille, Tier};
+
+/// Room for the GPUs of one node.
+pub(crate) const GPUS: usize = NODE_GPUS_MAX as usize;
+
+/// Which node of the engine: its number in the order in which nodes were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIx(pub u32);
+
+/// How much a node lends of what is shared by amount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Room {
+    /// CPU.
+    pub cpu: MilliCpu,
+    /// Memory.
+    pub memory: Bytes,
+    /// Space on its own disks.
+    pub scratch: Bytes,
+}
+
+/// The GPUs that a node lends; all of one model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeGpus {
+    /// The model, with the MIG profile where the GPUs are slices of larger ones; empty without GPUs.
+    pub model: String,
+    /// Memory of each.
+    pub memory: Bytes,
+    /// How much of each is lent; one entry a GPU, at most [`NODE_GPUS_MAX`] count.
+    pub shares: Vec<PerMille>,
+}
+
+/// Where a node stands: nodes of one island are closer to each other than nodes of one rack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Domain {
+    /// Nodes that share the fastest link, for instance NVLink.
+    pub island: u32,
+    /// Nodes behind one switch; islands do not span racks.
+    pub rack: u32,
+}
+
+/// A node as the engine is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Its identity.
+    pub id: NodeId,
+    /// Lent to the standard tier.
+    pub firm: Room,
+    /// Lent at this moment; to both tiers together.
+    pub now: Room,
+    /// Hardware threads that can be given for exclusive use; 0: it shares CPUs by weight only.
+    pub whole_cpus: u32,
+    /// Its GPUs.
+    pub gpus: NodeGpus,
+    /// What its owner says of it.
+    pub labels: BTreeMap<String, String>,
+    /// Demands that do not tolerate each of these stay away.
+    pub taints: BTreeSet<String>,
+    /// Where it stands.
+    pub domain: Domain,
+}
+
+/// One resource that is counted by amount, over all nodes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Column {
+    firm: Vec<u64>,
+    now: Vec<u64>,
+    standard: Vec<u64>,
+    burst: Vec<u64>,
+}
+
+impl Column {
+    fn push(&mut self, firm: u64, now: u64) {
+        self.firm.push(firm);
+        self.now.push(now);
+        self.standard.push(0);
+        self.burst.push(0);
+    }
+
+    /// What one tier may still get: standard within the firm line, both together within the higher of the two (for
+    /// standard) or the line of now (for burst).
+    #[inline]
+    pub(crate) fn free(&self, tier: Tier, node: usize) -> u64 {
+        let (firm, now) = (self.firm[node], self.now[node]);
+        let held = self.standard[node].saturating_add(self.burst[node]);
+        match tier {
+            Tier::Burst => now.saturating_sub(held),
+            Tier::Standard => firm
+                .saturating_sub(self.standard[node])
+                .min(firm.max(now).saturating_sub(held)),
+        }
+    }
+
+    fn held(&mut self, tier: Tier, node: usize) -> &mut u64 {
+        match tier {
+            Tier::Standard => &mut self.standard[node],
+            Tier::Burst => &mut self.burst[node],
+        }
+    }
+}
+
+/// The amounts of a demand, with the GPUs as per mille of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) cpu: u64,
+    pub(crate) memory: u64,
+    pub(crate) scratch: u64,
+    /// Whole CPUs of its own.
+    pub(crate) whole: u32,
+    pub(crate) gpus: u32,
+    /// Of each GPU.
+    pub(crate) share: u16,
+}
+
+impl Asked {
+    pub(crate) fn of(demand: &Demand, tier: Tier) -> Self {
+        let whole = match (tier, demand.cpus) {
+            (Tier::Standard, CpuRequest::Exclusive(cpus)) => cpus,
+            (Tier::Standard | Tier::Burst, _) => 0,
+        };
+        Self {
+            cpu: demand.cpus.amount().0,
+            memory: demand.memory.0,
+            scratch: demand.scratch.0,
+            whole,
+            gpus: demand.gpus.count,
+            share: demand.gpus.share.0,
+        }
+    }
+
+    pub(crate) const fn is_share(&self) -> bool {
+        self.gpus == 1 && self.share < PerMille::ONE.0
+    }
+
+    /// GPUs together, in per mille of one.
+    pub(crate) const fn gpu_total(&self) -> u32 {
+        self.gpus * self.share as u32
+    }
+}
+
+/// What all nodes have left.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    pub(crate) ids: Vec<NodeId>,
+    pub(crate) class: Vec<u16>,
+    pub(crate) domain: Vec<Domain>,
+    /// False: takes nothing new.
+    pub(crate) open: Vec<bool>,
+    pub(crate) cpu: Column,
+    pub(crate) memory: Column,
+    pub(crate) scratch: Column,
+    pub(crate) whole_left: Vec<u32>,
+    whole: Vec<u32>,
+    /// Per GPU what is left of it, in per mille.
+    pub(crate) gpu_left: Vec<[u16; GPUS]>,
+    pub(crate) gpu_lent: Vec<[u16; GPUS]>,
+    /// Goes up whenever something of the node changes.
+    pub(crate) generation: Vec<u32>,
+}
+
+impl Columns {
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn push(&mut self, spec: &NodeSpec, class: u16) -> NodeIx {
+        let NodeSpec {
+            id,
+            firm,
+            now,
+            whole_cpus,
+            gpus,
+            labels: _,
+            taints: _,
+            domain,
+        } = spec;
+        let node = NodeIx(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        let mut lent = [0; GPUS];
+        for (slot, share) in lent.iter_mut().zip(&gpus.shares) {
+            *slot = share.0.min(PerMille::ONE.0);
+        }
+        self.ids.push(*id);
+        self.class.push(class);
+        self.domain.push(*domain);
+        self.open.push(true);
+        self.cpu.push(firm.cpu.0, now.cpu.0);
+        self.memory.push(firm.memory.0, now.memory.0);
+        self.scratch.push(firm.scratch.0, now.scratch.0);
+        self.whole_left.push(*whole_cpus);
+        self.whole.push(*whole_cpus);
+        self.gpu_left.push(lent);
+        self.gpu_lent.push(lent);
+        self.generation.push(0);
+        node
+    }
+
+    /// New lines; what is held stays, also where it is now beyond them.
+    pub(crate) fn set_lines(&mut self, node: usize, firm: Room, now: Room) {
+        for (column, firm, now) in [
+            (&mut self.cpu, firm.cpu.0, now.cpu.0),
+            (&mut self.memory, firm.memory.0, now.memory.0),
+            (&mut self.scratch, firm.scratch.0, now.scratch.0),
+        ] {
+            column.firm[node] = firm;
+            column.now[node] = now;
+        }
+        self.generation[node] = self.generation[node].wrapping_add(1);
+    }
+
+    /// True if the amounts are there; who may use them is the class's business.
+    pub(crate) fn has(&self, node: usize, tier: Tier, asked: &Asked) -> bool {
+        // A resource that is not asked for may be over its line.
+        let enough = |column: &Column, asked: u64| asked == 0 || asked <= column.free(tier, node);
+        asked.whole <= self.whole_left[node]
+            && enough(&self.cpu, asked.cpu)
+            && enough(&self.memory, asked.memory)
+            && enough(&self.scratch, asked.scratch)
+            && self.gpus_fit(node, asked)
+    }
+
+    pub(crate) fn gpus_fit(&self, node: usize, asked: &Asked) -> bool {
+        if asked.gpus == 0 {
+            return true;
+        }
+        let fitting = self.gpu_left[node].iter().filter(|left| **left >= asked.share);
+        u32::try_from(fitting.count()).is_ok_and(|count| count >= asked.gpus)
+    }
+
+    /// How many workers of one demand find room side by side.
+    pub(crate) fn times(&self, node: usize, tier: Tier, asked: &Asked) -> u64 {
+        let by = |free: u64, each: u64| free.checked_div(each).unwrap_or(u64::MAX);
+        let gpus = if asked.gpus == 0 {
+            u64::MAX
+        } else {
+            let each = |left: &u16| u64::from(left / asked.share.max(1));
+            let places: u64 = self.gpu_left[node].iter().map(each).sum();
+            places / u64::from(asked.gpus)
+        };
+        by(self.cpu.free(tier, node), asked.cpu)
+            .min(by(self.memory.free(tier, node), asked.memory))
+            .min(by(self.scratch.free(tier, node), asked.scratch))
+            .min(by(self.whole_left[node].into(), asked.whole.into()))
+            .min(gpus)
+    }
+
+    /// Books the amounts and the GPUs of `mask`. The caller has asked [`Self::has`].
+    pub(crate) fn book(&mut self, node: usize, tier: Tier, asked: &Asked, mask: u16) {
+        for (column, amount) in [
+            (&mut self.cpu, asked.cpu),
+            (&mut self.memory, asked.memory),
+            (&mut self.scratch, asked.scratch),
+        ] {
+            let held = column.held(tier, node);
+            *held = held.saturating_add(amount);
+        }
+        self.whole_left[node] = self.whole_left[node].saturating_sub(asked.whole);
+        for (gpu, left) in (0..).zip(self.gpu_left[node].iter_mut()) {
+            if mask & (1 << gpu) != 0 {
+                *left = left.saturating_sub(asked.share);
+            }
+        }
+        self.generation[node] = self.generation[node].wrapping_add(1);
+    }
+
+    /// Takes a booking back; false, and nothing is done, if so much is not held.
+    pub(crate) fn unbook(&mut self, node: usize, tier: Tier, asked: &Asked, mask: u16) -> bool {
+        let gpus = (0..).zip(self.gpu_left[node].iter().zip(&self.gpu_lent[node]));
+        let given = |(gpu, (left, lent)): (u32, (&u16, &u16))| {
+            mask & (1 << gpu) == 0 || left.saturating_add(asked.share) <= *lent
+        };
+        let held = *self.cpu.held(tier, node) >= asked.cpu
+            && *self.memory.held(tier, node) >= asked.memory
+            && *self.scratch.held(tier, node) >= asked.scratch
+            && self.whole_left[node].saturating_add(asked.whole) <= self.whole[node];
+        if !held || mask.count_ones() != asked.gpus || !gpus.into_iter().all(given) {
+            return false;
+        }
+        *self.cpu.held(tier, node) -= asked.cpu;
+        *self.memory.held(tier, node) -= asked.memory;
+        *self.scratch.held(tier, node) -= asked.scratch;
+        self.whole_left[node] += asked.whole;
+        for (gpu, left) in (0..).zip(self.gpu_left[node].iter_mut()) {
+            if mask & (1 << gpu) != 0 {
+                *left += asked.share;
+            }
+        }
+        self.generation[node] = self.generation[node].wrapping_add(1);
+        true
+    }
+}

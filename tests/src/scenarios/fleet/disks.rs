@@ -15,7 +15,8 @@ pub(super) fn by_weight(fleet: &Fleet) -> Result<()> {
         node.ok("cp -p /etc/loadline/node.toml /root/node.toml")?;
         let held = on_and_off(node);
         node.ok("cp -p /root/node.toml /etc/loadline/node.toml && systemctl reload loadline-warden")?;
-        held.and_then(|()| week(node)).with_context(|| format!("on {name}"))?;
+        held.and_then(|()| week(node))
+            .with_context(|| format!("on {name}"))?;
     }
     Ok(())
 }
@@ -27,13 +28,16 @@ fn on_and_off(node: &Guest) -> Result<()> {
     ensure!(node.run(&on, SOON)?.status != 0, "it is on already");
     let policy = |cost: &str| format!("version = 1\n[lend]\nmode = \"enforce\"\n[io]\ncost = [{cost}]\n");
     let told = |text: String| -> Result<()> {
-        node.run_with_input("cat > /etc/loadline/node.toml", text, SOON)?;
+        node.run_with_input("cat > /etc/loadline/node.toml", text.into(), SOON)?;
         node.ok("systemctl reload loadline-warden").map(drop)
     };
     told(policy(&format!("{{ disk = \"{disk}\" }}")))?;
     node.wait_ok("the disk goes by weight", &on, SOON)?;
     let limits = node.ok("cat /sys/fs/cgroup/loadline.slice/io.max")?;
-    ensure!(!limits.contains(&number), "and its bandwidth is held, too: {limits}");
+    ensure!(
+        !limits.contains(&number),
+        "and its bandwidth is held, too: {limits}"
+    );
     // Somebody switches it off: the owner's word is put back.
     node.ok(&format!("echo '{number} enable=0' > {QOS}"))?;
     node.wait_ok("it is put back", &on, SOON)?;

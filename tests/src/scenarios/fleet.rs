@@ -52,6 +52,7 @@ pub(super) const SUITE: Suite = Suite {
             "mistakes_get_one_clear_sentence_and_change_nothing",
             mistakes::at_the_command_line,
         ),
+        ("disks_go_by_weight_where_the_owner_says_so", disks::by_weight),
         (
             "what_journald_took_up_late_is_read_too",
             late::written_while_journald_stood_still,

@@ -8,6 +8,8 @@
 //! given the whole trace's mix, as in the published runs.
 
 mod peers;
+#[path = "../common/random.rs"]
+mod random;
 mod trace;
 
 use std::path::Path;

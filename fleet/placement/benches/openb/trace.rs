@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, PerMille};
 use loadline_placement::engine::{Domain, NodeGpus, NodeSpec, Room};
 
+use crate::random::Random;
+
 /// Per mille of one GPU.
 pub(crate) const GPU: u64 = 1000;
 /// Of all GPUs, what is asked for in the end.
@@ -229,20 +231,6 @@ pub(crate) fn workload(trace: &Trace, seed: u64) -> Vec<Task> {
         tasks.swap(last, random.below(last + 1));
     }
     tasks
-}
-
-/// `SplitMix64`, seeded per run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        usize::try_from((u128::from(mixed) * end as u128) >> 64).unwrap_or(0)
-    }
 }
 
 /// Notes what is allocated when the marks are passed.

@@ -6,22 +6,12 @@ use anyhow::{Context, Result, ensure};
 use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, PerMille, Tier};
 use loadline_placement::engine::{Domain, Engine, Grant, NodeGpus, NodeSpec, Queued, Room, ShapeIx};
 
+use crate::random::Random;
+
 /// Of CPUs and of GPUs alike.
 const FULL_PER_CENT: u64 = 85;
 
-/// `SplitMix64`.
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        usize::try_from((u128::from(mixed) * end as u128) >> 64).unwrap_or(0)
-    }
-
     fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }

@@ -4,6 +4,8 @@
 
 mod load;
 mod measure;
+#[path = "../common/random.rs"]
+mod random;
 
 use anyhow::{Context, Result, bail};
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::load::{Load, Random};
+use crate::load::Load;
+use crate::random::Random;
 
 /// Decisions before anything is measured: every shape has met every kind of rest.
 const WARM_UP: usize = 200_000;

@@ -165,6 +165,21 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+
+    /// A worker runs, and of the disk lent work has a limited bandwidth.
+    async fn lends_bandwidth(&mut self) {
+        self.with_disk();
+        self.running(&Wanted::default()).await;
+        let held = Decision {
+            setpoints: Setpoints {
+                io: Some(BytesPerSecond(5 << 20)),
+                ..Setpoints::default()
+            },
+            ..Decision::default()
+        };
+        self.wanted.send_replace(Some(held));
+        self.holds(LIMIT).await;
+    }
 }
 
 const ON: &str = "254:0 enable=1 ctrl=auto rlat=7\n";
@@ -174,17 +189,7 @@ const LIMIT: &str = "254:0 rbps=5242880 wbps=5242880 riops=max wiops=max\n";
 #[tokio::test(start_paused = true)]
 async fn a_disk_goes_by_weight_while_node_toml_says_so_and_its_bandwidth_is_left_alone() {
     let mut rig = Rig::with(node(Mode::Enforce, "")).await;
-    rig.with_disk();
-    rig.running(&Wanted::default()).await;
-    let held = Decision {
-        setpoints: Setpoints {
-            io: Some(BytesPerSecond(5 << 20)),
-            ..Setpoints::default()
-        },
-        ..Decision::default()
-    };
-    rig.wanted.send_replace(Some(held));
-    rig.holds(LIMIT).await;
+    rig.lends_bandwidth().await;
     let problem = rig.snapshot().await.weights.problem;
     assert!(problem.is_some_and(|problem| problem.starts_with("io.cost is on for no disk")));
 
@@ -208,17 +213,7 @@ async fn a_disk_goes_by_weight_while_node_toml_says_so_and_its_bandwidth_is_left
 #[tokio::test(start_paused = true)]
 async fn whoever_switches_it_on_bandwidth_is_left_alone() {
     let mut rig = Rig::with(node(Mode::Enforce, "")).await;
-    rig.with_disk();
-    rig.running(&Wanted::default()).await;
-    let held = Decision {
-        setpoints: Setpoints {
-            io: Some(BytesPerSecond(5 << 20)),
-            ..Setpoints::default()
-        },
-        ..Decision::default()
-    };
-    rig.wanted.send_replace(Some(held));
-    rig.holds(LIMIT).await;
+    rig.lends_bandwidth().await;
     rig.put(
         "sys/fs/cgroup/io.cost.qos",
         "254:0 enable=1 ctrl=user rpct=95.00\n",

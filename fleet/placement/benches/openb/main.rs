@@ -8,7 +8,7 @@
 //! given the whole trace's mix, as in the published runs.
 
 mod peers;
-#[path = "../common/random.rs"]
+#[path = "../seeded/random.rs"]
 mod random;
 mod trace;
 

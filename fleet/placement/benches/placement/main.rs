@@ -4,7 +4,7 @@
 
 mod load;
 mod measure;
-#[path = "../common/random.rs"]
+#[path = "../seeded/random.rs"]
 mod random;
 
 use anyhow::{Context, Result, bail};

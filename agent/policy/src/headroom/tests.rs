@@ -8,6 +8,7 @@ mod relief;
 mod share;
 mod sight;
 mod tasks;
+mod window;
 
 use super::*;
 use crate::node_policy::{NodePolicy, ReserveMemory};

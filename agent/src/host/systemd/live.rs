@@ -3,7 +3,8 @@
 //! Of every caller on the bus systemd asks dbus-daemon who it is, and answers nobody until it knows; where production
 //! has taken every CPU that was seen to take 209 ms, once 607 ms. On its own socket (`systemctl` of root uses it too)
 //! the kernel says who calls. But only the bus knows references to units, and those keep a unit's facts readable
-//! after its end: so workers are started, held and released over the bus, and never while their slice is starved.
+//! after its end: so workers are started and held over the bus, which nobody does in a starved slice, and released
+//! there, for which systemd was not seen to ask.
 //! Either way lost (dbus or systemd restarted itself), the pump finds both again; calls fail meanwhile.
 
 mod aside;

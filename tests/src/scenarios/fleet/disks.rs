@@ -33,6 +33,10 @@ fn on_and_off(node: &Guest) -> Result<()> {
     };
     let tried = format!("echo '{number} enable=1' > {QOS} && echo '{number} enable=0' > {QOS}");
     let possible = node.run(&tried, SOON)?.status == 0;
+    ensure!(
+        possible || node.name() == NEW,
+        "the kernel refuses io.cost on {disk}"
+    );
     told(policy(&format!("{{ disk = \"{disk}\" }}")))?;
     if !possible {
         // As for an NVMe disk that may be reached in several ways: said, and its bandwidth is held as before.

@@ -12,6 +12,7 @@ pub mod io_cost;
 pub mod journal;
 pub mod journal_send;
 pub mod journal_stream;
+pub mod journal_unread;
 pub mod kill;
 pub mod logins;
 pub mod notify;

@@ -8,10 +8,12 @@ mod follow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use self::follow::{Flags, Follower};
+use self::follow::{Flags, Follower, Outputs, OutputsError};
 use super::warden_link::WardenLink;
 use super::wire::{LogChunk, LogRequest, Up};
 use crate::host::journal::{Start, WorkerJournal};
@@ -26,19 +28,46 @@ const STACK: usize = 512 * 1024;
 pub(crate) struct LogDesk {
     journal: Arc<dyn WorkerJournal>,
     warden: Arc<WardenLink>,
+    outputs: Arc<dyn Outputs>,
     lane: mpsc::Sender<Up>,
     readers: HashMap<u64, Arc<Flags>>,
 }
 
+/// The warden's word, waited for in a reader's thread.
+#[derive(Debug)]
+struct WardensWord {
+    warden: Arc<WardenLink>,
+    runtime: Handle,
+}
+
+impl Outputs for WardensWord {
+    fn until_read(&self, within: Duration) -> Result<(), OutputsError> {
+        let asked = self.runtime.block_on(self.warden.client.read(within));
+        asked.map_err(|error| {
+            if error.is_late() {
+                OutputsError::Behind
+            } else {
+                OutputsError::Unknown(error.to_string())
+            }
+        })
+    }
+}
+
 impl LogDesk {
+    /// Inside a runtime.
     pub(crate) fn new(
         journal: Arc<dyn WorkerJournal>,
         warden: Arc<WardenLink>,
         lane: mpsc::Sender<Up>,
     ) -> Self {
+        let outputs = Arc::new(WardensWord {
+            warden: Arc::clone(&warden),
+            runtime: Handle::current(),
+        });
         Self {
             journal,
             warden,
+            outputs,
             lane,
             readers: HashMap::new(),
         }
@@ -91,6 +120,7 @@ impl LogDesk {
             request: id,
             flags: Arc::clone(&flags),
             lane: self.lane.clone(),
+            outputs: Arc::clone(&self.outputs),
         };
         let journal = Arc::clone(&self.journal);
         std::thread::Builder::new()

@@ -8,9 +8,9 @@
 //! what the warden did to the unit: it writes into the same namespace, and names the unit in a field of its own. Workers can
 //! write such a field too; so what counts is who sent it, which only journald can say.
 //!
-//! **Has journald written everything?** It lags by up to half a second, more under load. A reader can send it a
-//! *probe*: a message of its own, which journald handles in turn with the workers' streams. When several
-//! in a row show up and no line of the worker came between them, there was nothing left to write.
+//! **Has journald written everything?** It lags by up to half a second, more under load. The kernel knows which
+//! streams it has not read to their end (`journal_unread`). And a reader can send it a *probe*: a message of its own,
+//! which journald writes after all that it has read before.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use systemd::journal::{Journal, OpenOptions};
 
-use super::journal_stream::Output;
+use super::journal_stream::{self, Output};
+use super::journal_unread::{Unread, unread};
 
 /// The namespace of all workers.
 pub const NAMESPACE: &str = "loadline";
@@ -121,6 +122,12 @@ pub trait JournalReader {
     /// # Errors
     /// When the journal cannot be watched.
     fn wait(&mut self, at_most: Duration) -> Result<(), JournalError>;
+
+    /// What journald has not read yet of the workers' outputs.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn unread(&mut self) -> io::Result<Unread>;
 
     /// Sends a probe; it comes back as an entry of this number.
     ///
@@ -266,6 +273,10 @@ impl JournalReader for Reader {
             .wait(Some(at_most))
             .map(|_| ())
             .map_err(failed("watch"))
+    }
+
+    fn unread(&mut self) -> io::Result<Unread> {
+        unread(&journal_stream::socket_of(NAMESPACE))
     }
 
     fn probe(&mut self) -> Result<u64, JournalError> {

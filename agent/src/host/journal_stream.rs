@@ -50,7 +50,8 @@ pub struct OpenStreamError {
     source: io::Error,
 }
 
-fn socket_of(namespace: &str) -> PathBuf {
+/// Where journald of a namespace takes output streams.
+pub fn socket_of(namespace: &str) -> PathBuf {
     PathBuf::from(format!("/run/systemd/journal.{namespace}/stdout"))
 }
 

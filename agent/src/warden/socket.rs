@@ -1,6 +1,7 @@
 //! The local socket: the agent's orders in, events and status out. The peer's uid is checked before a byte is
 //! read, and orders only count with the fleet's signature: the agent carries, the warden decides.
 
+mod outputs;
 mod service;
 
 use std::fs;

@@ -8,6 +8,7 @@ use loadline_node::agent::{
     Backoff, Clock, JoinPlan, JoinToken, MetricsListen, Places, Settings, Surroundings, Timing, join, run,
 };
 use loadline_node::host::journal::{JournalError, JournalReader, Start, WorkerJournal};
+use loadline_node::host::journal_unread::Unread;
 use loadline_node::spool::SpoolLimits;
 use tokio::sync::oneshot;
 
@@ -58,6 +59,13 @@ impl JournalReader for EmptyReader {
     fn wait(&mut self, at_most: Duration) -> Result<(), JournalError> {
         std::thread::park_timeout(at_most.min(Duration::from_millis(10)));
         Ok(())
+    }
+
+    fn unread(&mut self) -> std::io::Result<Unread> {
+        Ok(Unread {
+            waiting: Some(0),
+            ..Unread::default()
+        })
     }
 
     fn probe(&mut self) -> Result<u64, JournalError> {

@@ -12,8 +12,8 @@ use loadline_proto::types::v1::{
 use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
 use loadline_proto::warden::v1::{
     AcknowledgeReply, AcknowledgeRequest, ApplyReply, ApplyRequest, DrainReply, DrainRequest, EventsRequest,
-    LimitState, ObserveReply, ObserveRequest, SetCeilingReply, SetCeilingRequest, SliceUsage, SloReading,
-    SloTarget, StatusReply, StatusRequest, WardenCounters,
+    LimitState, ObserveReply, ObserveRequest, ReadReply, ReadRequest, SetCeilingReply, SetCeilingRequest,
+    SliceUsage, SloReading, SloTarget, StatusReply, StatusRequest, WardenCounters,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -222,6 +222,10 @@ impl Warden for Door {
         let readings = request.into_inner().readings;
         self.0.ledger.send_modify(|ledger| ledger.readings = readings);
         Ok(Response::new(ObserveReply {}))
+    }
+
+    async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadReply>, Status> {
+        Ok(Response::new(ReadReply {}))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {

@@ -30,12 +30,12 @@ mod store;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::deploy::{self, FLEET_GUEST, Packages};
 use crate::scenarios::Suite;
 use crate::testbed::image::Image;
-use crate::testbed::{Fleet, GuestSpec};
+use crate::testbed::{Fleet, Guest, GuestSpec};
 
 /// The node with the older pair.
 const OLD: &str = "old";
@@ -160,6 +160,14 @@ fn prepare(fleet: &Fleet) -> Result<()> {
     let packages = Packages::of(Path::new("target/packages"))?;
     deploy::start_fleet(fleet, &packages)?;
     deploy::add_person(fleet, "alice", "user")
+}
+
+/// Does the same on both nodes, at the same time: most of it waits.
+fn on_both(fleet: &Fleet, action: impl Fn(&Guest) -> Result<()> + Sync) -> Result<()> {
+    fleet.each(|guest| match guest.name() {
+        OLD | NEW => action(guest).with_context(|| format!("on {}", guest.name())),
+        _ => Ok(()),
+    })
 }
 
 /// All programs up, all nodes ready and lending, no job left.

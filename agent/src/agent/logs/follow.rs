@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::super::wire::{LogChunk, LogLine, Up};
 use crate::host::journal::{Entry, JournalError, JournalReader, Start, WorkerJournal, Writer};
 use crate::host::journal_stream::Output;
+use crate::host::journal_unread::Drain;
 use crate::sentence::chain;
 
 /// A chunk is sent when it has so many lines or bytes, or when the journal has no more just now.
@@ -18,12 +19,14 @@ const LINES: usize = 256;
 const BYTES: usize = 32 * 1024;
 /// How soon a reader notices that nobody wants it any more.
 const NOTICE: Duration = Duration::from_millis(500);
-/// How long journald may take to say that it has written everything.
+/// How long journald may take to accept what waits, and how long to say that it has written everything.
 const FLUSH: Duration = Duration::from_secs(10);
-/// So many questions in a row have to come back with no line of the worker before them. journald that was kept
-/// from its CPU finds a whole short worker at once, serves in any order what it finds at once, and takes a stream
-/// in steps: its connection, its header, its first line (which another user sent). Each question is at least one
-/// turn of journald's loop later than the one before.
+/// The warden waits as long for journald, and says then that it did.
+const READ: Duration = Duration::from_secs(15);
+/// Where the kernel does not tell what journald has not read, so many questions in a row have to come back with no
+/// line of the worker before them. journald that was kept from its CPU finds a whole short worker at once, serves in any
+/// order what it finds at once, and takes a stream in steps: its connection, its header, its first line. Each question is
+/// at least one turn of journald's loop later than the one before. That makes a hole unlikely, and not impossible.
 const QUIET: u32 = 4;
 /// While a question is out, how soon its answer is looked for: journald wakes its readers only every 250 ms.
 const LOOK: Duration = Duration::from_millis(10);
@@ -71,13 +74,19 @@ enum Read {
 /// The session is over.
 struct Closed;
 
-/// Where the question to journald stands.
+/// Where the question stands whether everything is written.
 enum Flush {
     NotAsked,
+    /// journald has not read all that there is.
+    Reading {
+        drain: Drain,
+        until: Instant,
+    },
+    /// journald was asked, and writes the question down after all that it has read.
     Asked {
         probe: u64,
-        /// Questions in a row, with this one, before which no line came.
-        quiet: u32,
+        /// Questions in a row, with this one, before which no line came; none are counted when all was read.
+        quiet: Option<u32>,
         until: Instant,
     },
 }
@@ -86,6 +95,25 @@ pub(super) struct Follower {
     pub(super) request: u64,
     pub(super) flags: Arc<Flags>,
     pub(super) lane: mpsc::Sender<Up>,
+    pub(super) outputs: Arc<dyn Outputs>,
+}
+
+/// The outputs of this node's workers, which the warden opened.
+pub(super) trait Outputs: std::fmt::Debug + Send + Sync {
+    /// Returns once journald has read all that ended workers wrote.
+    ///
+    /// # Errors
+    /// When it does not within that time, or nobody knows.
+    fn until_read(&self, within: Duration) -> Result<(), OutputsError>;
+}
+
+/// Why it is not known that journald has read everything.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OutputsError {
+    #[error("journald is behind")]
+    Behind,
+    #[error("{0}")]
+    Unknown(String),
 }
 
 #[derive(Default)]
@@ -130,7 +158,10 @@ impl Follower {
                     cursor,
                 }) => {
                     chunk.push(at_us, writer, text, cursor);
-                    if let Flush::Asked { quiet, .. } = &mut flush {
+                    if let Flush::Asked {
+                        quiet: Some(quiet), ..
+                    } = &mut flush
+                    {
                         *quiet = 0;
                     }
                     if chunk.is_full() && self.send(chunk, false, String::new()).is_err() {
@@ -138,12 +169,10 @@ impl Follower {
                     }
                 }
                 Some(Entry::Probe(number)) => match flush {
-                    Flush::Asked { probe, quiet, .. } if probe == number => {
-                        if quiet >= QUIET {
-                            return Ok(Read::All);
-                        }
-                        flush = ask(reader, quiet + 1)?;
-                    }
+                    Flush::Asked { probe, quiet, .. } if probe == number => match quiet {
+                        Some(quiet) if quiet < QUIET => flush = ask(reader, Some(quiet + 1))?,
+                        _ => return Ok(Read::All),
+                    },
                     _ => {}
                 },
                 None => {
@@ -159,14 +188,48 @@ impl Follower {
     /// Nothing to read now: wait, or find out whether there will be more.
     fn idle(&self, reader: &mut dyn JournalReader, flush: &mut Flush) -> Result<(), JournalError> {
         match flush {
-            Flush::NotAsked if self.flags.finish.load(Ordering::Acquire) => *flush = ask(reader, 1)?,
+            Flush::NotAsked if self.flags.finish.load(Ordering::Acquire) => {
+                *flush = self.look(reader, Drain::default(), Instant::now() + FLUSH)?;
+            }
             Flush::NotAsked => return reader.wait(NOTICE),
-            Flush::Asked { until, .. } if Instant::now() >= *until => {
+            Flush::Reading { until, .. } | Flush::Asked { until, .. } if Instant::now() >= *until => {
                 return Err(JournalError::Silent { after: FLUSH });
+            }
+            Flush::Reading { drain, until } => {
+                *flush = self.look(reader, std::mem::take(drain), *until)?;
             }
             Flush::Asked { .. } => {}
         }
         reader.wait(LOOK)
+    }
+
+    /// Whether journald has read everything; once it has, it is asked to write that down. First whatever waits at its
+    /// door has to be let in, which is seen from here; then the warden knows what was read.
+    fn look(
+        &self,
+        reader: &mut dyn JournalReader,
+        mut drain: Drain,
+        until: Instant,
+    ) -> Result<Flush, JournalError> {
+        let read = match reader.unread() {
+            Ok(unread) if unread.waiting.is_none() => Err(OutputsError::Unknown(
+                "journald's socket is not to be found".into(),
+            )),
+            Ok(unread) if drain.is_over(&unread) => self.outputs.until_read(READ),
+            Ok(_) => return Ok(Flush::Reading { drain, until }),
+            Err(error) => Err(OutputsError::Unknown(error.to_string())),
+        };
+        match read {
+            Ok(()) => ask(reader, None),
+            Err(OutputsError::Behind) => Err(JournalError::Silent { after: READ }),
+            Err(OutputsError::Unknown(why)) => {
+                tracing::warn!(
+                    why,
+                    "it is not known what journald has not read: a log's end is guessed"
+                );
+                ask(reader, Some(1))
+            }
+        }
     }
 
     fn send(&self, chunk: &mut Chunk, end: bool, error: String) -> Result<(), Closed> {
@@ -188,7 +251,7 @@ impl Follower {
     }
 }
 
-fn ask(reader: &mut dyn JournalReader, quiet: u32) -> Result<Flush, JournalError> {
+fn ask(reader: &mut dyn JournalReader, quiet: Option<u32>) -> Result<Flush, JournalError> {
     let probe = reader.probe()?;
     Ok(Flush::Asked {
         probe,

@@ -1,12 +1,15 @@
 //! Readers: ends, cancellation, back-pressure, and the question whether everything was written.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::follow::{Outputs, OutputsError};
 use super::*;
 use crate::host::journal::{Entry, JournalError, JournalReader, Writer};
 use crate::host::journal_stream::Output;
+use crate::host::journal_unread::Unread;
 
 /// A journal under the test's hand.
 #[derive(Debug, Default)]
@@ -16,7 +19,26 @@ struct Script {
     opened: Mutex<Vec<(String, Start)>>,
     /// Lines that journald still has to write when it is asked: one before each answer, or none.
     late: Mutex<VecDeque<Option<Entry>>>,
-    deaf: bool,
+    /// What the kernel says of journald's streams, one look after the other, the last for ever; nothing: it does not.
+    unread: Mutex<VecDeque<Unread>>,
+    /// What is in the journal when the warden says that all was read.
+    taken_up: Mutex<Vec<Entry>>,
+    /// The warden does not say that journald has read everything.
+    behind: bool,
+}
+
+#[derive(Debug)]
+struct ScriptedOutputs(Arc<Script>);
+
+impl Outputs for ScriptedOutputs {
+    fn until_read(&self, _: Duration) -> Result<(), OutputsError> {
+        if self.0.behind {
+            return Err(OutputsError::Behind);
+        }
+        let taken_up = std::mem::take(&mut *self.0.taken_up.lock().unwrap());
+        self.0.entries.lock().unwrap().extend(taken_up);
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,15 +67,24 @@ impl JournalReader for ScriptedReader {
         Ok(())
     }
 
+    fn unread(&mut self) -> io::Result<Unread> {
+        let mut looks = self.0.unread.lock().unwrap();
+        if looks.len() > 1 {
+            return Ok(looks.pop_front().unwrap());
+        }
+        looks
+            .front()
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     fn probe(&mut self) -> Result<u64, JournalError> {
         let mut probes = self.0.probes.lock().unwrap();
         *probes += 1;
-        if !self.0.deaf {
-            let mut entries = self.0.entries.lock().unwrap();
-            // journald serves the worker's stream before it gets to the question.
-            entries.extend(self.0.late.lock().unwrap().pop_front().flatten());
-            entries.push_back(Entry::Probe(*probes));
-        }
+        let mut entries = self.0.entries.lock().unwrap();
+        // journald serves the worker's stream before it gets to the question.
+        entries.extend(self.0.late.lock().unwrap().pop_front().flatten());
+        entries.push_back(Entry::Probe(*probes));
         Ok(*probes)
     }
 }
@@ -75,7 +106,9 @@ fn desk(script: &Arc<Script>, lane: mpsc::Sender<Up>) -> LogDesk {
     let socket = "/nonexistent/warden.sock".into();
     let clock = Arc::new(crate::agent::SystemClock);
     let warden = Arc::new(WardenLink::new(socket, Duration::from_secs(1), clock));
-    LogDesk::new(Arc::new(ScriptedJournal(Arc::clone(script))), warden, lane)
+    let mut desk = LogDesk::new(Arc::new(ScriptedJournal(Arc::clone(script))), warden, lane);
+    desk.outputs = Arc::new(ScriptedOutputs(Arc::clone(script)));
+    desk
 }
 
 fn request(id: u64, follow: bool) -> LogRequest {
@@ -132,10 +165,14 @@ async fn lines_come_in_order_with_their_output_and_then_the_end() {
     assert_eq!(opened[0].0, format!("loadline-w-{}.service", "03".repeat(16)));
 }
 
-/// The lines that reach the fleet before the end, and how often journald was asked.
+/// The lines that reach the fleet before the end, and how often journald was asked, where the kernel tells nothing.
 async fn read_to_the_end(late: impl IntoIterator<Item = Option<Entry>>) -> (usize, u64) {
     let script = Arc::new(Script::default());
     script.late.lock().unwrap().extend(late);
+    read_all(script).await
+}
+
+async fn read_all(script: Arc<Script>) -> (usize, u64) {
     let (lane, mut sent) = mpsc::channel(8);
     desk(&script, lane).begin_and_keep(request(1, false)).await;
     let mut lines = 0;
@@ -143,10 +180,65 @@ async fn read_to_the_end(late: impl IntoIterator<Item = Option<Entry>>) -> (usiz
         let chunk = chunk(&mut sent).await;
         lines += chunk.lines.len();
         if chunk.end {
+            assert_eq!(chunk.error, "");
             let probes = *script.probes.lock().unwrap();
             return (lines, probes);
         }
     }
+}
+
+#[tokio::test]
+async fn the_end_waits_for_what_the_kernel_knows_to_be_unread() {
+    let look = |waiting, streams: &[u8]| Unread {
+        waiting: Some(waiting),
+        ended: streams.iter().map(|&stream| [stream; 8]).collect(),
+    };
+    let script = Arc::new(Script::default());
+    let looks = [
+        look(1, &[]),
+        look(0, &[]),
+        look(0, &[7]),
+        look(0, &[7]),
+        look(0, &[8]),
+    ];
+    script.unread.lock().unwrap().extend(looks);
+    let lines = [line(1, Output::Stdout), line(2, Output::Stderr)];
+    script.taken_up.lock().unwrap().extend(lines);
+    assert_eq!(read_all(script).await, (2, 1), "all lines, and one question");
+}
+
+#[tokio::test]
+async fn a_worker_that_never_stops_writing_does_not_keep_a_log_from_ending() {
+    let script = Arc::new(Script::default());
+    script.unread.lock().unwrap().push_back(nothing_waits());
+    let late = (0..100).map(|n| Some(line(n, Output::Stdout)));
+    script.late.lock().unwrap().extend(late);
+    assert_eq!(read_all(script).await, (1, 1));
+}
+
+fn nothing_waits() -> Unread {
+    Unread {
+        waiting: Some(0),
+        ..Unread::default()
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_may_lack_its_end_says_so() {
+    let script = Arc::new(Script {
+        behind: true,
+        ..Script::default()
+    });
+    script.unread.lock().unwrap().push_back(nothing_waits());
+    script.entries.lock().unwrap().push_back(line(1, Output::Stdout));
+    let (lane, mut sent) = mpsc::channel(8);
+    desk(&script, lane).begin_and_keep(request(1, false)).await;
+    assert_eq!(chunk(&mut sent).await.lines.len(), 1, "what is there is shown");
+    let last = chunk(&mut sent).await;
+    assert!(
+        last.end && last.error.contains("the last lines may be missing"),
+        "{last:?}"
+    );
 }
 
 #[tokio::test]

@@ -35,6 +35,17 @@ pub(crate) enum WardenError {
     },
 }
 
+impl WardenError {
+    /// It was not done in time, as the warden says itself or by its silence.
+    pub(crate) fn is_late(&self) -> bool {
+        match self {
+            Self::Call { status, .. } => status.code() == tonic::Code::DeadlineExceeded,
+            Self::TimedOut { .. } => true,
+            Self::Wire { .. } => false,
+        }
+    }
+}
+
 /// tonic says "transport error" and keeps what happened below it.
 fn said(status: &tonic::Status) -> String {
     let mut text = status.message().to_owned();
@@ -194,6 +205,14 @@ impl WardenClient {
         let readings = found.into_iter().map(slo::reading).collect();
         let request = warden::ObserveRequest { readings };
         self.call("observe", self.patience, client.observe(request))
+            .await
+            .map(drop)
+    }
+
+    /// Answers once journald has read all that ended workers wrote.
+    pub(crate) async fn read(&self, patience: Duration) -> Result<(), WardenError> {
+        let mut client = self.client.clone();
+        self.call("read", patience, client.read(warden::ReadRequest {}))
             .await
             .map(drop)
     }

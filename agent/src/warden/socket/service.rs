@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use loadline_model::{LedgerId, Sequence};
 use loadline_policy::cost::Cost;
@@ -14,6 +15,7 @@ use loadline_proto::warden::v1::warden_server::{Warden, WardenServer};
 use prost::Message;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -21,7 +23,10 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Request, Response, Status};
 use tracing::{error, warn};
 
+use super::outputs;
 use crate::host::clock::Clock;
+use crate::host::journal::NAMESPACE;
+use crate::host::journal_stream;
 use crate::host::pressure::Window;
 use crate::host::users::Accounts;
 use crate::ledger::{LedgerError, wire as events};
@@ -44,6 +49,9 @@ const EVENTS_QUEUED: usize = 64;
 
 /// One order may hold a megabyte of arguments, and the agent brings several at once.
 const APPLY_BYTES_MAX: usize = 64 << 20;
+
+/// How long journald may take to read what ended workers wrote.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// The service.
 #[derive(Debug)]
@@ -224,6 +232,28 @@ impl<A: Accounts, C: Clock> Warden for WardenService<A, C> {
         let observations = observations(request.into_inner());
         self.promises.observe(observations, self.clock.monotonic());
         Ok(Response::new(proto::ObserveReply {}))
+    }
+
+    async fn read(&self, _: Request<proto::ReadRequest>) -> Result<Response<proto::ReadReply>, Status> {
+        let stdout = journal_stream::socket_of(NAMESPACE);
+        match timeout(READ_WITHIN, outputs::until_read(stdout)).await {
+            Ok(Ok(())) => Ok(Response::new(proto::ReadReply {})),
+            Ok(Err(problem)) => Err(status(
+                Code::Unimplemented,
+                "UNREAD_UNKNOWN",
+                format!("the kernel does not tell what journald has not read: {problem}"),
+                "is the kernel module unix_diag there?",
+            )),
+            Err(_) => Err(status(
+                Code::DeadlineExceeded,
+                "JOURNALD_BEHIND",
+                format!(
+                    "the workers' journald has not read all output within {} s",
+                    READ_WITHIN.as_secs()
+                ),
+                "try again; see `systemctl status systemd-journald@loadline` on the node",
+            )),
+        }
     }
 
     async fn events(

@@ -1,24 +1,21 @@
 //! Disks by weight: the kernel's io.cost, which is the whole machine's, only where the owner says so, and given back. And
 //! what production used in a week, kept over a restart.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::person::SOON;
-use super::{NEW, OLD};
+use super::{NEW, on_both};
 use crate::testbed::{Fleet, Guest};
 
 const QOS: &str = "/sys/fs/cgroup/io.cost.qos";
 
 pub(super) fn by_weight(fleet: &Fleet) -> Result<()> {
-    for name in [OLD, NEW] {
-        let node = fleet.guest(name)?;
+    on_both(fleet, |node| {
         node.ok("cp -p /etc/loadline/node.toml /root/node.toml")?;
         let held = on_and_off(node);
         node.ok("cp -p /root/node.toml /etc/loadline/node.toml && systemctl reload loadline-warden")?;
         held.and_then(|()| week(node))
-            .with_context(|| format!("on {name}"))?;
-    }
-    Ok(())
+    })
 }
 
 fn on_and_off(node: &Guest) -> Result<()> {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 
 use super::person::{Person, SOON};
-use super::{NEW, OLD};
+use super::{NEW, OLD, on_both};
 use crate::deploy::as_person;
 use crate::testbed::{Fleet, Guest};
 
@@ -158,17 +158,15 @@ impl Found {
 }
 
 pub(super) fn doors(fleet: &Fleet) -> Result<()> {
-    for name in [OLD, NEW] {
-        let node = fleet.guest(name)?;
+    on_both(fleet, |node| {
         put(node, "doors.py", DOORS)?;
         node.ok(OPEN_MACHINE)?;
         node.ok(MANAGER)?;
-        let outcome = doors_of(fleet, node).with_context(|| format!("on {name}"));
+        let outcome = doors_of(fleet, node);
         node.ok(CLOSED_AGAIN)?;
         node.ok(NO_MANAGER)?;
-        outcome?;
-    }
-    Ok(())
+        outcome
+    })
 }
 
 fn doors_of(fleet: &Fleet, node: &Guest) -> Result<()> {
@@ -221,14 +219,12 @@ fn doors_of(fleet: &Fleet, node: &Guest) -> Result<()> {
 /// What a sandbox cannot shut: the person's own user manager, reached here as its person. It gets no more than is kept
 /// idle for production anyway, while a worker lives, and all again afterwards.
 pub(super) fn logins(fleet: &Fleet) -> Result<()> {
-    for (name, share) in [(OLD, 400), (NEW, 800)] {
-        let node = fleet.guest(name)?;
+    on_both(fleet, |node| {
         node.ok(MANAGER)?;
-        let outcome = logins_of(fleet, node, share).with_context(|| format!("on {name}"));
+        let outcome = logins_of(fleet, node, u64::from(node.spec().cpus) * 200);
         node.ok(NO_MANAGER)?;
-        outcome?;
-    }
-    Ok(())
+        outcome
+    })
 }
 
 fn logins_of(fleet: &Fleet, node: &Guest, share: u64) -> Result<()> {

@@ -3,36 +3,29 @@
 use anyhow::{Context, Result, ensure};
 
 use super::person::{Person, SOON, cgroup, cgroup_file, cpus, main_pid};
-use super::{NEW, OLD};
+use super::{NEW, on_both};
 use crate::testbed::Fleet;
 use crate::testbed::wait::{Look, wait_for};
 
 pub(super) fn words_and_code(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
-    for node in [OLD, NEW] {
+    on_both(fleet, |node| {
+        let node = node.name();
         let typed = format!(
             "fleet run --quiet --cpus 100m --node {node} -- sh -c \"echo out; echo err >&2; exit 7\""
         );
         let output = alice.types(&typed)?;
         ensure!(
             output.status == 7,
-            "{node}: {} {}{}",
+            "{} {}{}",
             output.status,
             output.stdout,
             output.stderr
         );
-        ensure!(
-            output.stdout.trim() == "out",
-            "{node}: stdout {:?}",
-            output.stdout
-        );
-        ensure!(
-            output.stderr.contains("err"),
-            "{node}: stderr {:?}",
-            output.stderr
-        );
-    }
-    Ok(())
+        ensure!(output.stdout.trim() == "out", "stdout {:?}", output.stdout);
+        ensure!(output.stderr.contains("err"), "stderr {:?}", output.stderr);
+        Ok(())
+    })
 }
 
 pub(super) fn limits(fleet: &Fleet) -> Result<()> {
@@ -76,17 +69,17 @@ pub(super) fn limits(fleet: &Fleet) -> Result<()> {
 
 pub(super) fn shut_in(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
-    for name in [OLD, NEW] {
-        let node = fleet.guest(name)?;
+    on_both(fleet, |node| {
+        let name = node.name();
         let job = alice.submit(&format!("--cpus 100m --node {name}"), "sleep 300")?;
         let attempt = alice.running(job)?;
         let status = node.ok(&format!("cat /proc/{}/status", attempt.pid()))?;
         ensure!(
             status.contains("Uid:\t1000\t1000\t1000\t1000"),
-            "{name}: not alice: {status}"
+            "not alice: {status}"
         );
-        ensure!(status.contains("NoNewPrivs:\t1"), "{name}: {status}");
-        ensure!(status.contains("CapBnd:\t0000000000000000"), "{name}: {status}");
+        ensure!(status.contains("NoNewPrivs:\t1"), "{status}");
+        ensure!(status.contains("CapBnd:\t0000000000000000"), "{status}");
         alice.cancel(job)?;
         for door in [
             "touch /etc/x",
@@ -98,33 +91,31 @@ pub(super) fn shut_in(fleet: &Fleet) -> Result<()> {
             let output = alice.types(&format!(
                 "fleet run --quiet --cpus 100m --node {name} -- sh -c \"{door} && echo open || echo shut\""
             ))?;
-            ensure!(
-                output.stdout.trim() == "shut",
-                "{name}: a worker may {door}: {output:?}"
-            );
+            ensure!(output.stdout.trim() == "shut", "a worker may {door}: {output:?}");
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 pub(super) fn out_of_memory(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
-    for node in [OLD, NEW] {
+    on_both(fleet, |node| {
+        let node = node.name();
         let hog = "python3 -c \"x = bytearray(300 << 20)\"";
         let job = alice.submit(&format!("--cpus 100m --memory 64MiB --node {node}"), hog)?;
         let over = alice.over(job, SOON)?;
-        ensure!(over["exit_code"] == 137, "{node}: {over}");
+        ensure!(over["exit_code"] == 137, "{over}");
         let attempt = alice.attempts(job)?.pop().context("no attempt")?;
-        ensure!(attempt.reason() == "out_of_memory", "{node}: {attempt:?}");
+        ensure!(attempt.reason() == "out_of_memory", "{attempt:?}");
         ensure!(
             attempt.detail().contains("64MiB"),
-            "{node}: the limit is not named: {:?}",
+            "the limit is not named: {:?}",
             attempt.detail()
         );
         let peak = attempt.0["ended"]["peak_memory_bytes"].as_u64().unwrap_or(0);
-        ensure!((32 << 20..=64 << 20).contains(&peak), "{node}: peak {peak}");
-    }
-    Ok(())
+        ensure!((32 << 20..=64 << 20).contains(&peak), "peak {peak}");
+        Ok(())
+    })
 }
 
 /// Two fit on the four-CPU node, the third waits and knows why; then a churn of short ones, while the node is
@@ -187,7 +178,8 @@ fn churn(alice: &Person<'_>, node: &crate::testbed::Guest, flags: &str) -> Resul
 
 pub(super) fn ended_early(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
-    for node in [OLD, NEW] {
+    on_both(fleet, |node| {
+        let node = node.name();
         let job = alice.submit(
             &format!("--cpus 100m --time 2s --grace 1s --node {node}"),
             "sleep 600",
@@ -196,7 +188,7 @@ pub(super) fn ended_early(fleet: &Fleet) -> Result<()> {
         let attempt = alice.attempts(job)?.pop().context("no attempt")?;
         ensure!(
             attempt.reason() == "time_limit" && over["exit_code"] == 124,
-            "{node}: {over}"
+            "{over}"
         );
         let job = alice.submit(
             &format!("--cpus 100m --grace 2s --node {node}"),
@@ -207,8 +199,8 @@ pub(super) fn ended_early(fleet: &Fleet) -> Result<()> {
         let attempt = alice.attempts(job)?.pop().context("no attempt")?;
         ensure!(
             attempt.reason() == "cancelled" && over["state"] == "cancelled",
-            "{node}: {over}"
+            "{over}"
         );
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::person::{Person, SOON};
-use super::{NEW, OLD};
+use super::{NEW, OLD, on_both};
 use crate::deploy::{FLEET_GUEST, Packages, token};
 use crate::testbed::Fleet;
 
@@ -64,7 +64,7 @@ pub(super) fn at_the_command_line(fleet: &Fleet) -> Result<()> {
     let after = alice.json("fleet jobs --all")?;
     ensure!(after == jobs, "a mistake made a job: {after}");
     too_large(&alice)?;
-    not_startable(&alice)
+    on_both(fleet, |node| not_startable(&alice, node.name()))
 }
 
 fn too_large(alice: &Person<'_>) -> Result<()> {
@@ -75,18 +75,16 @@ fn too_large(alice: &Person<'_>) -> Result<()> {
     alice.cancel(job).map(drop)
 }
 
-fn not_startable(alice: &Person<'_>) -> Result<()> {
-    for node in [OLD, NEW] {
-        for (flags, command, names) in [
-            ("", "no-such-program", "no-such-program"),
-            ("--dir /no/such", "true", "/no/such"),
-        ] {
-            let job = alice.submit(&format!("--cpus 100m --node {node} {flags}"), command)?;
-            let over = alice.over(job, SOON)?;
-            let attempt = alice.attempts(job)?.pop().context("no attempt")?;
-            ensure!(attempt.reason() == "start_failed", "{node}: {over}");
-            ensure!(attempt.detail().contains(names), "{node}: {:?}", attempt.detail());
-        }
+fn not_startable(alice: &Person<'_>, node: &str) -> Result<()> {
+    for (flags, command, names) in [
+        ("", "no-such-program", "no-such-program"),
+        ("--dir /no/such", "true", "/no/such"),
+    ] {
+        let job = alice.submit(&format!("--cpus 100m --node {node} {flags}"), command)?;
+        let over = alice.over(job, SOON)?;
+        let attempt = alice.attempts(job)?.pop().context("no attempt")?;
+        ensure!(attempt.reason() == "start_failed", "{over}");
+        ensure!(attempt.detail().contains(names), "{:?}", attempt.detail());
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::on_both;
 use super::person::{Person, SOON, main_pid};
-use super::{NEW, OLD};
 use crate::testbed::{Fleet, Guest};
 
 const MINUTE: Duration = Duration::from_secs(180);
@@ -64,10 +64,7 @@ const PACKAGE: &str = "rm -rf /root/pkg && mkdir -p /root/pkg/DEBIAN /root/pkg/u
     dpkg-deb --root-owner-group --build /root/pkg /root/small.deb";
 
 pub(super) fn back_to_back(fleet: &Fleet) -> Result<()> {
-    fleet.each(|node| match node.name() {
-        OLD | NEW => on(fleet, node).with_context(|| format!("on {}", node.name())),
-        _ => Ok(()),
-    })
+    on_both(fleet, |node| on(fleet, node))
 }
 
 fn on(fleet: &Fleet, node: &Guest) -> Result<()> {

@@ -3,17 +3,14 @@
 use anyhow::{Context, Result, ensure};
 
 use super::escapes::put;
+use super::on_both;
 use super::person::{Person, SOON};
-use super::{NEW, OLD};
 use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest};
 
 /// Shared memory is the worker's own, bounded, charged to it, and gone with it, killed or not.
 pub(super) fn shared_memory(fleet: &Fleet) -> Result<()> {
-    for name in [OLD, NEW] {
-        shared_memory_on(fleet, fleet.guest(name)?).with_context(|| format!("on {name}"))?;
-    }
-    Ok(())
+    on_both(fleet, |node| shared_memory_on(fleet, node))
 }
 
 /// Half of its memory fits, more does not, and what is there stays until it is killed.

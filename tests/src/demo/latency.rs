@@ -176,10 +176,16 @@ fn in_setting(
 }
 
 fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {
-    programs(web, "start")?;
-    crate::deploy::await_ready(admin, WEB)?;
-    let submit = "for job in hog parts; do fleet run --quiet --detach -o json $job.toml; done";
-    let jobs = job_numbers(&admin.ok(&as_person("alice", submit))?)?;
+    // At the same time: jobs wait for a node that is about to come.
+    let jobs = std::thread::scope(|scope| -> Result<_> {
+        let starting = scope.spawn(|| programs(web, "start"));
+        let submit = "for job in hog parts; do fleet run --quiet --detach -o json $job.toml; done";
+        let jobs = job_numbers(&admin.ok(&as_person("alice", submit))?)?;
+        starting
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(jobs)
+    })?;
     web.wait_ok(
         "three workers run",
         "test $(systemctl list-units --state=running --no-legend 'loadline-w-*' | wc -l) = 3",
@@ -187,9 +193,8 @@ fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Resu
     )?;
     println!("  lent work: {}", web.ok("for unit in $(systemctl list-units --no-legend --plain 'loadline-w-*' | cut -d' ' -f1); do c=/sys/fs/cgroup/$(systemctl show -P ControlGroup $unit); echo -n \"[$(systemctl show -P User $unit) on CPU $(cat $c/cpuset.cpus.effective)] \"; done; echo slice cpu.max: $(cat /sys/fs/cgroup/loadline.slice/cpu.max)")?);
     let report = load();
-    for job in jobs {
-        admin.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
-    }
+    let cancel: Vec<String> = jobs.iter().map(|job| format!("fleet cancel {job}")).collect();
+    admin.ok(&as_person("alice", &cancel.join(" && ")))?;
     web.wait_ok(
         "no worker runs",
         "test $(systemctl list-units --no-legend 'loadline-w-*' | wc -l) = 0",

@@ -81,17 +81,23 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
         ))?
     );
 
-    say(start, "Real work: compress and verify /usr in four parts");
-    work::compress_usr(&fleet)?;
-
-    say(start, "Production's latency on the 2-vCPU node");
     let loadgen = match &demo.loadgen {
         Some(path) => path.clone(),
         None => std::env::current_exe()
             .context("finding this program")?
             .with_file_name("loadgen"),
     };
-    let figures = latency::measure(&fleet, &loadgen, Duration::from_secs(demo.seconds))?;
+    say(start, "Real work: compress and verify /usr in four parts");
+    std::thread::scope(|scope| {
+        let preparing = scope.spawn(|| latency::prepare(&fleet, &loadgen));
+        work::compress_usr(&fleet)?;
+        preparing
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+
+    say(start, "Production's latency on the 2-vCPU node");
+    let figures = latency::measure(&fleet, Duration::from_secs(demo.seconds))?;
     figures.print();
     figures.write().context("writing the demo's figures")?;
     println!("\nThe whole demo took {} s.", start.elapsed().as_secs());

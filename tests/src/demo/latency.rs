@@ -70,10 +70,9 @@ pub(super) struct Figures {
 #[derive(Debug, Default)]
 struct Runs(Vec<(Setting, LoadReport)>);
 
-/// Measures all three for `measured` each.
-pub(super) fn measure(fleet: &Fleet, loadgen: &Path, measured: Duration) -> Result<Figures> {
+/// Measures all three for `measured` each, once all is prepared.
+pub(super) fn measure(fleet: &Fleet, measured: Duration) -> Result<Figures> {
     let (admin, web) = (fleet.guest(FLEET_GUEST)?, fleet.guest(WEB)?);
-    prepare(admin, web, loadgen)?;
     let mut bench = Bench::start("demo")?;
     programs(web, "stop")?;
     let capacity = load(web, 5, "closed --connections 8")?;
@@ -93,7 +92,6 @@ pub(super) fn measure(fleet: &Fleet, loadgen: &Path, measured: Duration) -> Resu
             .with_context(|| format!("round {}, {setting}", seeds[0]))?;
         runs.0.extend(reports.into_iter().map(|report| (setting, report)));
     }
-    programs(web, "start")?;
     let once = |id: &str, value: f64| Figure::new(id, "/s", Better::Higher, &[value]);
     bench.add(once("demo.capacity_per_s", capacity_per_s as f64))?;
     bench.add(once("demo.rate_per_s", rate_per_s.into()))?;
@@ -111,7 +109,9 @@ fn orders() -> impl Iterator<Item = [Setting; 3]> {
     [forth, back].into_iter().cycle()
 }
 
-fn prepare(admin: &Guest, web: &Guest, loadgen: &Path) -> Result<()> {
+/// What both guests need for it: nginx with a page, the generator, the jobs.
+pub(super) fn prepare(fleet: &Fleet, loadgen: &Path) -> Result<()> {
+    let (admin, web) = (fleet.guest(FLEET_GUEST)?, fleet.guest(WEB)?);
     web.put(loadgen, "/usr/local/bin/loadgen")?;
     web.ok("chmod 755 /usr/local/bin/loadgen; systemctl start nginx; dd if=/dev/urandom of=/var/www/html/page bs=4k count=1 status=none")?;
     let endless = format!("while :; do (\n{PARTS}); done\n");
@@ -175,6 +175,11 @@ fn in_setting(
     Ok(reports)
 }
 
+/// Whose each worker is and where it runs, as the kernel says.
+const WHERE: &str = "cd /sys/fs/cgroup/loadline.slice; for worker in loadline-*.slice/loadline-w-*; do \
+     echo -n \"[$(stat -c %U /proc/$(head -1 $worker/cgroup.procs)) on CPU $(cat $worker/cpuset.cpus.effective)] \"; done; \
+     echo slice cpu.max: $(cat cpu.max)";
+
 fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {
     // At the same time: jobs wait for a node that is about to come.
     let jobs = std::thread::scope(|scope| -> Result<_> {
@@ -191,7 +196,7 @@ fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Resu
         "test $(systemctl list-units --state=running --no-legend 'loadline-w-*' | wc -l) = 3",
         START_LIMIT,
     )?;
-    println!("  lent work: {}", web.ok("for unit in $(systemctl list-units --no-legend --plain 'loadline-w-*' | cut -d' ' -f1); do c=/sys/fs/cgroup/$(systemctl show -P ControlGroup $unit); echo -n \"[$(systemctl show -P User $unit) on CPU $(cat $c/cpuset.cpus.effective)] \"; done; echo slice cpu.max: $(cat /sys/fs/cgroup/loadline.slice/cpu.max)")?);
+    println!("  lent work: {}", web.ok(WHERE)?);
     let report = load();
     let cancel: Vec<String> = jobs.iter().map(|job| format!("fleet cancel {job}")).collect();
     admin.ok(&as_person("alice", &cancel.join(" && ")))?;
@@ -216,9 +221,11 @@ fn job_numbers(printed: &str) -> Result<Vec<u64>> {
 }
 
 fn unprotected<T>(web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {
+    // No longer than the slice: what is late is answered then, and need not be waited for under load.
+    let until = format!("-p RuntimeMaxSec={}", SLICE.as_secs() + 2);
     let start = format!(
-        "for i in 1 2; do systemd-run -q --collect --unit=bare-hog-$i --uid=alice sh -c '{HOG}'; done; \
-         systemd-run -q --collect --unit=bare-parts --uid=alice -E HOME=/home/alice -E LOADLINE_JOB=bare \
+        "for i in 1 2; do systemd-run -q --collect {until} --unit=bare-hog-$i --uid=alice sh -c '{HOG}'; done; \
+         systemd-run -q --collect {until} --unit=bare-parts --uid=alice -E HOME=/home/alice -E LOADLINE_JOB=bare \
          -E LOADLINE_WORKER=0 -E LOADLINE_WORKERS=1 sh /usr/local/lib/demo/parts.sh"
     );
     web.ok(&start)?;

@@ -19,7 +19,9 @@ use crate::testbed::{Fleet, Guest};
 use super::WEB;
 use super::work::{PARTS, job_file, put_job};
 
-const SLICE: Duration = Duration::from_secs(14);
+/// Two rounds of it in 40 s: there and back again, which a steady drift of the host favours no setting in. Each change
+/// of setting costs ten seconds, so shorter slices would measure less in the same time.
+const SLICE: Duration = Duration::from_secs(20);
 /// Share of the measured capacity, in per cent.
 const LOAD_PERCENT: u64 = 30;
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -74,8 +76,7 @@ struct Runs(Vec<(Setting, LoadReport)>);
 pub(super) fn measure(fleet: &Fleet, measured: Duration) -> Result<Figures> {
     let (admin, web) = (fleet.guest(FLEET_GUEST)?, fleet.guest(WEB)?);
     let mut bench = Bench::start("demo")?;
-    programs(web, "stop")?;
-    let capacity = load(web, 5, "closed --connections 8")?;
+    let capacity = load(web, 4, "closed --connections 8")?;
     let capacity_per_s = capacity.latencies.count() * 1_000_000 / capacity.elapsed_us.max(1);
     let rate_per_s = u32::try_from((capacity_per_s * LOAD_PERCENT / 100).max(1))?;
     println!("  nginx answers {capacity_per_s} requests/s at most; load: {rate_per_s}/s, open loop");
@@ -109,7 +110,7 @@ fn orders() -> impl Iterator<Item = [Setting; 3]> {
     [forth, back].into_iter().cycle()
 }
 
-/// What both guests need for it: nginx with a page, the generator, the jobs.
+/// What both guests need for it: nginx with a page, the generator, the jobs; and no Loadline on the node, to begin with.
 pub(super) fn prepare(fleet: &Fleet, loadgen: &Path) -> Result<()> {
     let (admin, web) = (fleet.guest(FLEET_GUEST)?, fleet.guest(WEB)?);
     web.put(loadgen, "/usr/local/bin/loadgen")?;
@@ -118,6 +119,7 @@ pub(super) fn prepare(fleet: &Fleet, loadgen: &Path) -> Result<()> {
     web.ok("install -d /usr/local/lib/demo")?;
     let written = web.run_with_input("cat > /usr/local/lib/demo/parts.sh", endless.into(), START_LIMIT)?;
     ensure!(written.status == 0, "writing parts.sh: {}", written.stderr);
+    programs(web, "stop")?;
     let place = format!("nodes = [\"{WEB}\"]\n[worker]\ncpus = \"150m\"\nmemory = \"192MiB\"\n");
     put_job(
         admin,
@@ -198,8 +200,18 @@ fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Resu
     )?;
     println!("  lent work: {}", web.ok(WHERE)?);
     let report = load();
-    let cancel: Vec<String> = jobs.iter().map(|job| format!("fleet cancel {job}")).collect();
-    admin.ok(&as_person("alice", &cancel.join(" && ")))?;
+    std::thread::scope(|scope| {
+        let cancel = |job| admin.ok(&as_person("alice", &format!("fleet cancel {job}")));
+        let cancelling: Vec<_> = jobs
+            .into_iter()
+            .map(|job| scope.spawn(move || cancel(job)))
+            .collect();
+        cancelling.into_iter().try_for_each(|one| {
+            one.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .map(drop)
+        })
+    })?;
     web.wait_ok(
         "no worker runs",
         "test $(systemctl list-units --no-legend 'loadline-w-*' | wc -l) = 0",

@@ -62,7 +62,7 @@ pub(super) fn compress_usr(fleet: &Fleet) -> Result<()> {
 /// kernel modules from workers (`ProtectKernelModules=`), so those are none of the work.
 fn check_outputs(node: &Guest) -> Result<()> {
     let missing = node.ok(
-        "cd /home/alice/parts-* && for part in *.tar.zst; do zstd -q -t $part || echo broken $part; done; \
+        "cd /home/alice/parts-* && for part in *.tar.zst; do { zstd -q -t $part || echo broken $part; } & done; wait; \
          (cd / && find usr -xdev -path usr/lib/modules -prune -o -type f -print | LC_ALL=C sort) > /tmp/all; \
          cat *.list | LC_ALL=C sort > /tmp/packed; diff /tmp/all /tmp/packed | grep '^[<>]' | wc -l",
     )?;

@@ -1,7 +1,6 @@
 //! How long a job takes to start and to end, next to `systemd-run`: the part of `launchprobe` that measures.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +10,7 @@ use loadline_cli::{clock as wall, tls};
 use loadline_model::{
     Bytes, CpuRequest, JobDraft, JobId, JobSpec, MilliCpu, OnNodeLost, Tier, WorkerRequest, Workers,
 };
+use tokio::process::Command;
 
 use crate::bench::LaunchSamples;
 use crate::clock;
@@ -66,7 +66,8 @@ async fn ours(client: &mut Client, spec: &JobSpec) -> Result<(f64, f64)> {
     anyhow::bail!("the stream ended before the job did")
 }
 
-fn command(program: &str, arguments: &[&str], properties: &[String]) -> Result<f64> {
+/// A whole command, while the connection to the fleet answers pings.
+async fn command(program: &str, arguments: &[&str], properties: &[String]) -> Result<f64> {
     let start = clock::now();
     let mut command = Command::new(program);
     for property in properties {
@@ -75,6 +76,7 @@ fn command(program: &str, arguments: &[&str], properties: &[String]) -> Result<f
     let output = command
         .args(arguments)
         .output()
+        .await
         .with_context(|| format!("starting {program}"))?;
     let taken = millis(start.elapsed());
     ensure!(
@@ -103,17 +105,18 @@ pub async fn measure(rounds: usize, properties: &[String]) -> Result<LaunchSampl
         samples.done_ms.push(done);
         samples
             .peer_running_ms
-            .push(command("systemd-run", &["--collect", "-q", "true"], properties)?);
-        samples.peer_done_ms.push(command(
-            "systemd-run",
-            &["--wait", "--collect", "-q", "true"],
-            properties,
-        )?);
-        samples.cli_ms.push(command(
-            "fleet",
-            &["run", "--cpus", "100m", "--memory", "64MiB", "--", "true"],
-            &[],
-        )?);
+            .push(command("systemd-run", &["--collect", "-q", "true"], properties).await?);
+        samples
+            .peer_done_ms
+            .push(command("systemd-run", &["--wait", "--collect", "-q", "true"], properties).await?);
+        samples.cli_ms.push(
+            command(
+                "fleet",
+                &["run", "--cpus", "100m", "--memory", "64MiB", "--", "true"],
+                &[],
+            )
+            .await?,
+        );
     }
     Ok(samples)
 }

@@ -103,6 +103,7 @@ pub(super) const SUITE: Suite = Suite {
             "memory_antagonists_take_nothing_of_production",
             antagonists::memory,
         ),
+        ("a_fork_bomb_leaves_production_its_processes", antagonists::forks),
         (
             "a_minute_of_reloads_and_a_package_lose_no_limit",
             reloads::back_to_back,

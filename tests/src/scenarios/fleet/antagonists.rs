@@ -1,4 +1,5 @@
-//! Lent work that wants all memory beside production that needs its own: production keeps what it holds.
+//! Lent work that wants all memory, or all processes there can be, beside production that needs its own: production keeps
+//! what it holds.
 
 use anyhow::{Context, Result, ensure};
 
@@ -91,6 +92,45 @@ fn beside(alice: &Person<'_>, operator: &Operator<'_>, fleet: &Fleet) -> Result<
         "# {NEW}: production's rounds and the slowest: {}",
         holds.replace('\n', " ")
     );
+    Ok(())
+}
+
+/// Each forks as fast as it can, and so do its children.
+const BOMB: &str = "perl -e \"while (1) { defined fork or select undef, undef, undef, 0.05 }\"";
+/// So many have to be there before anybody speaks of a bomb.
+const MANY: u32 = 300;
+
+/// Production still gets processes, and nothing of a bomb is left once it was cancelled.
+pub(super) fn forks(fleet: &Fleet) -> Result<()> {
+    let (alice, node) = (Person::of(fleet)?, fleet.guest(NEW)?);
+    let flags = format!("--cpus 1 --memory 900MiB --grace 1s --node {NEW}");
+    let job = alice.submit(&flags, BOMB)?;
+    let worker = alice.running(job)?;
+    let files = cgroup(node, worker.unit(), &["pids.max"])?;
+    let limit = value(&files, "pids.max=")?;
+    let place = format!(
+        "/sys/fs/cgroup$(systemctl show -P ControlGroup {})",
+        worker.unit()
+    );
+    let forked = format!("cat {place}/pids.current && test $(cat {place}/pids.current) -gt {MANY}");
+    node.wait_ok("the bomb goes off", &forked, SOON)?;
+    node.ok("for i in 1 2 3; do systemd-run --quiet --wait --collect true || exit 1; done")
+        .context("production gets no process any more")?;
+    let now = node.ok(&format!("cat {place}/pids.current"))?;
+    let now: u64 = now.trim().parse().with_context(|| format!("tasks {now:?}"))?;
+    println!("# {NEW}: {now} of {limit} tasks");
+    ensure!(now <= limit, "{now} tasks of {limit}");
+    let most = node.ok("cat /proc/sys/kernel/pid_max")?;
+    let most: u64 = most.trim().parse().with_context(|| format!("pid_max {most:?}"))?;
+    ensure!(
+        limit * 4 <= most,
+        "one worker may have {limit} of {most} processes"
+    );
+    let over = alice.cancel(job)?;
+    ensure!(over["state"] == "cancelled", "{over}");
+    node.wait_ok("nothing of it is left", "test \"$(pgrep -c -x perl)\" = 0", SOON)?;
+    let others = node.ok("dmesg | grep oom-kill: | grep -v 'task_memcg=/loadline.slice/' || true")?;
+    ensure!(others.is_empty(), "killed for memory beyond the line: {others}");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod held;
 mod jobs;
 mod link;
 mod load;
+mod mirror;
 mod node_types;
 mod nodes;
 mod order;
@@ -39,11 +40,12 @@ mod tx;
 mod view;
 mod views;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use loadline_model::{AttemptId, Generation, JobId, LedgerId, NodeId, Sequence, Span, WallTime};
-use loadline_placement::Why;
+use loadline_placement::{Planner, Why};
 
 pub use change::Change;
 pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, TokenId};
@@ -66,6 +68,7 @@ pub use view::{
 
 use held::Books;
 use link::{Pulse, Steady};
+use mirror::Touched;
 use rows::{
     AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, ProveRow, ReportRow,
     TokenRow, UserRow, WorkerRow,
@@ -94,10 +97,16 @@ pub struct State {
     last_session: u64,
     steady: Steady,
     forgot_buckets: Span,
-    /// Something changed since placement was last tried.
+    /// Placement's own books, and what it has to be told before the next plan.
+    planner: Planner,
+    touched: Touched,
+    planner_problem: Option<String>,
+    /// The last plan ended at its limit.
     unplanned: bool,
-    /// Why each waiting job waits, as of the last plan.
-    whys: BTreeMap<JobId, Arc<Why>>,
+    planned_at: WallTime,
+    /// Why the jobs of a line wait, by the line and the version of the planner's books. Asked for seldom, so it is
+    /// worked out when asked for.
+    whys: RefCell<BTreeMap<u64, (u64, Arc<Why>)>>,
 }
 
 /// A job with everything that belongs to it.
@@ -170,7 +179,7 @@ impl Node {
 }
 
 impl State {
-    /// True if placement stopped at its limit, or anything changed since: settle again without waiting.
+    /// True if placement stopped at its limit: settle again without waiting.
     pub const fn is_unplanned(&self) -> bool {
         self.unplanned
     }

@@ -127,6 +127,18 @@ pub(crate) fn wants_exclusive(entry: &QueueEntry) -> bool {
     )
 }
 
+/// How many equal workers the node would take, one after the other.
+pub(crate) fn times(node: &Node, entry: &QueueEntry, now: WallTime) -> u64 {
+    if !blocks(node, &node.held, entry, now).is_empty() {
+        return 0;
+    }
+    let (wants, room) = (Amounts::from(entry.request), room(node, &node.held, entry));
+    let by = |room: u64, each: u64| room.checked_div(each).unwrap_or(u64::MAX);
+    by(room.cpu.0, wants.cpu.0)
+        .min(by(room.memory.0, wants.memory.0))
+        .min(by(room.gpus.into(), wants.gpus.into()))
+}
+
 fn by_amount(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> Blocks {
     let wants = Amounts::from(entry.request);
     let (empty, now) = (room_empty(node, entry), room(node, held, entry));

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier, WorkerRequest};
+use loadline_model::{Bytes, CpuRequest, MilliCpu, Tier, WallTime, WorkerRequest};
 
 use crate::blocks::{blocks, room, room_empty};
 use crate::planner::Books;
@@ -122,20 +122,20 @@ impl Books<'_> {
             .or_else(|| self.resume_node(entry, together))
     }
 
-    fn by_name(&self) -> Vec<(&Node, usize)> {
-        let mut nodes: Vec<_> = self.nodes.iter().zip(0..).collect();
-        nodes.sort_by(|(a, _), (b, _)| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    fn by_name(&self) -> Vec<&Node> {
+        let mut nodes = self.nodes.clone();
+        nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         nodes
     }
 
     fn allow_node(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
         let selected = |node: &Node| entry.nodes.is_empty() || entry.nodes.contains(&node.name);
         let candidates = self.by_name();
-        let mut others = candidates.into_iter().filter(|(node, _)| !selected(node));
-        others.find_map(|(node, index)| {
+        let mut others = candidates.into_iter().filter(|node| !selected(node));
+        others.find_map(|node| {
             let mut wider = entry.clone();
             wider.nodes.push(node.name.clone());
-            let fits = blocks(node, &self.held[index], &wider, self.now).is_empty();
+            let fits = blocks(node, &node.held, &wider, self.now).is_empty();
             (fits && self.would_start(&wider, together)).then(|| Change::AllowNode {
                 node: node.name.clone(),
             })
@@ -158,16 +158,15 @@ impl Books<'_> {
     }
 
     fn fewer_workers(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
-        let min = (1..together)
-            .rev()
-            .find(|workers| self.would_start(entry, *workers))?;
-        Some(Change::FewerWorkers { min })
+        let room = u32::try_from(self.room_for(entry)).unwrap_or(u32::MAX);
+        let min = room.min(together.saturating_sub(1));
+        (min > 0).then_some(Change::FewerWorkers { min })
     }
 
     fn ask_for_less(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
         let mut best: Option<(u64, Change)> = None;
-        for (node, index) in self.by_name() {
-            let Some((lost, less, request)) = reduced(entry, node, self, index) else {
+        for node in self.by_name() {
+            let Some((lost, less, request)) = reduced(entry, node, self.now) else {
                 continue;
             };
             if best.as_ref().is_some_and(|(least, _)| *least <= lost) {
@@ -203,8 +202,8 @@ impl Books<'_> {
         if together > 1 {
             return None;
         }
-        self.by_name().into_iter().find_map(|(node, index)| {
-            let found = blocks(node, &self.held[index], entry, self.now);
+        self.by_name().into_iter().find_map(|node| {
+            let found = blocks(node, &node.held, entry, self.now);
             let only_drain = found.contains(ReasonCode::NodeDraining)
                 && found.without(ReasonCode::NodeDraining).is_empty();
             only_drain.then(|| Change::ResumeNode {
@@ -214,20 +213,14 @@ impl Books<'_> {
     }
 
     fn first_fit(&self, entry: &QueueEntry) -> Option<&Node> {
-        let fits =
-            |(node, index): &(&Node, usize)| blocks(node, &self.held[*index], entry, self.now).is_empty();
-        self.by_name().into_iter().find(fits).map(|(node, _)| node)
+        let fits = |node: &&Node| blocks(node, &node.held, entry, self.now).is_empty();
+        self.by_name().into_iter().find(fits)
     }
 }
 
 /// What would fit on a node whose only fault is too little room, and how much is lost, in thousandths.
-fn reduced(
-    entry: &QueueEntry,
-    node: &Node,
-    books: &Books<'_>,
-    index: usize,
-) -> Option<(u64, Less, WorkerRequest)> {
-    let held = &books.held[index];
+fn reduced(entry: &QueueEntry, node: &Node, now: WallTime) -> Option<(u64, Less, WorkerRequest)> {
+    let held = &node.held;
     let free = room(node, held, entry);
     let wants = entry.request;
     let cpus = match wants.cpus {
@@ -259,7 +252,7 @@ fn reduced(
         request,
         ..entry.clone()
     };
-    if request == wants || !parts.iter().all(enough) || !blocks(node, held, &smaller, books.now).is_empty() {
+    if request == wants || !parts.iter().all(enough) || !blocks(node, held, &smaller, now).is_empty() {
         return None;
     }
     let lost = |(now, before, _): &(u64, u64, u64)| {

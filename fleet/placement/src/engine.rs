@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 
 use loadline_model::{Demand, DemandProblem, NodeId, PerMille, Tier};
 
+mod among;
 mod class;
 mod gang;
 mod mix;
@@ -24,8 +25,9 @@ mod slots;
 mod view;
 mod worth;
 
+pub use among::Among;
 pub use class::ShapeIx;
-pub use node::{Domain, NodeGpus, NodeIx, NodeSpec, Room};
+pub use node::{Domain, Holding, NodeGpus, NodeIx, NodeSpec, Room};
 pub use pass::{Pass, Passed, Queued};
 
 use class::{Classes, NodeClass};
@@ -79,8 +81,6 @@ pub struct Engine {
     gpus_left: u64,
     /// What was left when the shapes were weighed last.
     weighed_at: u64,
-    /// Goes up whenever room may have appeared.
-    freed: u64,
 }
 
 impl Default for Engine {
@@ -104,7 +104,6 @@ impl Engine {
             gpus_lent: 0,
             gpus_left: 0,
             weighed_at: 0,
-            freed: 1,
         }
     }
 
@@ -153,21 +152,75 @@ impl Engine {
     /// When there is no such node.
     pub fn set_open(&mut self, node: NodeIx, open: bool) -> Result<(), EngineError> {
         let index = self.index(node)?;
-        if core::mem::replace(&mut self.columns.open[index], open) != open {
-            let (lent, left) = (
-                sum(&self.columns.gpu_lent[index]),
-                sum(&self.columns.gpu_left[index]),
-            );
-            if open {
-                self.gpus_lent += lent;
-                self.gpus_left += left;
-            } else {
-                self.gpus_lent -= lent;
-                self.gpus_left -= left;
-            }
+        if self.columns.open[index] != open {
+            self.count_gpus(index, false);
+            self.columns.open[index] = open;
+            self.count_gpus(index, true);
             self.changed(index, open);
         }
         Ok(())
+    }
+
+    /// Counts the GPUs of a node among those of all open nodes, or no longer.
+    fn count_gpus(&mut self, node: usize, count: bool) {
+        if !self.columns.open[node] {
+            return;
+        }
+        let lent = sum(&self.columns.gpu_lent[node]);
+        let left = sum(&self.columns.gpu_left[node]);
+        if count {
+            self.gpus_lent += lent;
+            self.gpus_left += left;
+        } else {
+            self.gpus_lent = self.gpus_lent.saturating_sub(lent);
+            self.gpus_left = self.gpus_left.saturating_sub(left);
+        }
+    }
+
+    /// Takes over all that is known of a node: what it is, what it holds, whether it takes new work. What was booked
+    /// on it before counts no longer, unless `holding` says so.
+    ///
+    /// # Errors
+    /// When there is no such node, or there are too many kinds of nodes; then nothing has changed.
+    pub fn set_node(
+        &mut self,
+        node: NodeIx,
+        spec: &NodeSpec,
+        holding: &Holding,
+        open: bool,
+    ) -> Result<(), EngineError> {
+        let index = self.index(node)?;
+        let class = self
+            .classes
+            .node(NodeClass::of(spec))
+            .ok_or(EngineError::TooManyClasses)?;
+        let before = [Tier::Standard, Tier::Burst].map(|tier| self.columns.left(index, tier));
+        self.count_gpus(index, false);
+        self.columns.set(index, spec, class, holding);
+        self.columns.open[index] = open;
+        self.columns.generation[index] = self.columns.generation[index].wrapping_add(1);
+        self.count_gpus(index, true);
+        for (tier, before) in [Tier::Standard, Tier::Burst].into_iter().zip(before) {
+            let view = match tier {
+                Tier::Standard => &mut self.standard,
+                Tier::Burst => &mut self.burst,
+            };
+            if let Some(view) = view {
+                let freed = self.columns.is_roomier(&before, index, tier);
+                view.update(&self.columns, index, freed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes up whenever room may have appeared for a tier: while it stays, what found no room finds none.
+    #[must_use]
+    pub fn freed(&self, tier: Tier) -> u64 {
+        let view = match tier {
+            Tier::Standard => self.standard.as_ref(),
+            Tier::Burst => self.burst.as_ref(),
+        };
+        view.map_or(0, View::freed)
     }
 
     /// Moves a node's lines; what it holds stays, also where that is now beyond them.
@@ -186,7 +239,16 @@ impl Engine {
     /// # Errors
     /// When no node could ever be asked for the demand.
     pub fn shape(&mut self, demand: &Demand, tier: Tier) -> Result<ShapeIx, DemandProblem> {
-        let shape = self.classes.shape(&demand.clone().checked()?, tier);
+        self.shape_of(demand, tier, "")
+    }
+
+    /// The number of a shape that a team asks for, which stays. Give no team where no node lends to certain teams:
+    /// each team would have a shape of its own.
+    ///
+    /// # Errors
+    /// When no node could ever be asked for the demand.
+    pub fn shape_of(&mut self, demand: &Demand, tier: Tier, team: &str) -> Result<ShapeIx, DemandProblem> {
+        let shape = self.classes.shape(&demand.clone().checked()?, tier, team);
         let view = match tier {
             Tier::Standard => &mut self.standard,
             Tier::Burst => &mut self.burst,
@@ -199,6 +261,25 @@ impl Engine {
             *view = Some(new);
         }
         Ok(shape)
+    }
+
+    /// How many shapes it knows.
+    #[must_use]
+    pub fn shapes(&self) -> usize {
+        self.classes.shapes_known()
+    }
+
+    /// Forgets the shapes that were not asked for lately, except those that `uses` names. Their numbers mean nothing any
+    /// more, and what was granted for them can be taken back by [`Engine::set_node`] alone.
+    pub fn forget_shapes(&mut self, uses: impl Fn(ShapeIx) -> bool) {
+        let (mix, learnt) = (&self.mix, &self.learnt);
+        let keep =
+            |shape| uses(shape) || mix.counts(shape) || learnt.iter().any(|common| common.shape == shape);
+        for shape in self.classes.forget_shapes(keep) {
+            for view in [&mut self.standard, &mut self.burst].into_iter().flatten() {
+                view.forget(shape);
+            }
+        }
     }
 
     /// What the shape asks for.
@@ -222,25 +303,7 @@ impl Engine {
     /// Books one worker where it leaves the least behind that nobody can use; none if no node has room but those of
     /// `avoid`.
     pub fn place(&mut self, shape: ShapeIx, avoid: &[NodeIx]) -> Option<Grant> {
-        self.refresh();
-        let asked = self.classes.shapes.get(shape.0 as usize)?;
-        let (asked, tier) = (asked.asked, asked.tier);
-        let view = match tier {
-            Tier::Standard => self.standard.as_mut(),
-            Tier::Burst => self.burst.as_mut(),
-        }?;
-        let node = view.choose(
-            &self.columns,
-            &self.classes,
-            &mut self.worth,
-            shape,
-            avoid,
-            self.freed,
-        )?;
-        let gpus = self.gpus_for(node, &asked, tier)?;
-        self.book(node, &asked, tier, gpus);
-        let node = NodeIx(u32::try_from(node).ok()?);
-        Some(Grant { node, shape, gpus })
+        self.place_among(shape, Among::AllBut(avoid))
     }
 
     /// Gives back what one worker was given.
@@ -303,7 +366,6 @@ impl Engine {
         for view in [&mut self.standard, &mut self.burst].into_iter().flatten() {
             view.update(&self.columns, node, freed);
         }
-        self.freed += u64::from(freed);
     }
 
     /// Estimates anew what rests are worth, if the mix or what is left has changed enough: in a steady state never.

@@ -1,9 +1,9 @@
 //! Where jobs go and why others wait.
 //!
 //! Problem: many jobs want workers on many nodes; every node lends amounts below two lines, and its owner says to
-//! whom. Approach: [`plan`] takes values and returns values, `(snapshot, queue, policy, now) → (plan, report)`; the
-//! caller keeps the snapshot, commits the plan and shows the report. [`explain`] answers for one job without
-//! placing anything. Terms: *held* is what workers already assigned to a node were promised, whether or not
+//! whom. Approach: [`plan`] takes values and returns values, `(snapshot, queue, policy, now) → (plan, report)`; a
+//! [`Planner`] does the same and is kept from plan to plan, told of what changes; the caller commits the plan and shows
+//! the report. [`explain`] answers for one job without placing anything. Terms: *held* is what workers already assigned to a node were promised, whether or not
 //! they use it; *block* is one reason why one worker cannot go to one node.
 //!
 //! Properties, each stated again independently in [`check`]:
@@ -11,8 +11,8 @@
 //! - no worker is placed twice; the same input gives the same plan;
 //! - a reason in the report is true: with all blocks of one node repaired, the worker fits there.
 //!
-//! [`engine`] answers one question, which node takes a worker, fast and with an eye on what GPUs become useless. It has
-//! gangs, shares of GPUs, scratch space, labels and taints; [`plan`] does not use it yet.
+//! [`engine`] answers one question, which node takes a worker, fast and with an eye on what GPUs become useless. It also
+//! has shares of GPUs, scratch space, labels and taints, which no job can ask for yet.
 //!
 //! Amounts only: the node picks CPU numbers and may refuse (design §2). Deliberately absent for now: gangs of
 //! fixed jobs in [`plan`], reservations for large jobs, quotas, fair share, preemption.
@@ -32,7 +32,7 @@ mod snapshot;
 mod why;
 
 pub use change::{Change, Less};
-pub use planner::{Assignment, Plan, Policy, explain, plan};
+pub use planner::{Assignment, Plan, Planner, Policy, explain, plan};
 pub use queue::{QueueEntry, Refusal, Start, Wanted};
 pub use report::{Reason, ReasonCode, Report, Waiting, Why};
 pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot};

@@ -1,22 +1,35 @@
 //! The plan: who goes where now.
 //!
-//! Approach: the queue in order (standard before burst, earlier before later), first what jobs need to run at
-//! all, then what elastic jobs would like; each worker to the node that it fills best. Work only adds up within
-//! one plan, so a request that found no node finds none later in it: equal requests are skipped, and a long
-//! queue of equal jobs costs one scan. A large job that waits reserves nothing yet; smaller ones pass it.
+//! Problem: thousands of workers a second go to thousands of nodes, and between two plans little changes. Approach: a
+//! [`Planner`] keeps the nodes in the [`crate::engine`] and the queue in *lines* of jobs that wait for the same thing;
+//! whoever keeps the truth says what has changed of it. The order is standard before burst, earlier before later;
+//! first what jobs need to run at all, then what elastic jobs would like. Work only adds up within one plan, so a line
+//! that found no room is left alone until room appears, and a long queue costs no more than its lines. A large job
+//! that waits reserves nothing yet; smaller ones pass it.
+//!
+//! Properties: what a plan books is in the planner's books at once. If the plan is not carried out, what is said of
+//! its nodes and jobs next puts the books right: nothing is kept that was not said or planned since.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+mod books;
+mod lines;
+mod nodes;
+mod pass;
+
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, JobId, NodeId, Tier, WallTime, WorkerRequest};
+use loadline_model::{JobId, NodeId, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{blocks, room};
-use crate::queue::{QueueEntry, Refusal, Start};
+use crate::engine::EngineError;
+use crate::queue::{QueueEntry, Start};
 use crate::report::{Report, Waiting, Why};
-use crate::snapshot::{HeldByTier, Node, Snapshot};
+use crate::snapshot::{Node, Snapshot};
+
+pub(crate) use books::Books;
+use lines::Lines;
+use nodes::Nodes;
 
 /// What the operators of the fleet decide about placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,211 +65,134 @@ pub struct Plan {
     pub more: bool,
 }
 
-/// Decides who goes where now, and says why the others wait.
-pub fn plan(snapshot: &Snapshot, queue: &[QueueEntry], policy: &Policy, now: WallTime) -> (Plan, Report) {
-    let mut order: Vec<&QueueEntry> = queue.iter().collect();
-    order.sort_by_key(|entry| (entry.tier, entry.submitted_at, entry.job));
-    let mut books = Books::new(&snapshot.nodes, now);
-    let mut plan = Plan::default();
-    let mut hopeless: BTreeSet<Shape<'_>> = BTreeSet::new();
-    let mut placed: BTreeMap<JobId, usize> = BTreeMap::new();
-    // All of standard first: what it takes on top of its needs would push burst over its line again.
-    for (tier, extras) in [
-        (Tier::Standard, false),
-        (Tier::Standard, true),
-        (Tier::Burst, false),
-        (Tier::Burst, true),
-    ] {
-        for entry in order.iter().filter(|entry| entry.tier == tier) {
-            if plan.assignments.len() >= policy.assignments_max {
-                plan.more = true;
-                break;
-            }
-            let done = placed.entry(entry.job).or_insert(0);
-            let Some(group) = next_group(entry, *done, extras) else {
-                continue;
-            };
-            let shape = Shape::of(entry, *done);
-            if hopeless.contains(&shape) {
-                continue;
-            }
-            let all_or_none = !extras && entry.wanted.start == Start::Together;
-            let got = books.place(entry, group, all_or_none);
-            if got.len() < group.len() {
-                hopeless.insert(shape);
-            }
-            *done += got.len();
-            plan.assignments.extend(got);
+/// Shapes that the engine knows are not looked through for fewer: each is a kilobyte or so, and its costs far more.
+const SHAPES_FEW: usize = 1024;
+
+/// The nodes and the queue as they were last told, and the plan that follows.
+#[derive(Debug, Clone, Default)]
+pub struct Planner {
+    nodes: Nodes,
+    lines: Lines,
+    version: u64,
+    /// So many shapes the engine may know before those that nobody asks for are forgotten.
+    shapes_max: usize,
+}
+
+impl Planner {
+    /// Takes over what is said of a node. What was planned for it counts only if it is in `held`.
+    ///
+    /// # Errors
+    /// When there are more kinds of nodes than can be told apart; the node then takes no new work.
+    pub fn put_node(&mut self, node: Node) -> Result<(), EngineError> {
+        if !self.nodes.is_known(&node) {
+            self.version += 1;
+            self.nodes.put(node)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a node.
+    pub fn remove_node(&mut self, node: NodeId) {
+        self.version += 1;
+        self.nodes.remove(node);
+    }
+
+    /// Takes over what is said of a job that wants workers.
+    pub fn put_job(&mut self, entry: &QueueEntry) {
+        if self.lines.put(entry) {
+            self.version += 1;
         }
     }
-    let report = books.report(&order, &placed);
-    (plan, report)
+
+    /// Forgets a job: it wants no workers now.
+    pub fn remove_job(&mut self, job: JobId) {
+        if self.lines.remove(job) {
+            self.version += 1;
+        }
+    }
+
+    /// Goes up whenever anything has changed: what was said of the same version still holds.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The nodes as it knows them, in no order.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            nodes: self.nodes.iter().cloned().collect(),
+        }
+    }
+
+    /// The jobs as it knows them, in the order in which their turn comes.
+    #[must_use]
+    pub fn queue(&self) -> Vec<QueueEntry> {
+        let mut queue = self.lines.entries();
+        queue.sort_by_key(|(_, entry)| (entry.tier, entry.submitted_at, entry.job));
+        queue.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// The number of the line in which a job waits: why one job of a line waits is why all of them do.
+    #[must_use]
+    pub fn line(&self, job: JobId) -> Option<u64> {
+        self.lines.line_of(job)
+    }
+
+    /// Says why the next worker of a job waits, or that it is next in line; none: it does not wait.
+    #[must_use]
+    pub fn why(&self, job: JobId, now: WallTime) -> Option<Why> {
+        let entry = self.lines.entry(job)?;
+        Some(Books::new(self.nodes.iter(), now).why(&entry, together(&entry)))
+    }
+
+    /// Says why each job waits that does.
+    #[must_use]
+    pub fn report(&self, now: WallTime) -> Report {
+        let books = Books::new(self.nodes.iter(), now);
+        let mut entries = self.lines.entries();
+        entries.sort_by_key(|(_, entry)| (entry.tier, entry.submitted_at, entry.job));
+        let mut known: BTreeMap<u64, Arc<Why>> = BTreeMap::new();
+        let waiting = entries.into_iter().map(|(line, entry)| Waiting {
+            job: entry.job,
+            workers: u32::try_from(entry.wanted.missing.len()).unwrap_or(u32::MAX),
+            why: Arc::clone(
+                known
+                    .entry(line)
+                    .or_insert_with(|| Arc::new(books.why(&entry, together(&entry)))),
+            ),
+        });
+        Report {
+            waiting: waiting.collect(),
+        }
+    }
+}
+
+/// Decides who goes where now, and says why the others wait: a [`Planner`] that is used once. Nodes beyond the kinds
+/// that it can tell apart get nothing.
+pub fn plan(snapshot: &Snapshot, queue: &[QueueEntry], policy: &Policy, now: WallTime) -> (Plan, Report) {
+    let mut planner = Planner::default();
+    let mut nodes: Vec<&Node> = snapshot.nodes.iter().collect();
+    nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    for node in nodes {
+        planner.put_node(node.clone()).ok();
+    }
+    for entry in queue {
+        planner.put_job(entry);
+    }
+    let plan = planner.plan(policy, now);
+    (plan, planner.report(now))
 }
 
 /// Says why the next worker of one job waits, or that it is next in line, without placing anything.
 pub fn explain(snapshot: &Snapshot, entry: &QueueEntry, now: WallTime) -> Why {
-    Books::new(&snapshot.nodes, now).why(entry, together(entry, 0))
+    Books::new(snapshot.nodes.iter(), now).why(entry, together(entry))
 }
 
-/// The workers to try now: what the job needs in the first round, what it would like in the second, and that
-/// only if it has all it needs.
-fn next_group(entry: &QueueEntry, done: usize, extras: bool) -> Option<&[u32]> {
-    let missing = &entry.wanted.missing;
-    let needed = usize::try_from(entry.wanted.needed)
-        .unwrap_or(usize::MAX)
-        .min(missing.len());
-    let range = match extras {
-        false => 0..needed,
-        true if done >= needed => needed..missing.len(),
-        true => return None,
-    };
-    missing.get(range).filter(|group| !group.is_empty())
-}
-
-/// What decides where a worker can go: jobs of one shape wait for the same reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape<'a> {
-    tier: Tier,
-    request: WorkerRequest,
-    team: &'a str,
-    nodes: &'a [String],
-    refusals: &'a [Refusal],
-    /// How many must start at once.
-    together: u32,
-}
-
-impl<'a> Shape<'a> {
-    fn of(entry: &'a QueueEntry, done: usize) -> Self {
-        let QueueEntry {
-            job: _,
-            tier,
-            submitted_at: _,
-            request,
-            wanted: _,
-            user: _,
-            team,
-            nodes,
-            refusals,
-        } = entry;
-        Self {
-            tier: *tier,
-            request: *request,
-            team,
-            nodes,
-            refusals,
-            together: together(entry, done),
-        }
-    }
-}
-
-/// The nodes with what would be held once the plan is carried out.
-#[derive(Debug, Clone)]
-pub(crate) struct Books<'a> {
-    pub(crate) nodes: &'a [Node],
-    pub(crate) held: Vec<HeldByTier>,
-    pub(crate) now: WallTime,
-}
-
-impl<'a> Books<'a> {
-    pub(crate) fn new(nodes: &'a [Node], now: WallTime) -> Self {
-        let held = nodes.iter().map(|node| node.held).collect();
-        Self { nodes, held, now }
-    }
-
-    /// Each node with what is held there.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a Node, &HeldByTier)> {
-        self.nodes.iter().zip(&self.held)
-    }
-
-    /// Places as many of the workers as fit, or all or none.
-    fn place(&mut self, entry: &QueueEntry, workers: &[u32], all_or_none: bool) -> Vec<Assignment> {
-        let mut got = Vec::new();
-        let mut used = Vec::new();
-        for worker in workers {
-            let Some(index) = self.best(entry) else { break };
-            self.held[index].add(entry.tier, &entry.request);
-            used.push(index);
-            got.push(Assignment {
-                job: entry.job,
-                worker: *worker,
-                node: self.nodes[index].id,
-            });
-        }
-        if all_or_none && got.len() < workers.len() {
-            for index in used {
-                self.held[index].remove(entry.tier, &entry.request);
-            }
-            got.clear();
-        }
-        got
-    }
-
-    /// True if so many workers of the job would be placed.
-    pub(crate) fn would_start(&self, entry: &QueueEntry, workers: u32) -> bool {
-        let mut scratch = self.clone();
-        (0..workers).all(|_| match scratch.best(entry) {
-            Some(index) => {
-                scratch.held[index].add(entry.tier, &entry.request);
-                true
-            }
-            None => false,
-        })
-    }
-
-    /// The node where the least is left over; equal ones by name.
-    fn best(&self, entry: &QueueEntry) -> Option<usize> {
-        let fits = |(index, (node, held)): (usize, (&'a Node, &HeldByTier))| {
-            blocks(node, held, entry, self.now).is_empty().then(|| {
-                let left = room(node, held, entry).minus(entry.request.into());
-                // Work without GPUs leaves machines with GPUs to those who need them.
-                let gpus_idle = if entry.request.gpus == 0 { left.gpus } else { 0 };
-                ((gpus_idle, leftover(node, left), &node.name, node.id), index)
-            })
-        };
-        self.iter()
-            .enumerate()
-            .filter_map(fits)
-            .min()
-            .map(|(_, index)| index)
-    }
-
-    fn report<'q>(&self, order: &[&'q QueueEntry], placed: &BTreeMap<JobId, usize>) -> Report {
-        let mut known: BTreeMap<Shape<'q>, Arc<Why>> = BTreeMap::new();
-        let mut report = Report::default();
-        for entry in order.iter().copied() {
-            let done = placed.get(&entry.job).copied().unwrap_or(0);
-            let waiting = entry.wanted.missing.len().saturating_sub(done);
-            if waiting == 0 {
-                continue;
-            }
-            let shape = Shape::of(entry, done);
-            let why = known
-                .entry(shape)
-                .or_insert_with(|| Arc::new(self.why(entry, shape.together)));
-            report.waiting.push(Waiting {
-                job: entry.job,
-                workers: u32::try_from(waiting).unwrap_or(u32::MAX),
-                why: Arc::clone(why),
-            });
-        }
-        report
-    }
-}
-
-/// How many of the missing workers have to start together when `done` of them are placed.
-fn together(entry: &QueueEntry, done: usize) -> u32 {
-    let done = u32::try_from(done).unwrap_or(u32::MAX);
+/// How many of the missing workers have to start together.
+fn together(entry: &QueueEntry) -> u32 {
     match entry.wanted.start {
-        Start::Together => entry.wanted.needed.saturating_sub(done).max(1),
+        Start::Together => entry.wanted.needed.max(1),
         Start::OneByOne => 1,
     }
-}
-
-/// How much of the node would be left over, in thousandths of its line, summed over the resources it has.
-fn leftover(node: &Node, left: Amounts) -> u64 {
-    let line = node.line.higher();
-    let part = |left: u64, all: u64| left.saturating_mul(1000).checked_div(all).unwrap_or(0);
-    part(left.cpu.0, line.cpu.0)
-        .saturating_add(part(left.memory.0 >> 20, line.memory.0 >> 20))
-        .saturating_add(part(left.gpus.into(), line.gpus.into()))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, PerMille, Tier};
 use loadline_placement::check::{Booking, Overbooked, overbooked};
 use loadline_placement::engine::{
-    Domain, Engine, EngineError, Grant, NodeGpus, NodeIx, NodeSpec, Queued, Room, ShapeIx,
+    Among, Domain, Engine, EngineError, Grant, NodeGpus, NodeIx, NodeSpec, Queued, Room, ShapeIx,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -38,6 +38,8 @@ prop_compose! {
         zone in prop::option::of(select(vec!["a", "b"])),
         tainted in prop::bool::weighted(0.2),
         domain in (0u32..3, 0u32..2),
+        gpu_lines in (prop::option::weighted(0.3, 0u32..6), prop::option::weighted(0.3, 0u32..6)),
+        teams in prop_oneof![4 => Just(vec![]), 1 => Just(vec!["vision"])],
     ) -> NodeSpec {
         let shares: Vec<PerMille> = shares.into_iter().map(PerMille).collect();
         NodeSpec {
@@ -49,9 +51,12 @@ prop_compose! {
                 model: if shares.is_empty() { String::new() } else { model.into() },
                 memory: if shares.is_empty() { Bytes::ZERO } else { Bytes::from_gib(gpu_memory) },
                 shares,
+                firm_max: gpu_lines.0,
+                now_max: gpu_lines.1,
             },
             labels: zone.map(|zone| ("zone".to_string(), zone.to_string())).into_iter().collect(),
             taints: tainted.then(|| "gpu-only".to_string()).into_iter().collect(),
+            teams: teams.into_iter().map(String::from).collect(),
             domain: Domain { island: domain.0, rack: domain.1 },
         }
     }
@@ -96,6 +101,10 @@ prop_compose! {
     }
 }
 
+fn team() -> impl Strategy<Value = &'static str> {
+    select(vec!["", "vision"])
+}
+
 fn tier() -> impl Strategy<Value = Tier> {
     select(vec![Tier::Standard, Tier::Standard, Tier::Burst])
 }
@@ -104,6 +113,7 @@ fn tier() -> impl Strategy<Value = Tier> {
 #[derive(Debug, Clone)]
 enum Step {
     Place(usize, Vec<usize>),
+    PlaceOnly(usize, Vec<usize>),
     Gang(usize, u32),
     Release(usize),
     Open(usize, bool),
@@ -113,6 +123,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (any::<usize>(), vec(any::<usize>(), 0..2)).prop_map(|(shape, avoid)| Step::Place(shape, avoid)),
+        2 => (any::<usize>(), vec(any::<usize>(), 0..4))
+            .prop_map(|(shape, only)| Step::PlaceOnly(shape, only)),
         2 => (any::<usize>(), 1u32..9).prop_map(|(shape, workers)| Step::Gang(shape, workers)),
         4 => any::<usize>().prop_map(Step::Release),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(node, open)| Step::Open(node, open)),
@@ -124,9 +136,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 prop_compose! {
     fn fleet()(
         nodes in vec(node(), 1..9),
-        shapes in vec((demand(), tier()), 1..7),
+        shapes in vec((demand(), tier(), team()), 1..7),
         steps in steps(),
-    ) -> (Vec<NodeSpec>, Vec<(Demand, Tier)>, Vec<Step>) {
+    ) -> (Vec<NodeSpec>, Vec<Asked>, Vec<Step>) {
         let mut nodes = nodes;
         for (number, node) in (0..).zip(&mut nodes) {
             node.id = node_id(number);
@@ -134,6 +146,9 @@ prop_compose! {
         (nodes, shapes, steps)
     }
 }
+
+/// What is asked for, in which tier, by which team.
+type Asked = (Demand, Tier, &'static str);
 
 /// One resource of a demand.
 type Amount = fn(&Demand) -> u64;
@@ -143,7 +158,7 @@ type Amount = fn(&Demand) -> u64;
 struct Oracle {
     nodes: Vec<NodeSpec>,
     open: Vec<bool>,
-    shapes: Vec<(Demand, Tier)>,
+    shapes: Vec<Asked>,
     booked: Vec<(usize, Grant)>,
 }
 
@@ -154,8 +169,8 @@ impl Oracle {
             .iter()
             .filter(|(_, grant)| grant.node.0 as usize == node);
         let shapes = here.map(|(shape, _)| &self.shapes[*shape]);
-        let mine = shapes.filter(|(_, booked)| tier.is_none_or(|tier| tier == *booked));
-        mine.map(|(demand, _)| of(demand)).sum()
+        let mine = shapes.filter(|(_, booked, _)| tier.is_none_or(|tier| tier == *booked));
+        mine.map(|(demand, ..)| of(demand)).sum()
     }
 
     fn gpu_left(&self, node: usize) -> Vec<u64> {
@@ -177,13 +192,21 @@ impl Oracle {
 
     /// May one more worker of the shape go there? From the words of the design.
     fn fits(&self, node: usize, shape: usize) -> bool {
-        let (demand, tier) = &self.shapes[shape];
+        let (demand, tier, team) = &self.shapes[shape];
         let spec = &self.nodes[node];
-        let resources: [(Amount, u64, u64); 3] = [
+        let gpus_all: u64 = spec.gpus.shares.iter().map(|share| u64::from(share.0)).sum();
+        let gpu_line = |most: Option<u32>| most.map_or(gpus_all, |most| gpus_all.min(u64::from(most) * 1000));
+        let resources: [(Amount, u64, u64); 4] = [
             (|d| d.cpus.amount().0, spec.firm.cpu.0, spec.now.cpu.0),
             (|d| d.memory.0, spec.firm.memory.0, spec.now.memory.0),
             (|d| d.scratch.0, spec.firm.scratch.0, spec.now.scratch.0),
+            (
+                |d| d.gpus.total().into(),
+                gpu_line(spec.gpus.firm_max),
+                gpu_line(spec.gpus.now_max),
+            ),
         ];
+        let lends = spec.teams.is_empty() || spec.teams.contains(*team);
         let room = resources.iter().all(|(of, firm, now)| {
             let new = of(demand);
             let all = self.held(node, of, None) + new;
@@ -216,7 +239,13 @@ impl Oracle {
             .labels
             .iter()
             .all(|(key, value)| spec.labels.get(key) == Some(value));
-        self.open[node] && room && whole && gpus_fit && labels && spec.taints.is_subset(&demand.tolerates)
+        self.open[node]
+            && lends
+            && room
+            && whole
+            && gpus_fit
+            && labels
+            && spec.taints.is_subset(&demand.tolerates)
     }
 
     /// How many of the shape fit on these nodes, by putting them there one by one.
@@ -250,7 +279,7 @@ impl Oracle {
             .booked
             .iter()
             .map(|(shape, grant)| {
-                let (demand, tier) = &self.shapes[*shape];
+                let (demand, tier, _) = &self.shapes[*shape];
                 Booking {
                     demand,
                     tier: *tier,
@@ -269,14 +298,14 @@ struct Played {
     log: Vec<Option<Vec<Grant>>>,
 }
 
-fn start(nodes: &[NodeSpec], shapes: &[(Demand, Tier)]) -> Played {
+fn start(nodes: &[NodeSpec], shapes: &[Asked]) -> Played {
     let mut engine = Engine::new();
     for node in nodes {
         engine.add_node(node).unwrap();
     }
     let numbers = shapes
         .iter()
-        .map(|(demand, tier)| engine.shape(demand, *tier).unwrap());
+        .map(|(demand, tier, team)| engine.shape_of(demand, *tier, team).unwrap());
     let numbers = numbers.collect();
     let oracle = Oracle {
         nodes: nodes.to_vec(),
@@ -315,6 +344,25 @@ impl Played {
                         fitting.contains(&(grant.node.0 as usize)),
                         "{grant:?} {fitting:?}"
                     ),
+                }
+                self.oracle.booked.extend(grant.map(|grant| (shape, grant)));
+                self.log.push(grant.map(|grant| vec![grant]));
+            }
+            Step::PlaceOnly(shape, only) => {
+                let shape = shape % self.shapes.len();
+                let only: Vec<usize> = only.iter().map(|node| node % nodes).collect();
+                let named: Vec<NodeIx> = only
+                    .iter()
+                    .map(|node| NodeIx(u32::try_from(*node).unwrap()))
+                    .collect();
+                let grant = self.engine.place_among(self.shapes[shape], Among::Only(&named));
+                let fitting: Vec<usize> = only
+                    .into_iter()
+                    .filter(|node| self.oracle.fits(*node, shape))
+                    .collect();
+                match grant {
+                    None => assert_eq!(fitting, [], "a named node has room"),
+                    Some(grant) => assert!(fitting.contains(&(grant.node.0 as usize)), "{grant:?}"),
                 }
                 self.oracle.booked.extend(grant.map(|grant| (shape, grant)));
                 self.log.push(grant.map(|grant| vec![grant]));
@@ -506,9 +554,11 @@ fn plain_node(number: u32, cpus: u64, gpus: usize) -> NodeSpec {
             model: "A100".into(),
             memory: Bytes::from_gib(80),
             shares: vec![PerMille::ONE; gpus],
+            ..NodeGpus::default()
         },
         labels: BTreeMap::new(),
         taints: BTreeSet::new(),
+        teams: BTreeSet::new(),
         domain: Domain::default(),
     }
 }

@@ -2,6 +2,9 @@
 //! the words of the design and without the crate's filters.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+#[path = "truth/live.rs"]
+mod live;
+
 use loadline_model::{
     Amounts, Bytes, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Tier, WallTime, WorkerRequest, Workers,
 };
@@ -140,6 +143,10 @@ fn queue() -> impl Strategy<Value = Vec<QueueEntry>> {
 
 /// The oracle: may one more worker go there?
 fn fits(node: &Node, entry: &QueueEntry) -> bool {
+    fits_at(node, entry, NOW)
+}
+
+fn fits_at(node: &Node, entry: &QueueEntry, now: WallTime) -> bool {
     let line = &node.line;
     let (standard, burst) = (node.held.standard, node.held.burst);
     let new = Amounts::from(entry.request);
@@ -165,7 +172,7 @@ fn fits(node: &Node, entry: &QueueEntry) -> bool {
     let refused = entry
         .refusals
         .iter()
-        .any(|refusal| refusal.node == node.id && refusal.until.is_none_or(|until| until > NOW));
+        .any(|refusal| refusal.node == node.id && refusal.until.is_none_or(|until| until > now));
     room && node.state == NodeState::Ready
         && node.lending
         && !refused
@@ -175,10 +182,14 @@ fn fits(node: &Node, entry: &QueueEntry) -> bool {
 
 /// How many workers of a job fit at once: equal workers never compete between nodes, so nodes add up.
 fn capacity(nodes: &[Node], entry: &QueueEntry) -> u32 {
+    capacity_at(nodes, entry, NOW)
+}
+
+fn capacity_at(nodes: &[Node], entry: &QueueEntry, now: WallTime) -> u32 {
     let on = |node: &Node| {
         let mut node = node.clone();
         let mut count = 0;
-        while count < 20 && fits(&node, entry) {
+        while count < 20 && fits_at(&node, entry, now) {
             node.held.add(entry.tier, &entry.request);
             count += 1;
         }
@@ -188,6 +199,15 @@ fn capacity(nodes: &[Node], entry: &QueueEntry) -> u32 {
 }
 
 fn carried_out(snapshot: &Snapshot, queue: &[QueueEntry], plan: &Plan) -> (Snapshot, Vec<QueueEntry>) {
+    carried_out_at(snapshot, queue, plan, NOW)
+}
+
+fn carried_out_at(
+    snapshot: &Snapshot,
+    queue: &[QueueEntry],
+    plan: &Plan,
+    now: WallTime,
+) -> (Snapshot, Vec<QueueEntry>) {
     let (mut snapshot, mut queue) = (snapshot.clone(), queue.to_vec());
     for assignment in &plan.assignments {
         let entry = queue
@@ -199,7 +219,7 @@ fn carried_out(snapshot: &Snapshot, queue: &[QueueEntry], plan: &Plan) -> (Snaps
             .iter_mut()
             .find(|node| node.id == assignment.node)
             .unwrap();
-        assert!(fits(node, entry), "{assignment:?} does not fit");
+        assert!(fits_at(node, entry, now), "{assignment:?} does not fit");
         node.held.add(entry.tier, &entry.request);
         entry.wanted.missing.retain(|worker| *worker != assignment.worker);
         entry.wanted.needed = entry.wanted.needed.saturating_sub(1);

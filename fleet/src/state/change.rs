@@ -85,6 +85,7 @@ impl State {
     /// A change of a worker, attempt or order whose job or node does not exist is dropped: the loader sets such
     /// rows aside before, and decisions never make them.
     pub(crate) fn apply(&mut self, change: &Change) -> Option<Change> {
+        self.touched.note(change);
         Some(match change {
             Change::Job(id, row) => self.apply_job(*id, row.clone())?,
             Change::Worker(job, worker, row) => self.apply_worker(*job, *worker, *row)?,
@@ -233,6 +234,7 @@ impl State {
         if !row.occupies() {
             return;
         }
+        self.touched.node(row.node);
         if let (Some(node), Some(job)) = (self.nodes.get_mut(&row.node), self.jobs.get(&row.job)) {
             count(&mut node.books, row, &job.row);
         }

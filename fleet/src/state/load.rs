@@ -65,7 +65,6 @@ impl State {
         } else {
             format!("{note}, {aside} rows set aside")
         };
-        state.unplanned = true;
         (state, dangling)
     }
 

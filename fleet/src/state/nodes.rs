@@ -143,8 +143,7 @@ impl Tx<'_> {
             self.give_up_prove(id);
         }
         self.forget_old_buckets();
-        // Nodes fall silent, and refusals for now run out, without any command.
-        self.state.unplanned |= !self.state.queue.is_empty();
+        self.state.notice_pauses(self.now);
         Reply::Done
     }
 

@@ -1,9 +1,8 @@
 //! Placement's eyes and hands: the snapshot and the queue it decides on, and its plan carried out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptPhase, Tier, WallTime};
+use loadline_model::{Amounts, AttemptPhase, JobId, NODE_GPUS_MAX, Tier, WallTime};
 use loadline_placement::{
     Assignment, Line, Node as Candidate, NodeState, Policy, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
@@ -17,7 +16,7 @@ use super::view::{BlockingReason, Explanation, NodeCondition};
 use super::{Job, Node, State};
 
 impl State {
-    fn snapshot(&self, now: Now) -> Snapshot {
+    pub(crate) fn snapshot(&self, now: Now) -> Snapshot {
         let nodes = self
             .nodes
             .values()
@@ -27,7 +26,8 @@ impl State {
         }
     }
 
-    fn candidate(&self, node: &Node, now: Now) -> Candidate {
+    /// A node as placement sees it.
+    pub(crate) fn candidate(&self, node: &Node, now: Now) -> Candidate {
         let state = match self.condition(node, now) {
             // An agent without its warden is as good as silent: an order would lie there unread.
             NodeCondition::Ready if node.pulse.warden_problem.is_some() => NodeState::Unattended,
@@ -56,7 +56,13 @@ impl State {
         }
     }
 
-    fn entry(&self, job: &Job, now: Now) -> QueueEntry {
+    pub(crate) fn queue_entries(&self, now: Now) -> Vec<QueueEntry> {
+        let jobs = self.queue.iter().filter_map(|id| self.jobs.get(id));
+        jobs.map(|job| self.entry(job, now)).collect()
+    }
+
+    /// A job as placement sees it.
+    pub(crate) fn entry(&self, job: &Job, now: Now) -> QueueEntry {
         let (mut missing, mut present) = (Vec::new(), 0);
         for (index, worker) in (0u32..).zip(&job.workers) {
             match worker.stage {
@@ -109,6 +115,30 @@ impl State {
     }
 }
 
+impl State {
+    /// What a waiting job waits for, as of the last plan: one phrase of a table.
+    pub(crate) fn waits_for(&self, job: JobId, tier: Tier) -> String {
+        let why = self.planner.line(job).and_then(|line| self.why_line(line, job));
+        why.map_or_else(
+            || format!("its turn in the {} queue", tier.word()),
+            |why| why.phrase(),
+        )
+    }
+
+    /// Jobs of one line wait for the same thing: it is worked out once for all of them.
+    fn why_line(&self, line: u64, job: JobId) -> Option<Arc<Why>> {
+        let version = self.planner.version();
+        let mut whys = self.whys.borrow_mut();
+        if let Some((_, why)) = whys.get(&line).filter(|(known, _)| *known == version) {
+            return Some(Arc::clone(why));
+        }
+        whys.retain(|_, (known, _)| *known == version);
+        let why = Arc::new(self.planner.why(job, self.planned_at)?);
+        whys.insert(line, (version, Arc::clone(&why)));
+        Some(why)
+    }
+}
+
 /// Jobs queue in the order of their numbers, whatever the wall clock did meanwhile.
 fn queue_time(job: &Job) -> WallTime {
     WallTime(i64::try_from(job.row.number).unwrap_or(i64::MAX))
@@ -134,6 +164,11 @@ fn line(node: &Node) -> Line {
     let Some(inventory) = node.row.inventory.as_deref() else {
         return Line::default();
     };
+    let firm = Amounts {
+        // Larger machines lend the first so many.
+        gpus: inventory.line.gpus.min(NODE_GPUS_MAX),
+        ..inventory.line
+    };
     let now = node
         .pulse
         .samples
@@ -141,40 +176,33 @@ fn line(node: &Node) -> Line {
         .map_or_else(Amounts::default, |sample| Amounts {
             cpu: sample.cpu.now,
             memory: sample.memory.now,
-            gpus: inventory.line.gpus,
+            gpus: firm.gpus,
         });
     Line {
-        firm: inventory.line,
+        firm,
         now,
         whole_cpus: inventory.line_whole_cpus,
     }
 }
 
 impl Tx<'_> {
-    /// Places what waits, if anything changed since it was last tried.
+    /// Places what waits, where anything changed since it was last tried.
     pub(crate) fn place(&mut self) {
-        if !std::mem::take(&mut self.state.unplanned) {
-            return;
-        }
-        self.state.whys.clear();
-        if self.state.queue.is_empty() {
-            return;
-        }
-        let snapshot = self.state.snapshot(self.now);
-        let jobs = self.state.queue.iter().filter_map(|id| self.state.jobs.get(id));
-        let queue: Vec<QueueEntry> = jobs.map(|job| self.state.entry(job, self.now)).collect();
-        let (plan, report) = loadline_placement::plan(&snapshot, &queue, &Policy::default(), self.now.wall);
+        let now = self.now;
+        self.state.tell_planner(now);
         #[cfg(debug_assertions)]
-        check(&snapshot, &queue, &plan, self.now.wall);
+        let (snapshot, queue) = {
+            let found = self.state.planner_differences(now);
+            assert!(found.is_empty(), "placement was not told: {found:?}");
+            (self.state.snapshot(now), self.state.queue_entries(now))
+        };
+        let plan = self.state.planner.plan(&Policy::default(), now.wall);
+        #[cfg(debug_assertions)]
+        check(&snapshot, &queue, &plan, now.wall);
         for assignment in &plan.assignments {
             self.assign(assignment);
         }
-        let whys: BTreeMap<_, _> = report
-            .waiting
-            .into_iter()
-            .map(|waiting| (waiting.job, waiting.why))
-            .collect();
-        self.state.whys = whys;
+        self.state.planned_at = now.wall;
         self.state.unplanned = plan.more;
     }
 
@@ -228,12 +256,4 @@ impl Tx<'_> {
 fn check(snapshot: &Snapshot, queue: &[QueueEntry], plan: &loadline_placement::Plan, now: WallTime) {
     let found = loadline_placement::check::violations(snapshot, queue, plan, now);
     assert!(found.is_empty(), "placement broke its own rules: {found:?}");
-}
-
-/// The tier's word in one phrase of a table.
-pub(crate) fn phrase(why: Option<&Arc<Why>>, tier: Tier) -> String {
-    why.map_or_else(
-        || format!("its turn in the {} queue", tier.word()),
-        |why| why.phrase(),
-    )
 }

@@ -25,7 +25,6 @@ impl Tx<'_> {
             return;
         };
         let before = node.pulse.samples.back().copied();
-        let moved = before.is_none_or(|before| lines(&before) != lines(&sample));
         let ended = before.map(|before| bucket_start(before.at)).filter(|ended| {
             *ended < bucket_start(sample.at) && node.last_bucket.is_none_or(|last| last < *ended)
         });
@@ -35,7 +34,7 @@ impl Tx<'_> {
             (start, aggregate(&samples))
         });
         node.pulse.measure(sample);
-        self.state.unplanned |= moved;
+        self.state.touched.node(id);
         if let Some((start, mut bucket)) = bucket {
             self.keep_cost(id, start, &mut bucket);
             self.put(Change::Bucket(id, start, Arc::new(bucket)));
@@ -45,8 +44,8 @@ impl Tx<'_> {
     /// A fact about the world, like a sample: nothing durable follows from it, only what may be placed.
     pub(crate) fn warden_said(&mut self, id: NodeId, problem: Option<String>) -> Result<Reply, Refused> {
         if let Some(node) = self.state.nodes.get_mut(&id) {
-            self.state.unplanned |= node.pulse.warden_problem != problem;
             node.pulse.warden_problem = problem;
+            self.state.touched.node(id);
         }
         Ok(Reply::Done)
     }
@@ -60,15 +59,6 @@ impl Tx<'_> {
         let kept = i64::try_from(KEPT.0).unwrap_or(i64::MAX);
         self.put(Change::ForgetBuckets(WallTime(now.wall.0.saturating_sub(kept))));
     }
-}
-
-fn lines(sample: &NodeSample) -> [u64; 4] {
-    [
-        sample.cpu.now.0,
-        sample.cpu.firm.0,
-        sample.memory.now.0,
-        sample.memory.firm.0,
-    ]
 }
 
 fn bucket_start(at: WallTime) -> WallTime {

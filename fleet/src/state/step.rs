@@ -29,7 +29,7 @@ impl State {
         .attempt(|tx| tx.decide(command))
     }
 
-    /// Places what waits, if anything changed since it was last tried. Call once for each batch, before its commit.
+    /// Places what waits, where anything changed since it was last tried. Call once for each batch, before its commit.
     pub fn settle(&mut self, now: Now, ids: &mut dyn Ids, batch: &mut Batch) {
         Tx {
             state: self,
@@ -137,6 +137,7 @@ impl Tx<'_> {
         let steady = self.state.steady.at(self.now.mono);
         if let Some(node) = self.state.nodes.get_mut(&id) {
             node.pulse.hear(steady, self.now);
+            self.state.touched.node(id);
         }
     }
 }

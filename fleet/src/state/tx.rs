@@ -81,7 +81,6 @@ impl Tx<'_> {
             self.batch.undo.push(inverse);
         }
         self.batch.changes.push(change);
-        self.state.unplanned = true;
     }
 
     pub(crate) fn log(

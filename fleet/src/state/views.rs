@@ -9,7 +9,6 @@ use super::change::Change;
 use super::command::{JobRef, Now, SessionId};
 use super::node_types::{Receipt, Reported};
 use super::order::{Order, OrderKind, Start};
-use super::place::phrase;
 use super::refused::Refused;
 use super::rows::{AttemptRow, JobStage, OrderRow, OrderWhat, Standing};
 use super::view::{
@@ -81,7 +80,7 @@ impl State {
             ended_at,
             exit_code,
             waiting_for: if waits {
-                phrase(self.whys.get(&row.id), row.spec.tier)
+                self.waits_for(row.id, row.spec.tier)
             } else {
                 String::new()
             },

@@ -243,6 +243,9 @@ impl Writer {
         }
         add(&self.stats.commands, pending.len());
         self.state.settle(now, &mut self.ids, &mut batch);
+        if let Some(problem) = self.state.take_planner_problem() {
+            tracing::error!(problem, "a node gets no work: placement cannot tell it apart");
+        }
         #[cfg(debug_assertions)]
         {
             let violations = crate::state::check::violations(&self.state);

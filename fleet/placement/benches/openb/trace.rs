@@ -172,9 +172,11 @@ impl Node {
                 model: self.model.clone(),
                 memory: Bytes::ZERO,
                 shares: vec![PerMille::ONE; self.gpus],
+                ..NodeGpus::default()
             },
             labels: BTreeMap::new(),
             taints: BTreeSet::new(),
+            teams: BTreeSet::new(),
             domain: Domain::default(),
         }
     }

@@ -199,9 +199,11 @@ fn node(number: u32, kind: usize) -> Result<NodeSpec> {
             model: model.into(),
             memory: Bytes::from_gib(if gpus > 0 { 40 } else { 0 }),
             shares: vec![PerMille::ONE; gpus],
+            ..NodeGpus::default()
         },
         labels: BTreeMap::new(),
         taints: BTreeSet::new(),
+        teams: BTreeSet::new(),
         domain: Domain {
             island: number / 8,
             rack: number / 40,

@@ -20,6 +20,7 @@ pub struct ShapeIx(pub u32);
 pub(crate) struct NodeClass {
     labels: BTreeMap<String, String>,
     taints: BTreeSet<String>,
+    teams: BTreeSet<String>,
     model: String,
     gpu_memory: Bytes,
     /// Whether it gives CPUs for exclusive use at all.
@@ -31,6 +32,7 @@ impl NodeClass {
         Self {
             labels: spec.labels.clone(),
             taints: spec.taints.clone(),
+            teams: spec.teams.clone(),
             model: spec.gpus.model.clone(),
             gpu_memory: spec.gpus.memory,
             exclusive: spec.whole_cpus > 0,
@@ -38,23 +40,25 @@ impl NodeClass {
     }
 }
 
-/// A demand in a tier.
+/// A demand in a tier, of a team.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
     pub(crate) demand: Demand,
     pub(crate) tier: Tier,
+    team: String,
     pub(crate) asked: Asked,
     /// By class of node.
     pub(crate) allowed: Vec<bool>,
 }
 
 impl Shape {
-    fn allows(demand: &Demand, asked: &Asked, class: &NodeClass) -> bool {
+    fn allows(demand: &Demand, asked: &Asked, team: &str, class: &NodeClass) -> bool {
         let gpus = &demand.gpus;
         let labels = &demand.labels;
         let has = |(key, value): (&String, &String)| class.labels.get(key) == Some(value);
         labels.iter().all(has)
             && class.taints.is_subset(&demand.tolerates)
+            && (class.teams.is_empty() || class.teams.contains(team))
             && (asked.whole == 0 || class.exclusive)
             && (gpus.count == 0
                 || (gpus.memory <= class.gpu_memory
@@ -68,7 +72,9 @@ pub(crate) struct Classes {
     nodes: Vec<NodeClass>,
     node_numbers: BTreeMap<NodeClass, u16>,
     pub(crate) shapes: Vec<Shape>,
-    shape_numbers: BTreeMap<(Tier, Demand), u32>,
+    shape_numbers: BTreeMap<(Tier, Demand, String), u32>,
+    /// Numbers of shapes that were forgotten.
+    shapes_free: Vec<u32>,
 }
 
 impl Classes {
@@ -79,9 +85,8 @@ impl Classes {
         }
         let number = u16::try_from(self.nodes.len()).ok()?;
         for shape in &mut self.shapes {
-            shape
-                .allowed
-                .push(Shape::allows(&shape.demand, &shape.asked, &class));
+            let allowed = Shape::allows(&shape.demand, &shape.asked, &shape.team, &class);
+            shape.allowed.push(allowed);
         }
         self.nodes.push(class.clone());
         self.node_numbers.insert(class, number);
@@ -93,8 +98,8 @@ impl Classes {
     }
 
     /// The shape's number, a new one if need be.
-    pub(crate) fn shape(&mut self, demand: &Demand, tier: Tier) -> ShapeIx {
-        let key = (tier, demand.clone());
+    pub(crate) fn shape(&mut self, demand: &Demand, tier: Tier, team: &str) -> ShapeIx {
+        let key = (tier, demand.clone(), String::from(team));
         if let Some(number) = self.shape_numbers.get(&key) {
             return ShapeIx(*number);
         }
@@ -102,16 +107,40 @@ impl Classes {
         let allowed = self
             .nodes
             .iter()
-            .map(|class| Shape::allows(demand, &asked, class));
+            .map(|class| Shape::allows(demand, &asked, team, class));
         let shape = Shape {
             demand: demand.clone(),
             tier,
+            team: team.into(),
             asked,
             allowed: allowed.collect(),
         };
-        let number = u32::try_from(self.shapes.len()).unwrap_or(u32::MAX);
-        self.shapes.push(shape);
+        let next = u32::try_from(self.shapes.len()).unwrap_or(u32::MAX);
+        let number = self.shapes_free.pop().unwrap_or(next);
+        match self.shapes.get_mut(number as usize) {
+            Some(free) => *free = shape,
+            None => self.shapes.push(shape),
+        }
         self.shape_numbers.insert(key, number);
         ShapeIx(number)
+    }
+
+    /// How many shapes are known.
+    pub(crate) fn shapes_known(&self) -> usize {
+        self.shape_numbers.len()
+    }
+
+    /// Forgets the shapes that are not kept, and says which; their numbers are given again.
+    pub(crate) fn forget_shapes(&mut self, keep: impl Fn(ShapeIx) -> bool) -> Vec<ShapeIx> {
+        let mut forgotten = Vec::new();
+        self.shape_numbers.retain(|_, number| {
+            let kept = keep(ShapeIx(*number));
+            if !kept {
+                forgotten.push(ShapeIx(*number));
+            }
+            kept
+        });
+        self.shapes_free.extend(forgotten.iter().map(|shape| shape.0));
+        forgotten
     }
 }

@@ -8,6 +8,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::engine::among::Among;
 use crate::engine::class::ShapeIx;
 use crate::engine::node::{Domain, NodeIx};
 use crate::engine::{Engine, Grant};
@@ -31,13 +32,18 @@ struct Place {
 }
 
 impl Engine {
-    /// Books `workers` workers of one shape, or none of them.
+    /// Books `workers` workers of one shape, or none of them, on any nodes but those of `avoid`.
     pub fn place_gang(&mut self, shape: ShapeIx, workers: u32, avoid: &[NodeIx]) -> Option<Vec<Grant>> {
+        self.place_gang_among(shape, workers, Among::AllBut(avoid))
+    }
+
+    /// Books `workers` workers of one shape among some nodes, or none of them.
+    pub fn place_gang_among(&mut self, shape: ShapeIx, workers: u32, among: Among<'_>) -> Option<Vec<Grant>> {
         if workers == 0 {
             return Some(Vec::new());
         }
         self.refresh();
-        let places = self.places(shape, avoid)?;
+        let places = self.places(shape, among)?;
         let within = self.narrowest(&places, workers.into())?;
         let chosen = fewest(within, workers.into());
         let asked = self.classes.shapes.get(shape.0 as usize)?;
@@ -67,12 +73,12 @@ impl Engine {
     }
 
     /// Every node with room, and for how many.
-    fn places(&self, shape: ShapeIx, avoid: &[NodeIx]) -> Option<Vec<Place>> {
+    fn places(&self, shape: ShapeIx, among: Among<'_>) -> Option<Vec<Place>> {
         let shape = self.classes.shapes.get(shape.0 as usize)?;
         let may = |node: &usize| {
             self.columns.open[*node]
                 && shape.allowed[usize::from(self.columns.class[*node])]
-                && !avoid.iter().any(|avoided| avoided.0 as usize == *node)
+                && among.allows(*node)
         };
         let places = (0..self.columns.len()).filter(may).map(|node| Place {
             node,

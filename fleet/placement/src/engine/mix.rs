@@ -58,6 +58,11 @@ impl Mix {
         }
     }
 
+    /// True if it was asked for lately.
+    pub(crate) fn counts(&self, shape: ShapeIx) -> bool {
+        self.counts.get(shape.0 as usize).is_some_and(|count| *count > 0)
+    }
+
     /// True once half as many again have been counted as when it was last said so.
     pub(crate) fn is_due(&mut self) -> bool {
         let due = self.total > 0 && self.total >= self.next;

@@ -35,6 +35,10 @@ pub struct NodeGpus {
     pub memory: Bytes,
     /// How much of each is lent; one entry a GPU, at most [`NODE_GPUS_MAX`] count.
     pub shares: Vec<PerMille>,
+    /// Standard gets at most so many of them; none: all.
+    pub firm_max: Option<u32>,
+    /// Burst gets at most so many of them, together with standard; none: all.
+    pub now_max: Option<u32>,
 }
 
 /// Where a node stands: nodes of one island are closer to each other than nodes of one rack.
@@ -63,8 +67,25 @@ pub struct NodeSpec {
     pub labels: BTreeMap<String, String>,
     /// Demands that do not tolerate each of these stay away.
     pub taints: BTreeSet<String>,
+    /// The teams it lends to; empty: all.
+    pub teams: BTreeSet<String>,
     /// Where it stands.
     pub domain: Domain,
+}
+
+/// What the workers on a node were promised, whoever booked it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// By standard workers.
+    pub standard: Room,
+    /// By burst workers.
+    pub burst: Room,
+    /// Whole CPUs for exclusive use, which are in `standard` too.
+    pub whole_cpus: u32,
+    /// Whole GPUs of standard workers.
+    pub standard_gpus: u32,
+    /// Whole GPUs of burst workers.
+    pub burst_gpus: u32,
 }
 
 /// One resource that is counted by amount, over all nodes.
@@ -82,6 +103,13 @@ impl Column {
         self.now.push(now);
         self.standard.push(0);
         self.burst.push(0);
+    }
+
+    fn set(&mut self, node: usize, (firm, now): (u64, u64), (standard, burst): (u64, u64)) {
+        self.firm[node] = firm;
+        self.now[node] = now;
+        self.standard[node] = standard;
+        self.burst[node] = burst;
     }
 
     /// What one tier may still get: standard within the firm line, both together within the higher of the two (for
@@ -145,6 +173,20 @@ impl Asked {
     }
 }
 
+/// What one tier may still get of one node, to be compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left {
+    open: bool,
+    class: u16,
+    amounts: [u64; 5],
+    each_gpu: [u16; GPUS],
+}
+
+/// So many GPUs, in per mille of one.
+const fn whole_gpus(count: u32) -> u64 {
+    count as u64 * PerMille::ONE.0 as u64
+}
+
 /// What all nodes have left.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Columns {
@@ -156,8 +198,10 @@ pub(crate) struct Columns {
     pub(crate) cpu: Column,
     pub(crate) memory: Column,
     pub(crate) scratch: Column,
-    pub(crate) whole_left: Vec<u32>,
+    /// In per mille of one, all of a node's together.
+    pub(crate) gpus: Column,
     whole: Vec<u32>,
+    whole_held: Vec<u32>,
     /// Per GPU what is left of it, in per mille.
     pub(crate) gpu_left: Vec<[u16; GPUS]>,
     pub(crate) gpu_lent: Vec<[u16; GPUS]>,
@@ -171,6 +215,25 @@ impl Columns {
     }
 
     pub(crate) fn push(&mut self, spec: &NodeSpec, class: u16) -> NodeIx {
+        let node = NodeIx(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        self.ids.push(spec.id);
+        self.class.push(class);
+        self.domain.push(spec.domain);
+        self.open.push(true);
+        for column in [&mut self.cpu, &mut self.memory, &mut self.scratch, &mut self.gpus] {
+            column.push(0, 0);
+        }
+        self.whole.push(0);
+        self.whole_held.push(0);
+        self.gpu_left.push([0; GPUS]);
+        self.gpu_lent.push([0; GPUS]);
+        self.generation.push(0);
+        self.set(node.0 as usize, spec, class, &Holding::default());
+        node
+    }
+
+    /// Takes over all that is said of a node, and what it holds, in place of what was known.
+    pub(crate) fn set(&mut self, node: usize, spec: &NodeSpec, class: u16, holding: &Holding) {
         let NodeSpec {
             id,
             firm,
@@ -179,26 +242,81 @@ impl Columns {
             gpus,
             labels: _,
             taints: _,
+            teams: _,
             domain,
         } = spec;
-        let node = NodeIx(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        let Holding {
+            standard,
+            burst,
+            whole_cpus: whole_held,
+            standard_gpus,
+            burst_gpus,
+        } = holding;
+        self.ids[node] = *id;
+        self.class[node] = class;
+        self.domain[node] = *domain;
+        self.cpu
+            .set(node, (firm.cpu.0, now.cpu.0), (standard.cpu.0, burst.cpu.0));
+        let held = (standard.memory.0, burst.memory.0);
+        self.memory.set(node, (firm.memory.0, now.memory.0), held);
+        let held = (standard.scratch.0, burst.scratch.0);
+        self.scratch.set(node, (firm.scratch.0, now.scratch.0), held);
+        self.whole[node] = *whole_cpus;
+        self.whole_held[node] = *whole_held;
         let mut lent = [0; GPUS];
         for (slot, share) in lent.iter_mut().zip(&gpus.shares) {
             *slot = share.0.min(PerMille::ONE.0);
         }
-        self.ids.push(*id);
-        self.class.push(class);
-        self.domain.push(*domain);
-        self.open.push(true);
-        self.cpu.push(firm.cpu.0, now.cpu.0);
-        self.memory.push(firm.memory.0, now.memory.0);
-        self.scratch.push(firm.scratch.0, now.scratch.0);
-        self.whole_left.push(*whole_cpus);
-        self.whole.push(*whole_cpus);
-        self.gpu_left.push(lent);
-        self.gpu_lent.push(lent);
-        self.generation.push(0);
-        node
+        let all: u64 = lent.iter().map(|share| u64::from(*share)).sum();
+        let line = |most: Option<u32>| most.map_or(all, |most| whole_gpus(most).min(all));
+        let held = (whole_gpus(*standard_gpus), whole_gpus(*burst_gpus));
+        self.gpus
+            .set(node, (line(gpus.firm_max), line(gpus.now_max)), held);
+        self.gpu_lent[node] = lent;
+        // Which of its GPUs the node has given away it alone knows; of whole ones it makes no difference.
+        let taken = standard_gpus.saturating_add(*burst_gpus) as usize;
+        lent.iter_mut().take(taken).for_each(|left| *left = 0);
+        self.gpu_left[node] = lent;
+    }
+
+    /// Whole CPUs that can still be given for exclusive use.
+    pub(crate) fn whole_left(&self, node: usize) -> u32 {
+        self.whole[node].saturating_sub(self.whole_held[node])
+    }
+
+    /// What one tier may still get of all GPUs together, if that is less than what is left of them.
+    pub(crate) fn gpu_line(&self, tier: Tier, node: usize) -> Option<u64> {
+        let left: u64 = self.gpu_left[node].iter().map(|left| u64::from(*left)).sum();
+        let free = self.gpus.free(tier, node);
+        (free < left).then_some(free)
+    }
+
+    /// True if a worker of the tier that found no room before may find some now.
+    pub(crate) fn is_roomier(&self, before: &Left, node: usize, tier: Tier) -> bool {
+        let now = self.left(node, tier);
+        let gpus = now.each_gpu.iter().zip(&before.each_gpu);
+        let amounts = now.amounts.iter().zip(&before.amounts);
+        now.open
+            && (!before.open
+                || now.class != before.class
+                || amounts.into_iter().any(|(now, before)| now > before)
+                || gpus.into_iter().any(|(now, before)| now > before))
+    }
+
+    /// What the tier may still get of the node.
+    pub(crate) fn left(&self, node: usize, tier: Tier) -> Left {
+        Left {
+            open: self.open[node],
+            class: self.class[node],
+            amounts: [
+                self.cpu.free(tier, node),
+                self.memory.free(tier, node),
+                self.scratch.free(tier, node),
+                self.gpus.free(tier, node),
+                self.whole_left(node).into(),
+            ],
+            each_gpu: self.gpu_left[node],
+        }
     }
 
     /// New lines; what is held stays, also where it is now beyond them.
@@ -218,10 +336,11 @@ impl Columns {
     pub(crate) fn has(&self, node: usize, tier: Tier, asked: &Asked) -> bool {
         // A resource that is not asked for may be over its line.
         let enough = |column: &Column, asked: u64| asked == 0 || asked <= column.free(tier, node);
-        asked.whole <= self.whole_left[node]
+        asked.whole <= self.whole_left(node)
             && enough(&self.cpu, asked.cpu)
             && enough(&self.memory, asked.memory)
             && enough(&self.scratch, asked.scratch)
+            && enough(&self.gpus, asked.gpu_total().into())
             && self.gpus_fit(node, asked)
     }
 
@@ -246,7 +365,8 @@ impl Columns {
         by(self.cpu.free(tier, node), asked.cpu)
             .min(by(self.memory.free(tier, node), asked.memory))
             .min(by(self.scratch.free(tier, node), asked.scratch))
-            .min(by(self.whole_left[node].into(), asked.whole.into()))
+            .min(by(self.whole_left(node).into(), asked.whole.into()))
+            .min(by(self.gpus.free(tier, node), asked.gpu_total().into()))
             .min(gpus)
     }
 
@@ -256,11 +376,12 @@ impl Columns {
             (&mut self.cpu, asked.cpu),
             (&mut self.memory, asked.memory),
             (&mut self.scratch, asked.scratch),
+            (&mut self.gpus, asked.gpu_total().into()),
         ] {
             let held = column.held(tier, node);
             *held = held.saturating_add(amount);
         }
-        self.whole_left[node] = self.whole_left[node].saturating_sub(asked.whole);
+        self.whole_held[node] = self.whole_held[node].saturating_add(asked.whole);
         for (gpu, left) in (0..).zip(self.gpu_left[node].iter_mut()) {
             if mask & (1 << gpu) != 0 {
                 *left = left.saturating_sub(asked.share);
@@ -278,14 +399,16 @@ impl Columns {
         let held = *self.cpu.held(tier, node) >= asked.cpu
             && *self.memory.held(tier, node) >= asked.memory
             && *self.scratch.held(tier, node) >= asked.scratch
-            && self.whole_left[node].saturating_add(asked.whole) <= self.whole[node];
+            && *self.gpus.held(tier, node) >= u64::from(asked.gpu_total())
+            && self.whole_held[node] >= asked.whole;
         if !held || mask.count_ones() != asked.gpus || !gpus.into_iter().all(given) {
             return false;
         }
         *self.cpu.held(tier, node) -= asked.cpu;
         *self.memory.held(tier, node) -= asked.memory;
         *self.scratch.held(tier, node) -= asked.scratch;
-        self.whole_left[node] += asked.whole;
+        *self.gpus.held(tier, node) -= u64::from(asked.gpu_total());
+        self.whole_held[node] -= asked.whole;
         for (gpu, left) in (0..).zip(self.gpu_left[node].iter_mut()) {
             if mask & (1 << gpu) != 0 {
                 *left += asked.share;

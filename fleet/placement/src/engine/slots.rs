@@ -88,6 +88,8 @@ pub(crate) struct Rest {
     memory: u16,
     scratch: u16,
     whole: u16,
+    /// All GPUs together, in units of [`GPU_UNIT`], where a line allows less than what is left of them.
+    gpu_line: u16,
     /// In units of [`GPU_UNIT`], the largest first.
     pub(crate) gpus: [u8; GPUS],
 }
@@ -130,9 +132,12 @@ impl Rest {
             memory: steps(columns.memory.free(tier, node), grain.memory()),
             scratch: steps(columns.scratch.free(tier, node), grain.scratch()),
             whole: steps(
-                u64::from(columns.whole_left[node]).saturating_mul(1000),
+                u64::from(columns.whole_left(node)).saturating_mul(1000),
                 grain.cpu(),
             ),
+            gpu_line: columns
+                .gpu_line(tier, node)
+                .map_or(u16::MAX, |free| steps(free, GPU_UNIT.into())),
             gpus,
         }
     }
@@ -145,6 +150,7 @@ impl Rest {
             reaches(self.memory, grain.memory(), asked.memory),
             reaches(self.scratch, grain.scratch(), asked.scratch),
             reaches(self.whole, grain.cpu(), whole),
+            reaches(self.gpu_line, GPU_UNIT.into(), asked.gpu_total().into()),
             self.gpus_fit(asked, grain),
         ];
         let mut worst = Fits::Surely;
@@ -213,6 +219,7 @@ struct Free {
     cpu: u64,
     memory: u64,
     scratch: u64,
+    gpus: u64,
     whole: u32,
 }
 
@@ -273,7 +280,8 @@ impl Slots {
             cpu: columns.cpu.free(self.tier, node),
             memory: columns.memory.free(self.tier, node),
             scratch: columns.scratch.free(self.tier, node),
-            whole: columns.whole_left[node],
+            gpus: columns.gpus.free(self.tier, node),
+            whole: columns.whole_left(node),
         };
         let (slot, _) = self.at[node];
         if !columns.open[node] {
@@ -324,6 +332,7 @@ impl Slots {
             && asked.memory <= free.memory
             && asked.whole <= free.whole
             && asked.scratch <= free.scratch
+            && u64::from(asked.gpu_total()) <= free.gpus
             && columns.gpus_fit(node, asked)
     }
 

@@ -38,7 +38,7 @@ struct Costs {
     /// Of the worth, from which slot on they are older.
     epoch: u32,
     renewed: usize,
-    /// The state of [`crate::engine::Engine`]'s counter of freed room when no node had room.
+    /// The view's counter of freed room when no node had room.
     full_at: u64,
     /// Slots that might have had room and turned out to have none, each with its cost and what
     /// [`Slots::times_roomier`] was then.
@@ -57,6 +57,8 @@ pub(crate) struct View {
     /// Of which have any.
     remembered: usize,
     decisions: u64,
+    /// Goes up whenever room may have appeared for the tier.
+    freed: u64,
 }
 
 impl View {
@@ -66,6 +68,7 @@ impl View {
             costs: Vec::new(),
             remembered: 0,
             decisions: 0,
+            freed: 1,
         }
     }
 
@@ -75,11 +78,17 @@ impl View {
 
     pub(crate) fn update(&mut self, columns: &Columns, node: usize, freed: bool) {
         self.slots.update(columns, node, freed);
+        self.freed += u64::from(freed);
+    }
+
+    /// Goes up whenever room may have appeared for the tier.
+    pub(crate) const fn freed(&self) -> u64 {
+        self.freed
     }
 
     /// The node where one worker costs least.
     ///
-    /// `freed` counts how often room appeared: a shape that found none waits for the next time.
+    /// A shape that found no room waits until some appears.
     pub(crate) fn choose(
         &mut self,
         columns: &Columns,
@@ -87,8 +96,8 @@ impl View {
         worth: &mut Worth,
         shape: ShapeIx,
         avoid: &[NodeIx],
-        freed: u64,
     ) -> Option<usize> {
+        let freed = self.freed;
         let known = classes.shapes.get(shape.0 as usize)?;
         let index = shape.0 as usize;
         if index >= self.costs.len() {
@@ -138,6 +147,14 @@ impl View {
             costs.full_at = freed;
         }
         found
+    }
+
+    /// Forgets what was found out about a shape: its number is given again.
+    pub(crate) fn forget(&mut self, shape: ShapeIx) {
+        if let Some(costs) = self.costs.get_mut(shape.0 as usize) {
+            self.remembered -= usize::from(!costs.by_slot.is_empty());
+            *costs = Costs::default();
+        }
     }
 
     /// Notes that a shape's costs are used, and forgets others if there are too many.
@@ -253,7 +270,7 @@ fn cheapest(costs: &[i32], mask: &[i32]) -> (usize, i32) {
 }
 
 /// What becomes useless of a rest's GPUs if the shape goes there; among equals the tighter fit costs less.
-fn cost(rest: &Rest, grain: Grain, shape: &Shape, worth: &mut Worth) -> i32 {
+pub(crate) fn cost(rest: &Rest, grain: Grain, shape: &Shape, worth: &mut Worth) -> i32 {
     let asked = &shape.asked;
     if !shape.allowed[usize::from(rest.class)] || rest.fits(asked, grain) == Fits::Never {
         return NEVER;

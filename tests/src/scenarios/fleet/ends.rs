@@ -34,7 +34,7 @@ const PID1_LIMIT_MS: u64 = 100;
 /// For lent work to be held at its floor, or for an end to be seen.
 const RISE: Duration = Duration::from_secs(180);
 /// The one with a time limit has so long …
-const TIME_LIMIT: u64 = 40;
+const TIME_LIMIT: u64 = 25;
 /// … and production rises so long before: it has used all for 10 s before lent work is squeezed for that, unless it
 /// waits for its CPUs, too. Then the worker's time stands still, and it is tried again, so often in all.
 const BEFORE: u64 = 4;

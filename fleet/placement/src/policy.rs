@@ -35,7 +35,7 @@ pub use backfill::{Backfill, BackfillRules, End, Offer, Room};
 pub use dependency::{After, Dependency, DependencyProblem, Prerequisites, Ready};
 pub use estimate::{EstimateRules, Estimates};
 pub use gate::{Gate, Gated, Shutter, gate};
-pub use order::{Claim, OrderRules, fill, order};
+pub use order::{Claim, OrderRules, order};
 pub use priority::Priority;
 pub use quota::{AtOnce, Budget, OverQuota, Quota};
 pub use spent::Spent;

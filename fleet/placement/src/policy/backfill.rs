@@ -148,11 +148,12 @@ impl<R: Room> Backfill<R> {
     pub fn offer(&mut self, ask: &R::Ask, estimate: Option<Span>) -> Offer<R::Grant> {
         let end = End::after(End::At(self.now), estimate);
         let Some(grant) = self.room.book(ask) else {
-            return self.reserve(ask, estimate);
+            return self.reserve(ask, estimate).unwrap_or(Offer::NoRoom);
         };
         if !self.leaves_reservations(&grant, end) {
             self.room.release(&grant);
-            return Offer::InTheWay;
+            // Without a reservation of its own, whoever comes after it would be promised what it needs.
+            return self.reserve(ask, estimate).unwrap_or(Offer::InTheWay);
         }
         self.held.push(Until {
             end,
@@ -178,9 +179,11 @@ impl<R: Room> Backfill<R> {
         true
     }
 
-    fn reserve(&mut self, ask: &R::Ask, estimate: Option<Span>) -> Offer<R::Grant> {
+    /// Promises a claim the first moment at which it fits on top of what is promised already; none if all reservations
+    /// are given.
+    fn reserve(&mut self, ask: &R::Ask, estimate: Option<Span>) -> Option<Offer<R::Grant>> {
         if self.reservations.len() >= self.rules.reservations {
-            return Offer::NoRoom;
+            return None;
         }
         let last = self.reservations.last();
         let from = last.map_or(End::At(self.now), |last| last.at);
@@ -206,10 +209,10 @@ impl<R: Room> Backfill<R> {
             found = booked(&mut room);
         }
         let Some(grant) = found else {
-            return Offer::Never;
+            return Some(Offer::Never);
         };
         let end = End::after(at, estimate);
         self.reservations.push(Reservation { at, end, grant, room });
-        Offer::Reserved(at)
+        Some(Offer::Reserved(at))
     }
 }

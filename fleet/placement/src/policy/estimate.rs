@@ -27,11 +27,12 @@ pub struct EstimateRules {
 }
 
 impl Default for EstimateRules {
-    /// The 90th percentile of the last 20: one run in ten takes longer. Two runs say nothing about a percentile.
+    /// The longest of the last 20. A reservation that comes too early keeps others from passing: of a generated month at
+    /// 90 % of the machine (ten seeds) the 90th percentile left 0.3 points more of it unused.
     fn default() -> Self {
         Self {
             runs: 20,
-            percentile: PerMille(900),
+            percentile: PerMille::ONE,
             runs_min: 3,
         }
     }
@@ -149,7 +150,10 @@ mod tests {
 
     #[test]
     fn without_a_limit_the_last_runs_say_how_long() {
-        let mut estimates = Estimates::default();
+        let mut estimates = Estimates::new(EstimateRules {
+            percentile: PerMille(900),
+            ..EstimateRules::default()
+        });
         assert_eq!(estimates.of("ada", None), None);
         for seconds in [10, 20, 30, 40, 50, 60, 70, 80, 90, 1000] {
             estimates.learn("ada", None, Span::from_secs(seconds));

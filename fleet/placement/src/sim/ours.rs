@@ -8,7 +8,7 @@ use loadline_model::{Amounts, Bytes, JobId, MilliCpu, Span, WallTime};
 use crate::policy::estimate::outlived;
 use crate::policy::{
     Accounts, Backfill, BackfillRules, Claim, End, EstimateRules, Estimates, Offer, OrderRules, ShareRules,
-    Starting, Team, fill, order,
+    Starting, Team, order,
 };
 use crate::sim::driver::{Load, Running, Scheduler, SimJob};
 use crate::sim::processors::Processors;
@@ -24,6 +24,8 @@ pub struct OursRules {
     pub backfill: BackfillRules,
     /// Of estimates.
     pub estimates: EstimateRules,
+    /// Whether teams and users have shares; false: everyone is one user, as for policies that know of none.
+    pub shares: bool,
 }
 
 impl Default for OursRules {
@@ -33,6 +35,7 @@ impl Default for OursRules {
             order: OrderRules::default(),
             backfill: BackfillRules::default(),
             estimates: EstimateRules::default(),
+            shares: true,
         }
     }
 }
@@ -81,13 +84,17 @@ impl Ours {
         End::At(run.since.plus(*expected))
     }
 
+    fn shared<'l>(&self, name: &'l str) -> &'l str {
+        if self.rules.shares { name } else { "everyone" }
+    }
+
     fn start(&mut self, place: usize, job: &SimJob, estimate: Option<Span>, now: WallTime) {
         self.expected.insert(place, estimate.unwrap_or(job.asked));
         let starting = Starting {
             job: id(place),
             worker: 0,
-            team: &job.team,
-            user: &job.user,
+            team: self.shared(&job.team),
+            user: self.shared(&job.user),
             amounts: amounts(job.processors),
             estimate,
             limit: Some(job.asked),
@@ -131,8 +138,8 @@ impl Scheduler for Ours {
                     tier: job.tier,
                     priority: job.priority,
                     submitted_at: job.submitted,
-                    team: &job.team,
-                    user: &job.user,
+                    team: self.shared(&job.team),
+                    user: self.shared(&job.user),
                     amounts: amounts(job.processors),
                     estimate: self.estimates.of(&job.user, Some(job.asked)),
                 }
@@ -145,19 +152,11 @@ impl Scheduler for Ours {
         let used: u32 = held.iter().map(|(_, processors)| processors).sum();
         let room = Processors(load.processors.saturating_sub(used));
         let mut pass = Backfill::new(room, held, self.rules.backfill, now);
-        let mut queue = order(&claims, &self.accounts, &self.rules.order, now);
         let mut started = Vec::new();
-        let mut next = 0;
-        while let Some(index) = queue.get(next).copied() {
-            next += 1;
-            let place = waiting[index];
-            let estimate = claims[index].estimate;
-            match pass.offer(&load.jobs[place].processors, estimate) {
-                Offer::Starts(_) => started.push((place, estimate)),
-                Offer::Reserved(_) if pass.reserved().count() == self.rules.backfill.reservations => {
-                    fill(&mut queue[next..], &claims, &self.rules.order, now);
-                }
-                _ => {}
+        for index in order(&claims, &self.accounts, &self.rules.order, now) {
+            let (place, estimate) = (waiting[index], claims[index].estimate);
+            if let Offer::Starts(_) = pass.offer(&load.jobs[place].processors, estimate) {
+                started.push((place, estimate));
             }
         }
         for (place, estimate) in &started {

@@ -239,6 +239,9 @@ proptest! {
         for (number, event) in (0..).zip(events) {
             books.step(number, &event)?;
         }
+        // A restart changes nothing.
+        let kept = serde_json::to_string(&books.accounts).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Accounts>(&kept).unwrap(), books.accounts);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Loads of parallel machines, put through our queue and the three it is held against; printed as JSON, one line a load.
 //!
 //! Called with `generated SEEDS`, a month of Lublin–Feitelson load at several levels for so many seeds; with a path, the
-//! log there. A file that is no log is an error.
+//! log there. A file that is no log is an error. With `order CLAIMS SEED` it is measured how long a long queue takes to order.
 
+mod crowd;
 mod gamma;
 mod lublin;
 #[path = "../seeded/random.rs"]
@@ -38,6 +39,13 @@ fn main() -> Result<()> {
                 }
             }
         }
+        [word, claims, seed] if word == "order" => {
+            let claims = claims
+                .parse()
+                .with_context(|| format!("{claims} is no number of claims"))?;
+            let seed = seed.parse().with_context(|| format!("{seed} is no seed"))?;
+            println!("{}", json!({ "ms": crowd::order_ms(claims, seed)? }));
+        }
         [path] => {
             let path = Path::new(path);
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
@@ -45,7 +53,7 @@ fn main() -> Result<()> {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             println!("{}", measured(&name, &load)?);
         }
-        _ => bail!("usage: queue generated SEEDS, or queue LOG.swf"),
+        _ => bail!("usage: queue generated SEEDS, queue order CLAIMS SEED, or queue LOG.swf"),
     }
     Ok(())
 }

@@ -163,14 +163,67 @@ struct Running {
     prepaid: Option<(i64, Spent)>,
 }
 
-/// The accounts of all teams.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The accounts of all teams. Serialised they are the same on the other side of a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Accounts {
     rules: ShareRules,
     teams: BTreeMap<String, TeamAccount>,
     running: BTreeMap<(JobId, u32), Running>,
     /// When what each worker was charged for runs out.
     due: BTreeSet<(WallTime, JobId, u32)>,
+}
+
+/// [`Accounts`] as they are kept: formats with text for keys have no pairs, and what follows from the rest is left out.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    rules: ShareRules,
+    teams: BTreeMap<String, TeamAccount>,
+    running: Vec<(JobId, u32, Running)>,
+}
+
+impl From<Saved> for Accounts {
+    fn from(saved: Saved) -> Self {
+        let Saved {
+            rules,
+            teams,
+            running,
+        } = saved;
+        let due = running
+            .iter()
+            .map(|(job, worker, running)| (running.started.plus(running.charged), *job, *worker))
+            .collect();
+        let running = running
+            .into_iter()
+            .map(|(job, worker, running)| ((job, worker), running))
+            .collect();
+        Self {
+            rules,
+            teams,
+            running,
+            due,
+        }
+    }
+}
+
+impl From<Accounts> for Saved {
+    fn from(accounts: Accounts) -> Self {
+        let Accounts {
+            rules,
+            teams,
+            running,
+            due: _,
+        } = accounts;
+        let running = running
+            .into_iter()
+            .map(|((job, worker), running)| (job, worker, running))
+            .collect();
+        Self {
+            rules,
+            teams,
+            running,
+        }
+    }
 }
 
 /// Where a user of a team stands; the lower goes first.

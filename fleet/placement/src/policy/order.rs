@@ -14,7 +14,7 @@
 //! want something, what they get converges to their weights; of one user, nobody passes a job that waits beyond the
 //! patience. Burst waits behind standard however long: that is what it is.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -92,12 +92,11 @@ pub fn order(claims: &[Claim<'_>], accounts: &Accounts, rules: &OrderRules, now:
         .map(|index| (class(&claims[index]), ranked(index)))
         .collect();
     sorted.sort_unstable();
-    let mut order = Vec::with_capacity(claims.len());
-    let mut had = Had::default();
+    let mut merge = Merge::new(claims, accounts, now);
     for group in sorted.chunk_by(|a, b| a.0 == b.0) {
-        merge(group, claims, accounts, now, &mut had, &mut order);
+        merge.run(group);
     }
-    order
+    merge.order
 }
 
 /// A claim within its class; the least goes first.
@@ -114,157 +113,174 @@ fn urgency(claim: &Claim<'_>, capacity: Amounts, now: WallTime) -> u128 {
     /// A job that is over in less is not more urgent for it.
     const SHORTEST: Span = Span::from_secs(10);
     let estimate = claim.estimate.unwrap_or(UNKNOWN).max(SHORTEST);
-    let waited = u128::from(now.since(claim.submitted_at).0);
     // In 64ths of the estimate, up to sixteen thousand times it.
-    let waited = (waited * 64 / u128::from(estimate.0)).min(1 << 20);
+    let waited = (now.since(claim.submitted_at).times(64).0 / estimate.0).min(1 << 20);
     // In millionths of the fleet; a millionth where it is less.
-    let size = Spent::of(claim.amounts, Span(1000)).dominant(capacity);
-    waited * size.clamp(1, 1_000_000).pow(3)
+    let part = |asked: u64, all: u64| asked.saturating_mul(1_000_000) / all.max(1);
+    let Amounts { cpu, memory, gpus } = claim.amounts;
+    let size = part(cpu.0, capacity.cpu.0)
+        .max(part(memory.0 >> 20, capacity.memory.0 >> 20))
+        .max(part(gpus.into(), capacity.gpus.into()));
+    u128::from(waited) * u128::from(size.clamp(1, 1_000_000)).pow(3)
 }
 
-/// What each team and each of its users has had, with what this order has given them: dominant use by the fleet's capacity.
-#[derive(Debug, Default)]
-struct Had<'a> {
-    teams: BTreeMap<&'a str, (u128, u32)>,
-    users: BTreeMap<(&'a str, &'a str), u128>,
-}
-
-/// Appends the claims of one class.
-fn merge<'a>(
-    group: &[(Class, Ranked)],
+/// The merge of what all users want, class by class.
+struct Merge<'a> {
     claims: &'a [Claim<'a>],
-    accounts: &Accounts,
-    now: WallTime,
-    had: &mut Had<'a>,
-    order: &mut Vec<usize>,
-) {
-    let capacity = accounts.rules().capacity;
-    let mut queues: BTreeMap<&'a str, BTreeMap<&'a str, Vec<Ranked>>> = BTreeMap::new();
-    for (_, ranked) in group.iter().rev() {
-        let claim = &claims[ranked.index];
-        let users = queues.entry(claim.team).or_default();
-        users.entry(claim.user).or_default().push(*ranked);
-    }
-    let mut teams = Level::default();
-    let mut users: BTreeMap<&'a str, Level<'a>> = BTreeMap::new();
-    for (team, queue) in &queues {
-        let level = users.entry(team).or_default();
-        for (user, waiting) in queue {
-            let standing = accounts.standing(team, user, now);
-            let spent = had.users.entry((team, user)).or_insert(standing.user.dominant(capacity));
-            had.teams.entry(team).or_insert((standing.team.dominant(capacity), standing.weight.max(1)));
-            if let Some(first) = waiting.last() {
-                level.enter(user, *spent, 1, *first);
-            }
-        }
-        if let (Some(first), Some((spent, weight))) = (level.first(), had.teams.get(team)) {
-            teams.enter(team, *spent, *weight, first);
-        }
-    }
-    while let Some(team) = teams.next() {
-        let (Some(level), Some(queue)) = (users.get_mut(team), queues.get_mut(team)) else {
-            continue;
+    capacity: Amounts,
+    /// Of each claim.
+    owner: Vec<usize>,
+    users: Vec<Member>,
+    teams: Vec<Member>,
+    /// Of each user: its team, and in the class at hand what it wants, the first last.
+    team_of: Vec<usize>,
+    waiting: Vec<Vec<Ranked>>,
+    order: Vec<usize>,
+}
+
+impl<'a> Merge<'a> {
+    /// Numbers teams and users: a queue has a hundred times as many claims.
+    fn new(claims: &'a [Claim<'a>], accounts: &Accounts, now: WallTime) -> Self {
+        let mut merge = Self {
+            claims,
+            capacity: accounts.rules().capacity,
+            owner: Vec::with_capacity(claims.len()),
+            users: Vec::new(),
+            teams: Vec::new(),
+            team_of: Vec::new(),
+            waiting: Vec::new(),
+            order: Vec::with_capacity(claims.len()),
         };
-        let Some(user) = level.next() else { continue };
-        let Some(waiting) = queue.get_mut(user) else {
-            continue;
-        };
-        let Some(ranked) = waiting.pop() else { continue };
-        order.push(ranked.index);
-        let claim = &claims[ranked.index];
-        let more = Spent::of(claim.amounts, claim.estimate.unwrap_or(UNKNOWN)).dominant(capacity);
-        if let Some(spent) = had.users.get_mut(&(team, user)) {
-            *spent = spent.saturating_add(more);
-            level.given(user, more, waiting.last().copied());
+        let mut teams: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut users: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for claim in claims {
+            let user = *users.entry((claim.user, claim.team)).or_insert_with(|| {
+                let standing = accounts.standing(claim.team, claim.user, now);
+                let team = *teams.entry(claim.team).or_insert_with(|| {
+                    let had = standing.team.dominant(merge.capacity);
+                    merge.teams.push(Member::new(had, standing.weight));
+                    merge.teams.len() - 1
+                });
+                let had = standing.user.dominant(merge.capacity);
+                merge.users.push(Member::new(had, 1));
+                merge.team_of.push(team);
+                merge.waiting.push(Vec::new());
+                merge.users.len() - 1
+            });
+            merge.owner.push(user);
         }
-        if let Some((spent, _)) = had.teams.get_mut(team) {
-            *spent = spent.saturating_add(more);
-            teams.given(team, more, level.first());
+        merge
+    }
+
+    /// Appends the claims of one class.
+    fn run(&mut self, group: &[(Class, Ranked)]) {
+        let mut wanting: BTreeSet<usize> = BTreeSet::new();
+        for (_, ranked) in group.iter().rev() {
+            let user = self.owner[ranked.index];
+            self.waiting[user].push(*ranked);
+            wanting.insert(user);
+        }
+        let mut levels: BTreeMap<usize, Level> = BTreeMap::new();
+        for user in wanting {
+            self.users[user].first = self.waiting[user].last().copied();
+            let level = levels.entry(self.team_of[user]).or_default();
+            level.enter(user, &self.users);
+        }
+        let mut teams = Level::default();
+        for (team, level) in &mut levels {
+            self.teams[*team].first = level.first(&self.users).map(|(ranked, _)| ranked);
+            teams.enter(*team, &self.teams);
+        }
+        while let Some((ranked, team)) = teams.first(&self.teams) {
+            self.order.push(ranked.index);
+            let claim = &self.claims[ranked.index];
+            let more = Spent::of(claim.amounts, claim.estimate.unwrap_or(UNKNOWN)).dominant(self.capacity);
+            let user = self.owner[ranked.index];
+            self.waiting[user].pop();
+            let next = self.waiting[user].last().copied();
+            let next = levels.get_mut(&team).and_then(|level| {
+                level.give(user, &mut self.users, more, next);
+                level.first(&self.users).map(|(ranked, _)| ranked)
+            });
+            teams.give(team, &mut self.teams, more, next);
         }
     }
 }
 
-/// Teams of a class, or users of a team: who has had less than the mean by weight goes before the others.
-#[derive(Debug, Default)]
-struct Level<'a> {
-    members: BTreeMap<&'a str, Member>,
-    /// Of all members.
-    had: u128,
-    weight: u128,
-    /// At most the mean, by what they would start next.
-    under: BTreeSet<(Ranked, &'a str)>,
-    /// Above it, by what they have had.
-    over: BTreeSet<(u128, &'a str)>,
-}
-
+/// A team among teams, or a user among the users of its team.
 #[derive(Debug, Clone, Copy)]
 struct Member {
+    /// Dominant use by the fleet's capacity, with what this order has given.
     had: u128,
     weight: u32,
-    first: Ranked,
+    /// What it would start next.
+    first: Option<Ranked>,
 }
 
 impl Member {
-    /// What it has had by weight; in billionths, so that small uses by large weights differ.
-    fn standing(&self) -> u128 {
-        self.had.saturating_mul(1_000_000_000) / u128::from(self.weight)
-    }
-}
-
-impl<'a> Level<'a> {
-    fn enter(&mut self, name: &'a str, had: u128, weight: u32, first: Ranked) {
-        let member = Member { had, weight, first };
-        self.members.insert(name, member);
-        self.had = self.had.saturating_add(had);
-        self.weight += u128::from(weight);
-        // Where it belongs is seen when the mean is known.
-        self.over.insert((member.standing(), name));
-    }
-
-    /// Moves up who is at most at the mean, which rises with all that is given.
-    fn settle(&mut self) {
-        let mean = self.had.saturating_mul(1_000_000_000) / self.weight.max(1);
-        while let Some((standing, name)) = self.over.first().copied()
-            && (standing <= mean || self.under.is_empty())
-        {
-            self.over.pop_first();
-            if let Some(member) = self.members.get(name) {
-                self.under.insert((member.first, name));
-            }
+    fn new(had: u128, weight: u32) -> Self {
+        Self {
+            had,
+            weight: weight.max(1),
+            first: None,
         }
     }
 
-    /// What would be started next.
-    fn first(&mut self) -> Option<Ranked> {
-        self.settle();
-        self.under.first().map(|(ranked, _)| *ranked)
+    /// What it has had by weight; in millionths, so that small uses by large weights differ.
+    fn standing(&self) -> u128 {
+        match self.weight {
+            1 => self.had.saturating_mul(1 << 20),
+            weight => self.had.saturating_mul(1 << 20) / u128::from(weight),
+        }
+    }
+}
+
+/// Those that want something: who has had at most the mean by weight goes before the others.
+#[derive(Debug, Default)]
+struct Level {
+    /// Of all that want something.
+    had: u128,
+    weight: u128,
+    /// At most the mean, by what they would start next.
+    under: BinaryHeap<Reverse<(Ranked, usize)>>,
+    /// The others, by what they have had.
+    over: BinaryHeap<Reverse<(u128, usize)>>,
+}
+
+impl Level {
+    fn enter(&mut self, member: usize, members: &[Member]) {
+        let Member { had, weight, .. } = members[member];
+        self.had = self.had.saturating_add(had);
+        self.weight += u128::from(weight);
+        // Where it belongs is seen when the mean is known.
+        self.over.push(Reverse((members[member].standing(), member)));
     }
 
-    /// Whose turn it is.
-    fn next(&mut self) -> Option<&'a str> {
-        self.settle();
-        self.under.first().map(|(_, name)| *name)
+    /// What starts next, and whose it is. Whoever is no longer above the mean, which rises with all that is given, is let up.
+    fn first(&mut self, members: &[Member]) -> Option<(Ranked, usize)> {
+        while let Some(Reverse((_, member))) = self.over.peek().copied() {
+            let Member { had, weight, first } = members[member];
+            let above = had.saturating_mul(self.weight) > self.had.saturating_mul(weight.into());
+            if above && !self.under.is_empty() {
+                break;
+            }
+            self.over.pop();
+            self.under.extend(first.map(|first| Reverse((first, member))));
+        }
+        self.under.peek().map(|Reverse(first)| *first)
     }
 
-    /// A member was given something, and would start `first` next; none: it wants nothing more.
-    fn given(&mut self, name: &'a str, more: u128, first: Option<Ranked>) {
-        let Some(member) = self.members.get_mut(name) else {
-            return;
-        };
-        self.under.remove(&(member.first, name));
-        self.over.remove(&(member.standing(), name));
-        member.had = member.had.saturating_add(more);
+    /// The one that was first has been given something, and would start `next` then; none: it wants nothing more.
+    fn give(&mut self, member: usize, members: &mut [Member], more: u128, next: Option<Ranked>) {
+        self.under.pop();
+        members[member].had = members[member].had.saturating_add(more);
+        members[member].first = next;
         self.had = self.had.saturating_add(more);
-        match first {
-            Some(first) => {
-                member.first = first;
-                self.over.insert((member.standing(), name));
-            }
-            None => {
-                self.had -= member.had.min(self.had);
-                self.weight -= u128::from(member.weight);
-                self.members.remove(name);
-            }
+        if next.is_some() {
+            self.over.push(Reverse((members[member].standing(), member)));
+        } else {
+            self.had = self.had.saturating_sub(members[member].had);
+            self.weight -= u128::from(members[member].weight);
         }
     }
 }

@@ -54,6 +54,12 @@ pub trait Scheduler {
         let _ = (load, job, ran, now);
     }
 
+    /// When it wants to be asked although nothing comes or ends; later than `now`.
+    fn wake(&self, now: WallTime) -> Option<WallTime> {
+        let _ = now;
+        None
+    }
+
     /// Who starts now, of `waiting` (in order of submission); they must fit beside what runs.
     fn decide(&mut self, load: &Load, waiting: &[usize], running: &[Running], now: WallTime) -> Vec<usize>;
 }
@@ -67,6 +73,9 @@ pub struct Outcome {
     pub decisions: usize,
 }
 
+/// Nothing has come or ended for so long: what waits still will never start.
+const PATIENCE: Span = Span::from_secs(60 * 24 * 3600);
+
 /// Runs a load through a scheduler until nothing is left to happen. A start that does not fit is left out, and so shows
 /// as a job that never started.
 pub fn simulate(load: &Load, scheduler: &mut dyn Scheduler) -> Outcome {
@@ -79,12 +88,17 @@ pub fn simulate(load: &Load, scheduler: &mut dyn Scheduler) -> Outcome {
     let mut waiting: Vec<usize> = Vec::new();
     let mut running: BTreeMap<usize, WallTime> = BTreeMap::new();
     let mut free = load.processors;
+    let mut wake = None;
+    let mut last = WallTime(0);
     loop {
         let arrival = arrivals.peek().map(|(_, job)| job.submitted);
         let end = ends.first().map(|(end, _)| *end);
-        let Some(now) = arrival.into_iter().chain(end).min() else {
+        let happens = arrival.into_iter().chain(end).min();
+        let wakes = wake.filter(|wake| !waiting.is_empty() && *wake <= last.plus(PATIENCE));
+        let Some(now) = happens.into_iter().chain(wakes).min() else {
             return outcome;
         };
+        last = happens.filter(|at| *at == now).unwrap_or(last);
         while let Some((end, job)) = ends.first().copied()
             && end <= now
         {
@@ -115,6 +129,7 @@ pub fn simulate(load: &Load, scheduler: &mut dyn Scheduler) -> Outcome {
             ends.insert((now.plus(load.jobs[job].runs), job));
         }
         waiting.retain(|job| outcome.started[*job].is_none());
+        wake = scheduler.wake(now).filter(|wake| *wake > now);
     }
 }
 

@@ -3,12 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, Bytes, JobId, MilliCpu, Span, WallTime};
+use loadline_model::{Amounts, Bytes, JobId, LocalTime, MilliCpu, Span, WallTime, Weekday};
 
 use crate::policy::estimate::outlived;
 use crate::policy::{
-    Accounts, Backfill, BackfillRules, Claim, End, EstimateRules, Estimates, Offer, OrderRules, ShareRules,
-    Starting, Team, order,
+    Accounts, Asked, Backfill, BackfillRules, Claim, End, EstimateRules, Estimates, Gate, Gated, Offer,
+    OrderRules, OverQuota, Ready, ShareRules, Shut, Shutter, Starting, Tab, Team, Windows, gate, order,
 };
 use crate::sim::driver::{Load, Running, Scheduler, SimJob};
 use crate::sim::processors::Processors;
@@ -48,6 +48,10 @@ pub struct Ours {
     estimates: Estimates,
     /// The last estimate of what runs, by its place in the load.
     expected: BTreeMap<usize, Span>,
+    /// When burst work may start.
+    burst: Windows,
+    /// When a window or a period that holds something up turns.
+    turns: Option<WallTime>,
 }
 
 impl Ours {
@@ -63,7 +67,16 @@ impl Ours {
             accounts: Accounts::new(share),
             estimates: Estimates::new(rules.estimates),
             expected: BTreeMap::new(),
+            burst: Windows::default(),
+            turns: None,
         }
+    }
+
+    /// Says when burst work may start; virtual time begins on a Monday at midnight.
+    #[must_use]
+    pub fn with_burst(mut self, windows: Windows) -> Self {
+        self.burst = windows;
+        self
     }
 
     /// Gives a team its weight, quota and windows.
@@ -82,6 +95,25 @@ impl Ours {
             *expected = outlived(ran, Some(job.asked)).max(Span(ran.0 + 1));
         }
         End::At(run.since.plus(*expected))
+    }
+
+    /// Lets a job pass the gate; if it may not, notes when that may change.
+    fn passes(&mut self, job: &Gate<'_>, tab: &Tab, now: WallTime) -> bool {
+        let shutter = Shutter {
+            local: local(now),
+            burst: self.burst.clone(),
+        };
+        let turns = match gate(job, &self.accounts, tab, &shutter, now) {
+            Ok(()) => return true,
+            Err(Gated::TeamWindow(shut) | Gated::BurstWindow(shut)) => match shut {
+                Shut::Closed { opens_in } => opens_in.map(|span| now.plus(span)),
+                Shut::TooLong { closes_in, .. } => Some(now.plus(closes_in)),
+            },
+            Err(Gated::Quota(OverQuota::Spent { next, .. })) => Some(next),
+            Err(Gated::Quota(_) | Gated::Prerequisite(_)) => None,
+        };
+        self.turns = [self.turns, turns].into_iter().flatten().min();
+        false
     }
 
     fn shared<'l>(&self, name: &'l str) -> &'l str {
@@ -112,6 +144,16 @@ fn amounts(processors: u32) -> Amounts {
     }
 }
 
+/// Virtual time begins on a Monday at midnight.
+fn local(now: WallTime) -> LocalTime {
+    let minutes = now.0.div_euclid(60_000_000);
+    let day = usize::try_from(minutes.div_euclid(24 * 60).rem_euclid(7)).unwrap_or(0);
+    LocalTime {
+        day: Weekday::ALL[day],
+        minute: u16::try_from(minutes.rem_euclid(24 * 60)).unwrap_or(0),
+    }
+}
+
 /// Any identity will do that is the same in every run and orders as the load does.
 fn id(place: usize) -> JobId {
     let mut bytes = [0; 16];
@@ -125,6 +167,10 @@ impl Scheduler for Ours {
         self.accounts.end(id(job), 0, now);
         self.estimates.learn(user, Some(*asked), ran);
         self.expected.remove(&job);
+    }
+
+    fn wake(&self, _: WallTime) -> Option<WallTime> {
+        self.turns
     }
 
     fn decide(&mut self, load: &Load, waiting: &[usize], running: &[Running], now: WallTime) -> Vec<usize> {
@@ -153,10 +199,29 @@ impl Scheduler for Ours {
         let room = Processors(load.processors.saturating_sub(used));
         let mut pass = Backfill::new(room, held, self.rules.backfill, now);
         let mut started = Vec::new();
+        let mut tab = Tab::default();
+        self.turns = None;
         for index in order(&claims, &self.accounts, &self.rules.order, now) {
-            let (place, estimate) = (waiting[index], claims[index].estimate);
-            if let Offer::Starts(_) = pass.offer(&load.jobs[place].processors, estimate) {
-                started.push((place, estimate));
+            let (place, claim) = (waiting[index], &claims[index]);
+            let job = &load.jobs[place];
+            let asked = Asked {
+                team: claim.team,
+                user: claim.user,
+                amounts: claim.amounts,
+                limit: Some(job.asked),
+            };
+            let at_gate = Gate {
+                asked,
+                tier: job.tier,
+                estimate: claim.estimate,
+                ready: Ready::Now,
+            };
+            if !self.passes(&at_gate, &tab, now) {
+                continue;
+            }
+            if let Offer::Starts(_) = pass.offer(&job.processors, claim.estimate) {
+                tab.add(&asked);
+                started.push((place, claim.estimate));
             }
         }
         for (place, estimate) in &started {

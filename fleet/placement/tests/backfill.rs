@@ -1,4 +1,5 @@
-//! Backfill, against what then really happens: jobs whose times are known to the second, on machines small enough to fill.
+//! Backfill, against what then really happens: jobs whose times are known to the second, on machines small enough to
+//! fill.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ fn job(submitted: i64, runs: u64, processors: u32) -> SimJob {
     }
 }
 
-/// First come first served with our backfill; notes when each reserved job was last expected, and that it moves forward only.
+/// First come first served with our backfill; notes when each reserved job was last expected, and that it moves
+/// forward only.
 struct Watched {
     reservations: usize,
     expected: BTreeMap<usize, WallTime>,
@@ -85,10 +87,7 @@ fn loads() -> impl Strategy<Value = Load> {
             .map(|(at, runs, processors)| job(at, runs, processors))
             .collect();
         jobs.sort_by_key(|job| job.submitted);
-        Load {
-            processors: 16,
-            jobs,
-        }
+        Load { processors: 16, jobs }
     })
 }
 
@@ -109,8 +108,8 @@ proptest! {
         prop_assert_eq!(ours, simulate(&load, &mut Easy));
     }
 
-    /// No job waits longer than if nobody passed anybody, as far as the first in line is concerned: its reservation is kept, so
-    /// the last start is never later than the sum of all work, one job after the other.
+    /// No job waits longer than if nobody passed anybody, as far as the first in line is concerned: its reservation
+    /// is kept, so the last start is never later than the sum of all work, one job after the other.
     #[test]
     fn everyone_starts_within_the_work_before_and_beside(load in loads(), reservations in 1usize..4) {
         let outcome = simulate(&load, &mut Watched::new(reservations));
@@ -197,17 +196,18 @@ fn ends_that_nobody_knows_come_last() {
     assert_eq!(pass.offer(&4, secs(10)), Offer::Reserved(End::Unknown));
     let mut pass = Backfill::new(Nodes(vec![2]), [], BackfillRules::default(), WallTime(0));
     assert_eq!(pass.offer(&4, secs(10)), Offer::Never);
-    assert_eq!(pass.offer(&2, None), Offer::Starts((0, 2)), "who can never start holds nobody up");
+    assert_eq!(
+        pass.offer(&2, None),
+        Offer::Starts((0, 2)),
+        "who can never start holds nobody up"
+    );
 }
 
 /// By hand: 4 processors. A has 3 until 10; B wants 4; C wants 1 until 5, D wants 1 until 20.
 #[test]
 fn the_textbook_example_comes_out_as_in_the_textbook() {
     let jobs = vec![job(0, 10, 3), job(1, 10, 4), job(2, 3, 1), job(3, 17, 1)];
-    let load = Load {
-        processors: 4,
-        jobs,
-    };
+    let load = Load { processors: 4, jobs };
     let starts = |scheduler: &mut dyn Scheduler| -> Vec<i64> {
         let outcome = simulate(&load, scheduler);
         outcome
@@ -218,8 +218,5 @@ fn the_textbook_example_comes_out_as_in_the_textbook() {
     };
     assert_eq!(starts(&mut Fcfs), [0, 10, 20, 20]);
     assert_eq!(starts(&mut Easy), [0, 10, 2, 20], "D would delay B");
-    assert_eq!(
-        starts(&mut loadline_placement::sim::Conservative),
-        [0, 10, 2, 20]
-    );
+    assert_eq!(starts(&mut loadline_placement::sim::Conservative), [0, 10, 2, 20]);
 }

@@ -37,7 +37,12 @@ impl<'a> Words<'a> {
             }
         };
         let all = self.text("windows", "");
-        Windows(all.split(';').filter(|text| !text.is_empty()).map(window).collect())
+        Windows(
+            all.split(';')
+                .filter(|text| !text.is_empty())
+                .map(window)
+                .collect(),
+        )
     }
 
     fn cpus(&self, key: &str) -> AtOnce {

@@ -36,7 +36,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -78,7 +81,11 @@ fn weighted(weight: u32) -> Team {
     }
 }
 
-const CROWD: [(&str, u32, u64, u64); 3] = [("blue", 100, 1200, 1), ("green", 200, 5400, 8), ("red", 300, 3600, 4)];
+const CROWD: [(&str, u32, u64, u64); 3] = [
+    ("blue", 100, 1200, 1),
+    ("green", 200, 5400, 8),
+    ("red", 300, 3600, 4),
+];
 
 /// Three teams with jobs of very different sizes; each always wants a quarter more than its weight is worth.
 fn crowded(seed: u64) -> Load {
@@ -93,7 +100,13 @@ fn crowded(seed: u64) -> Load {
             // Two hours ahead, so that the day begins with a full machine.
             let submitted = (work * DAY * 4 / 5 / share).saturating_sub(7200);
             work += runs * processors;
-            jobs.push(sim_job(team, &user, submitted, runs, u32::try_from(processors).unwrap()));
+            jobs.push(sim_job(
+                team,
+                &user,
+                submitted,
+                runs,
+                u32::try_from(processors).unwrap(),
+            ));
         }
     }
     sorted(64, jobs)
@@ -110,18 +123,26 @@ fn shares_converge_to_weights_within_two_per_cent_in_a_day() {
         let outcome = simulate(&load, &mut ours);
         let used = used(&load, &outcome, DAY, |job| &job.team);
         let all: u64 = used.values().sum();
-        assert!(all as f64 > 0.99 * (64 * DAY) as f64, "the machine stood idle: {used:?}");
+        assert!(
+            all as f64 > 0.99 * (64 * DAY) as f64,
+            "the machine stood idle: {used:?}"
+        );
         for (team, weight, ..) in CROWD {
             let share = used[team] as f64 / all as f64;
             let off = share / (f64::from(weight) / 600.0) - 1.0;
-            assert!(off.abs() < 0.02, "{team} has {share:.4}, off by {off:.4} (seed {seed})");
+            assert!(
+                off.abs() < 0.02,
+                "{team} has {share:.4}, off by {off:.4} (seed {seed})"
+            );
         }
     }
 }
 
 #[test]
 fn users_of_a_team_share_alike_however_many_jobs_they_have() {
-    let mut jobs: Vec<SimJob> = (0..1000).map(|n| sim_job("vision", "many", n % 60, 600, 1)).collect();
+    let mut jobs: Vec<SimJob> = (0..1000)
+        .map(|n| sim_job("vision", "many", n % 60, 600, 1))
+        .collect();
     jobs.extend((0..450).map(|n| sim_job("vision", "few", 60 + n % 60, 600, 1)));
     let load = sorted(16, jobs);
     let outcome = simulate(&load, &mut Ours::new(16, OursRules::default()));
@@ -194,7 +215,10 @@ fn tier_then_patience_then_priority_then_shares_then_arrival() {
         patience: Span::from_secs(DAY),
     };
     let order = order(&claims, &fresh(), &rules, at(100 + DAY + 1));
-    let jobs: Vec<u8> = order.iter().map(|index| claims[*index].job.as_bytes()[15]).collect();
+    let jobs: Vec<u8> = order
+        .iter()
+        .map(|index| claims[*index].job.as_bytes()[15])
+        .collect();
     // 6 has waited a day; 5 is urgent; 3, 4, 2 alternate between the teams, b first since a has been given two.
     assert_eq!(jobs, [6, 5, 4, 3, 2, 1]);
 }
@@ -274,7 +298,8 @@ proptest! {
         let place = load.jobs.iter().position(|job| job.submitted == at(5)).unwrap();
         let waited = outcome.started[place].unwrap().since(at(5));
         let patience = OrderRules::default().patience.as_secs();
-        // Its patience, then what runs already and what may have passed ends: at most twice three and a half hours, and a minute.
+        // Its patience, then what runs already and what may have passed ends: at most twice three and a half hours,
+        // and a minute.
         prop_assert!(waited.as_secs() <= patience + 7 * 3600 + 120, "waited {}", waited);
     }
 }
@@ -282,7 +307,12 @@ proptest! {
 #[test]
 fn a_replay_is_identical() {
     let load = crowded(7);
-    let run = || simulate(&load, &mut Ours::new(64, OursRules::default()).with_team("blue", weighted(250)));
+    let run = || {
+        simulate(
+            &load,
+            &mut Ours::new(64, OursRules::default()).with_team("blue", weighted(250)),
+        )
+    };
     assert_eq!(run(), run());
 }
 
@@ -353,12 +383,18 @@ impl Books {
     ) -> Result<(), TestCaseError> {
         let (team, user, (cpus, gib, gpus), limit, gap) = event;
         self.now = self.now.plus(Span::from_secs(*gap));
-        let due: Vec<u64> = self.running.iter().filter(|(_, held)| held.ends <= self.now).map(|(n, _)| *n).collect();
+        let due: Vec<u64> = self
+            .running
+            .iter()
+            .filter(|(_, held)| held.ends <= self.now)
+            .map(|(n, _)| *n)
+            .collect();
         for number in due {
             let held = self.running.remove(&number).unwrap();
             let ran = self.accounts.end(job_id(number), 0, held.ends.max(held.started));
             prop_assert_eq!(ran, Some(held.ends.since(held.started)));
-            self.ended.push((held.team, held.started, held.amounts, ran.unwrap()));
+            self.ended
+                .push((held.team, held.started, held.amounts, ran.unwrap()));
         }
         self.accounts.advance(self.now);
         let (amounts, limit) = (amounts(*cpus, *gib, *gpus), Span::from_secs(*limit));
@@ -380,7 +416,7 @@ impl Books {
             };
             self.accounts.start(&starting, self.now);
             // Every third uses all of its time.
-            let ran = if number % 3 == 0 { limit } else { Span(limit.0 / 2) };
+            let ran = if number.is_multiple_of(3) { limit } else { Span(limit.0 / 2) };
             let held = Held {
                 team: *team,
                 user: *user,
@@ -401,16 +437,25 @@ impl Books {
             prop_assert!(cpus <= TEAM_CPUS);
             prop_assert_eq!(self.accounts.held(name).cpu.0, cpus);
             for user in 0..USERS.len() {
-                let memory: u64 = of_team().filter(|held| held.user == user).map(|held| held.amounts.memory.0).sum();
+                let memory: u64 = of_team()
+                    .filter(|held| held.user == user)
+                    .map(|held| held.amounts.memory.0)
+                    .sum();
                 prop_assert!(memory <= USER_GIB << 30);
             }
             // What this period's starts have used and may still use.
             let period = |moment: WallTime| moment.0.div_euclid(at(PERIOD).0);
             let this = |started: WallTime| period(started) == period(self.now);
             let hours = |amounts: Amounts, span: Span| u128::from(amounts.gpus) * u128::from(span.0);
-            let ended = self.ended.iter().filter(|(of, started, ..)| *of == team && this(*started));
+            let ended = self
+                .ended
+                .iter()
+                .filter(|(of, started, ..)| *of == team && this(*started));
             let gone: u128 = ended.map(|(_, _, amounts, ran)| hours(*amounts, *ran)).sum();
-            let still: u128 = of_team().filter(|held| this(held.started)).map(|held| hours(held.amounts, held.limit)).sum();
+            let still: u128 = of_team()
+                .filter(|held| this(held.started))
+                .map(|held| hours(held.amounts, held.limit))
+                .sum();
             prop_assert!(gone + still <= u128::from(GPU_HOURS) * 3_600_000_000);
             prop_assert_eq!(self.accounts.paid(name, self.now).gpus, gone + still);
         }
@@ -436,15 +481,34 @@ fn a_plan_cannot_pass_a_quota_by_starting_several_at_once() {
         "the team may hold 8 CPUs at once; 5 CPUs are held and 5 CPUs asked for: it starts once enough is free again"
     );
     assert!(!over.is_for_good());
-    let other = Asked { team: "right", ..asked };
+    let other = Asked {
+        team: "right",
+        ..asked
+    };
     assert_eq!(books.accounts.admits(&other, &tab, at(0)), Ok(()));
     let endless = Asked { limit: None, ..other };
-    assert_eq!(books.accounts.admits(&endless, &tab, at(0)), Err(OverQuota::NoTimeLimit));
-    let huge = Asked { amounts: amounts(9, 1, 0), ..other };
+    assert_eq!(
+        books.accounts.admits(&endless, &tab, at(0)),
+        Err(OverQuota::NoTimeLimit)
+    );
+    let huge = Asked {
+        amounts: amounts(9, 1, 0),
+        ..other
+    };
     let never = books.accounts.admits(&huge, &tab, at(0)).unwrap_err();
-    assert!(never.is_for_good() && never.to_string().ends_with("have an operator raise the quota"), "{never}");
+    assert!(
+        never.is_for_good() && never.to_string().ends_with("have an operator raise the quota"),
+        "{never}"
+    );
     // A quota that is lowered below what runs ends nothing, and lets nothing more start.
-    books.accounts.set_team("right", Team { quota: Quota::default(), ..Team::default() }, at(0));
+    books.accounts.set_team(
+        "right",
+        Team {
+            quota: Quota::default(),
+            ..Team::default()
+        },
+        at(0),
+    );
     assert_eq!(books.accounts.admits(&huge, &tab, at(0)), Ok(()));
 }
 
@@ -459,22 +523,36 @@ fn the_gate_names_what_to_wait_for_first() {
     let team = Team {
         windows: nights.clone(),
         quota: Quota {
-            team: AtOnce { gpus: Some(0), ..AtOnce::default() },
+            team: AtOnce {
+                gpus: Some(0),
+                ..AtOnce::default()
+            },
             ..Quota::default()
         },
         ..Team::default()
     };
     accounts.set_team("night", team, at(0));
     let noon = Shutter {
-        local: LocalTime { day: Weekday::Tue, minute: 720 },
+        local: LocalTime {
+            day: Weekday::Tue,
+            minute: 720,
+        },
         burst: Windows::default(),
     };
     let night = Shutter {
-        local: LocalTime { day: Weekday::Tue, minute: 1300 },
+        local: LocalTime {
+            day: Weekday::Tue,
+            minute: 1300,
+        },
         burst: nights,
     };
     let mut job = Gate {
-        asked: Asked { team: "night", user: "ada", amounts: amounts(1, 1, 1), limit: None },
+        asked: Asked {
+            team: "night",
+            user: "ada",
+            amounts: amounts(1, 1, 1),
+            limit: None,
+        },
         tier: Tier::Burst,
         estimate: None,
         ready: Ready::At(at(5)),
@@ -484,11 +562,17 @@ fn the_gate_names_what_to_wait_for_first() {
     assert_eq!(told(&job, &noon), Err(Gated::Prerequisite(Ready::At(at(5)))));
     job.ready = Ready::Now;
     assert!(matches!(told(&job, &noon), Err(Gated::TeamWindow(_))));
-    assert!(matches!(told(&job, &night), Err(Gated::Quota(OverQuota::Held { .. }))));
+    assert!(matches!(
+        told(&job, &night),
+        Err(Gated::Quota(OverQuota::Held { .. }))
+    ));
     job.asked.amounts = amounts(1, 1, 0);
     assert_eq!(told(&job, &night), Ok(()));
     job.asked.team = "other";
-    let day_burst = Shutter { local: noon.local, ..night };
+    let day_burst = Shutter {
+        local: noon.local,
+        ..night
+    };
     assert!(matches!(told(&job, &day_burst), Err(Gated::BurstWindow(_))));
     job.tier = Tier::Standard;
     assert_eq!(told(&job, &day_burst), Ok(()));

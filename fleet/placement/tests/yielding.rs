@@ -1,7 +1,7 @@
 //! Who makes room: against the sum of what could go, against every smaller choice, and against time.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use loadline_model::{Amounts, Bytes, JobId, MilliCpu, Span, Tier, WallTime};
 use loadline_placement::policy::yielding::{Claimant, NodeRoom, Yielded, may_yield};
@@ -182,7 +182,7 @@ fn workers() -> impl Strategy<Value = Vec<Victim>> {
             if let Some(first) = workers.iter().find(|worker| worker.job == new.job) {
                 (new.tier, new.priority, new.yielded) = (first.tier, first.priority, first.yielded);
             }
-            new.gang = number % 2 == 0;
+            new.gang = number.is_multiple_of(2);
             workers.push(new);
         }
         workers
@@ -198,13 +198,8 @@ fn free_to_go(workers: &[Victim], claimant: &Claimant) -> BTreeSet<usize> {
         rank(worker.tier, worker.priority) < rank(claimant.tier, claimant.priority)
             && NOW.since(worker.started) >= cool.min(rules.cool_down_max)
     };
-    let whole = |worker: &Victim| {
-        !worker.gang
-            || workers
-                .iter()
-                .filter(|other| other.job == worker.job)
-                .all(may)
-    };
+    let whole =
+        |worker: &Victim| !worker.gang || workers.iter().filter(|other| other.job == worker.job).all(may);
     (0..workers.len())
         .filter(|place| may(&workers[*place]) && whole(&workers[*place]))
         .collect()
@@ -222,7 +217,8 @@ fn fit(rooms: &[Free], workers: &[Victim], gone: &BTreeSet<usize>, nodes: &[usiz
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Found if and only if it fits with everyone gone who may go; nobody else goes, gangs go whole, and nobody in vain.
+    /// Found if and only if it fits with everyone gone who may go; nobody else goes, gangs go whole, and nobody in
+    /// vain.
     #[test]
     fn room_is_made_exactly_where_it_can_be_and_by_nobody_too_many(
         workers in workers(),
@@ -263,8 +259,8 @@ proptest! {
         }
     }
 
-    /// A small world in which everyone wants the same node, minute by minute: nobody yields to whom it has made yield, and all
-    /// come to their end, however they were submitted.
+    /// A small world in which everyone wants the same node, minute by minute: nobody yields to whom it has made
+    /// yield, and all come to their end, however they were submitted.
     #[test]
     fn nobody_goes_to_and_fro(jobs in prop::collection::vec((any::<bool>(), 0i16..3, 1i64..40, 0i64..60), 1..8)) {
         let world = World::run(&jobs);
@@ -285,16 +281,19 @@ impl World {
     /// Jobs are (burst, priority, minutes of work without a saved state, minute of submission); one runs at a time.
     fn run(jobs: &[(bool, i16, i64, i64)]) -> Self {
         let mut world = Self::default();
-        let mut waiting: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut waiting: BTreeSet<usize> = BTreeSet::new();
         let mut running: Option<(usize, i64)> = None;
         let mut yielded = vec![0; jobs.len()];
-        let tier = |place: usize| if jobs[place].0 { Tier::Burst } else { Tier::Standard };
+        let tier = |place: usize| {
+            if jobs[place].0 {
+                Tier::Burst
+            } else {
+                Tier::Standard
+            }
+        };
         // The cool-down doubles up to a day, in which any of these ends.
         for minute in 0..8 * 24 * 60 {
-            for (place, job) in jobs.iter().enumerate().filter(|(_, job)| job.3 == minute) {
-                waiting.insert(place, 0);
-                let _ = job;
-            }
+            waiting.extend((0..jobs.len()).filter(|place| jobs[*place].3 == minute));
             if let Some((place, since)) = running
                 && minute - since >= jobs[place].2
             {
@@ -302,7 +301,7 @@ impl World {
                 world.done += 1;
             }
             let next = waiting
-                .keys()
+                .iter()
                 .copied()
                 .min_by_key(|place| (tier(*place), -jobs[*place].1, *place));
             let Some(next) = next else { continue };
@@ -328,7 +327,7 @@ impl World {
                 }
                 world.yielded_to.insert((place, next));
                 yielded[place] += 1;
-                waiting.insert(place, 0);
+                waiting.insert(place);
             }
             waiting.remove(&next);
             running = Some((next, minute));

@@ -1,5 +1,5 @@
-//! The queue: how long jobs wait for what they need, and how much of a machine is used, next to the policies that others
-//! publish, on a generated month at three levels and on any log given.
+//! The queue: how long jobs wait for what they need, and how much of a machine is used, next to the policies that
+//! others publish, on a generated month at three levels and on any log given.
 //!
 //! The measuring program is a bench target of loadline-placement. Time in it is virtual, so the figures are the same on
 //! every machine. Logs in the standard workload format are read from `SWF_DIR`, each as a load of its own name; without
@@ -50,10 +50,10 @@ struct Measured {
 }
 
 impl Measured {
-    const fn peer(&self, name: &str) -> Outcome {
-        match name.as_bytes() {
-            b"fcfs" => self.fcfs,
-            b"easy" => self.easy,
+    fn peer(&self, name: &str) -> Outcome {
+        match name {
+            "fcfs" => self.fcfs,
+            "easy" => self.easy,
             _ => self.conservative,
         }
     }
@@ -106,8 +106,8 @@ fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(logs)
 }
 
-/// Means over the seeds, so each is one sample: single months differ by more than policies do. The goal is the best of the
-/// others in each figure.
+/// Means over the seeds, so each is one sample: single months differ by more than policies do. The goal is the best
+/// of the others in each figure.
 fn figures(bench: &mut Bench, load: &str, seeds: &[&Measured]) -> Result<()> {
     let mean = |of: &dyn Fn(&Measured) -> f64| -> f64 {
         seeds.iter().map(|seed| of(seed)).sum::<f64>() / seeds.len() as f64
@@ -195,7 +195,12 @@ mod tests {
     #[test]
     fn a_folder_without_a_log_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(logs(folder.path()).unwrap_err().to_string().contains("holds no log"));
+        assert!(
+            logs(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("holds no log")
+        );
         std::fs::write(folder.path().join("a.swf"), "").unwrap();
         assert_eq!(logs(folder.path()).unwrap(), [folder.path().join("a.swf")]);
         assert!(logs(&folder.path().join("none")).is_err());

@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use loadline_model::{Amounts, Bytes, JobId, MilliCpu, Span, Tier, WallTime};
-use loadline_placement::policy::{
-    Accounts, Claim, OrderRules, Priority, ShareRules, Starting, Team, order,
-};
+use loadline_placement::policy::{Accounts, Claim, OrderRules, Priority, ShareRules, Starting, Team, order};
 
 use crate::random::Random;
 
@@ -36,7 +34,7 @@ pub(crate) fn order_ms(claims: usize, seed: u64) -> Result<f64> {
             worker: 0,
             team,
             user,
-            amounts: amounts(&mut random),
+            amounts: amounts(&mut random)?,
             estimate: Some(Span::from_secs(60 + random.below(86_400) as u64)),
             limit: None,
         };
@@ -47,29 +45,37 @@ pub(crate) fn order_ms(claims: usize, seed: u64) -> Result<f64> {
         let (team, user) = &names[random.below(USERS)];
         waiting.push(Claim {
             job: id(number as u128)?,
-            tier: if random.below(4) == 0 { Tier::Burst } else { Tier::Standard },
-            priority: Priority(random.below(3) as i16),
-            submitted_at: WallTime(random.below(86_400_000_000) as i64),
+            tier: if random.below(4) == 0 {
+                Tier::Burst
+            } else {
+                Tier::Standard
+            },
+            priority: Priority(i16::try_from(random.below(3))?),
+            submitted_at: WallTime(i64::try_from(random.below(86_400_000_000))?),
             team,
             user,
-            amounts: amounts(&mut random),
+            amounts: amounts(&mut random)?,
             estimate: Some(Span::from_secs(60 + random.below(86_400) as u64)),
         });
     }
     let begun = now();
     let sorted = order(&waiting, &accounts, &OrderRules::default(), day);
     let took = begun.elapsed();
-    ensure!(sorted.len() == claims, "{} of {claims} claims are in the order", sorted.len());
+    ensure!(
+        sorted.len() == claims,
+        "{} of {claims} claims are in the order",
+        sorted.len()
+    );
     Ok(took.as_secs_f64() * 1000.0)
 }
 
-fn amounts(random: &mut Random) -> Amounts {
+fn amounts(random: &mut Random) -> Result<Amounts> {
     let cpus = 1 + random.below(64);
-    Amounts {
-        cpu: MilliCpu::from_cpus(cpus as u32),
+    Ok(Amounts {
+        cpu: MilliCpu::from_cpus(u32::try_from(cpus)?),
         memory: Bytes::from_gib(cpus as u64 * 4),
-        gpus: random.below(5) as u32,
-    }
+        gpus: u32::try_from(random.below(5))?,
+    })
 }
 
 fn id(number: u128) -> Result<JobId> {

@@ -7,6 +7,12 @@
 //! any part of what they ask for, and ask in few round values, is the finding of Tsafrir, Etsion and Feitelson (JSSPP
 //! 2005).
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the model's numbers are positive and far below what integers hold"
+)]
+
 use loadline_model::{Span, Tier, WallTime};
 use loadline_placement::policy::Priority;
 use loadline_placement::sim::{Load, SimJob};
@@ -18,8 +24,8 @@ use crate::random::Random;
 const SERIAL: f64 = 0.244;
 /// Jobs of a power of two of processors.
 const POWER_OF_TWO: f64 = 0.576;
-/// Two-stage uniform distribution of the processors' logarithm: from, share of the first stage. The stages meet 2.5 below
-/// the machine's own size.
+/// Two-stage uniform distribution of the processors' logarithm: from, share of the first stage. The stages meet 2.5
+/// below the machine's own size.
 const LOG_LOW: f64 = 0.8;
 const FIRST_STAGE: f64 = 0.86;
 const MEET_BELOW: f64 = 2.5;

@@ -1,7 +1,9 @@
-//! Loads of parallel machines, put through our queue and the three it is held against; printed as JSON, one line a load.
+//! Loads of parallel machines, put through our queue and the three it is held against; printed as JSON, one line a
+//! load.
 //!
-//! Called with `generated SEEDS`, a month of Lublin–Feitelson load at several levels for so many seeds; with a path, the
-//! log there. A file that is no log is an error. With `order CLAIMS SEED` it is measured how long a long queue takes to order.
+//! Called with `generated SEEDS`, a month of Lublin–Feitelson load at several levels for so many seeds; with a path,
+//! the log there. A file that is no log is an error. With `order CLAIMS SEED` it is measured how long a long queue
+//! takes to order.
 
 mod crowd;
 mod gamma;

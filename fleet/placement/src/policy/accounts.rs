@@ -7,11 +7,12 @@
 //!
 //! Terms: *standing*, decayed dominant use per weight: who has less goes first.
 //!
-//! Properties: what is held is the sum of what runs; a budget that pays for every start beforehand is never exceeded; the
-//! same events give the same accounts.
+//! Properties: what is held is the sum of what runs; a budget that pays for every start beforehand is never exceeded;
+//! the same events give the same accounts.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use loadline_model::{Amounts, JobId, Span, WallTime};
 use serde::{Deserialize, Serialize};
@@ -319,8 +320,8 @@ impl Accounts {
         }
     }
 
-    /// Says whether a user of a team may hold and spend so much more, with `held` and `paid` on top that were granted in
-    /// the same plan.
+    /// Says whether a user of a team may hold and spend so much more, with `held` and `paid` on top that were granted
+    /// in the same plan.
     ///
     /// # Errors
     /// The first limit that would be exceeded.
@@ -362,13 +363,10 @@ impl Accounts {
             .teams
             .entry(team.into())
             .or_insert_with(|| TeamAccount::new(Team::default(), now));
-        let user_account = account
-            .users
-            .entry(user.into())
-            .or_insert_with(|| UserAccount {
-                held: NOTHING,
-                spent: Decaying::new(now),
-            });
+        let user_account = account.users.entry(user.into()).or_insert_with(|| UserAccount {
+            held: NOTHING,
+            spent: Decaying::new(now),
+        });
         let spent = Spent::of(amounts, charged);
         account.held = account.held.plus(amounts);
         account.spent.charge(spent, now, half_life);

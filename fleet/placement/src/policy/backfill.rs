@@ -1,10 +1,10 @@
 //! Backfill: small work runs in the gap before a large job, and never in its way.
 //!
 //! Problem: whoever needs much waits until much is free at once; if everyone who fits passes it, that never comes.
-//! Approach: EASY (Lifka, JSSPP 1995) on whatever the caller keeps its books in. Claims are offered in order; the first
-//! that finds no room gets a *reservation*: the books are rolled forward, one expected end after the other, until it
-//! fits. Who comes later starts if it ends before that, or if the reservation's own books have room for it on the very nodes
-//! it was given. Several reservations form a chain, each on top of those before it.
+//! Approach: EASY (Lifka, JSSPP 1995) on whatever the caller keeps its books in. Claims are offered in order; the
+//! first that finds no room gets a *reservation*: the books are rolled forward, one expected end after the other,
+//! until it fits. Who comes later starts if it ends before that, or if the reservation's own books have room for it
+//! on the very nodes it was given. Several reservations form a chain, each on top of those before it.
 //!
 //! Properties: with true estimates no reservation is ever delayed by who passes it; a claim that is not reserved holds
 //! nothing; what a pass starts, it has booked.

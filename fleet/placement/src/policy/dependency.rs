@@ -1,8 +1,8 @@
 //! What a job waits for: other jobs, and a time.
 //!
-//! Problem: a job that waits for itself through others waits for ever. Approach: a job may only wait for jobs that are known
-//! or come with it, and a circle among those that come together is refused with its whole way. So no circle ever
-//! gets in, and none has to be looked for later.
+//! Problem: a job that waits for itself through others waits for ever. Approach: a job may only wait for jobs that
+//! are known or come with it, and a circle among those that come together is refused with its whole way. So no circle
+//! ever gets in, and none has to be looked for later.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -207,7 +207,9 @@ mod tests {
     fn a_circle_is_refused_with_its_whole_way() {
         let problem = check(&coming(&[(1, 2), (2, 3), (3, 2)]), |_| false).unwrap_err();
         assert_eq!(problem, DependencyProblem::Circle(alloc::vec![job(2), job(3)]));
-        let short = problem.to_string().replace("00000000-0000-0000-0000-0000000000", "");
+        let short = problem
+            .to_string()
+            .replace("00000000-0000-0000-0000-0000000000", "");
         assert_eq!(
             short,
             "job 02 waits for job 03, which waits for job 02: leave out one of these dependencies"

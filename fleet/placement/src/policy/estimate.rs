@@ -27,8 +27,8 @@ pub struct EstimateRules {
 }
 
 impl Default for EstimateRules {
-    /// The longest of the last 20. A reservation that comes too early keeps others from passing: of a generated month at
-    /// 90 % of the machine (ten seeds) the 90th percentile left 0.3 points more of it unused.
+    /// The longest of the last 20. A reservation that comes too early keeps others from passing: of a generated month
+    /// at 90 % of the machine (ten seeds) the 90th percentile left 0.3 points more of it unused.
     fn default() -> Self {
         Self {
             runs: 20,

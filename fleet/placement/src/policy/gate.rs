@@ -1,7 +1,7 @@
 //! Whether a job may start at all, before anyone looks for a place.
 //!
-//! What it waits for by its own will comes first, then what the operators allow by time, then what its team may hold: in this
-//! order a reason that is named is the one to wait for or to change.
+//! What it waits for by its own will comes first, then what the operators allow by time, then what its team may hold:
+//! in this order a reason that is named is the one to wait for or to change.
 
 use loadline_model::{LocalTime, Span, Tier, WallTime};
 use serde::{Deserialize, Serialize};

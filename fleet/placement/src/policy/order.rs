@@ -1,14 +1,15 @@
 //! Who goes first.
 //!
-//! Problem: one team must not take the whole fleet because it asked first, an urgent job must not wait for a patient one,
-//! nobody may wait for ever, and what is left idle helps nobody. Approach: standard goes before burst; within a tier
-//! whoever has waited beyond the patience, then the higher priority. Within these, teams that have had less for their
-//! weight than the mean of those that want something go before the others; of a team, users likewise; and of
-//! those the job whose urgency is highest. Each pick is charged at once, so who has just been given enough waits for the others.
+//! Problem: one team must not take the whole fleet because it asked first, an urgent job must not wait for a patient
+//! one, nobody may wait for ever, and what is left idle helps nobody. Approach: standard goes before burst; within a
+//! tier whoever has waited beyond the patience, then the higher priority. Within these, teams that have had less for
+//! their weight than the mean of those that want something go before the others; of a team, users likewise; and of
+//! those the job whose urgency is highest. Each pick is charged at once, so who has just been given enough waits for
+//! the others.
 //!
-//! Urgency is (waited / estimate) × size³, of the family that Tang, Lan, Desai and Buettner (IEEE Cluster 2009) call WFP: short jobs
-//! grow urgent soon, and large ones gather, so that a machine is emptied once for several of them. Whoever has waited
-//! beyond the patience goes by age alone.
+//! Urgency is (waited / estimate) × size³, of the family that Tang, Lan, Desai and Buettner (IEEE Cluster 2009) call
+//! WFP: short jobs grow urgent soon, and large ones gather, so that a machine is emptied once for several of them.
+//! Whoever has waited beyond the patience goes by age alone.
 //!
 //! Properties: every claim appears once; the order depends on the values only; with several teams that always
 //! want something, what they get converges to their weights; of one user, nobody passes a job that waits beyond the
@@ -53,8 +54,8 @@ pub struct OrderRules {
 }
 
 impl Default for OrderRules {
-    /// Two days. Of a generated month at 60, 75 and 90 % (ten seeds each), 12 hours left 0.1 to 0.3 points more unused and made the slowdown of
-    /// the fullest a quarter higher; without any, someone waited 440 hours.
+    /// Two days. Of generated months at 60, 75 and 90 % of a machine (ten each), 12 hours left 0.3 to 0.8 points more
+    /// unused and made the slowdown of the fullest a quarter higher; without any patience someone waited 440 hours.
     fn default() -> Self {
         Self {
             patience: Span::from_secs(48 * 3600),
@@ -256,7 +257,8 @@ impl Level {
         self.over.push(Reverse((members[member].standing(), member)));
     }
 
-    /// What starts next, and whose it is. Whoever is no longer above the mean, which rises with all that is given, is let up.
+    /// What starts next, and whose it is. Whoever is no longer above the mean, which rises with all that is given, is
+    /// let up.
     fn first(&mut self, members: &[Member]) -> Option<(Ranked, usize)> {
         while let Some(Reverse((_, member))) = self.over.peek().copied() {
             let Member { had, weight, first } = members[member];

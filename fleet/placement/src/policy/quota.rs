@@ -1,8 +1,8 @@
 //! How much a team may hold at once and spend in a period, and the sentence for who asks for more.
 //!
-//! Approach: what is held is counted when a worker starts. A period's budget pays for the workers that start in it, in
-//! full and beforehand, by their time limit, which the node enforces; what they did not use is given back at their end. So a
-//! budget is never exceeded, and nothing has to be ended for it.
+//! Approach: what is held is counted when a worker starts. A period's budget pays for the workers that start in it,
+//! in full and beforehand, by their time limit, which the node enforces; what they did not use is given back at their
+//! end. So a budget is never exceeded, and nothing has to be ended for it.
 
 use core::fmt;
 
@@ -237,7 +237,10 @@ impl Budget {
     }
 
     /// In microseconds; a period of nothing would divide by zero.
-    #[expect(clippy::cast_possible_wrap, reason = "bounded by i64::MAX in the branch before")]
+    #[expect(
+        clippy::cast_possible_wrap,
+        reason = "bounded by i64::MAX in the branch before"
+    )]
     const fn length(&self) -> i64 {
         match self.period.0 {
             0 => 1,

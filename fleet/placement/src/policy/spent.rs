@@ -73,7 +73,8 @@ impl Spent {
 
     /// The dominant resource: the largest part of the fleet's capacity, as nanoseconds of the whole fleet.
     ///
-    /// Dominant resource fairness: Ghodsi et al., NSDI 2011. A resource that the fleet does not lend counts as one unit.
+    /// Dominant resource fairness: Ghodsi et al., NSDI 2011. A resource that the fleet does not lend counts as one
+    /// unit.
     #[must_use]
     pub fn dominant(self, capacity: Amounts) -> u128 {
         let part = |spent: u128, all: u64| spent.saturating_mul(1000) / u128::from(all.max(1));
@@ -197,7 +198,10 @@ mod tests {
         // A tenth of the CPUs, half of the memory, a quarter of the GPUs, for a second.
         let spent = Spent::of(amounts(1000, 50, 1), second);
         assert_eq!(spent.dominant(fleet), 500_000_000);
-        assert_eq!(Spent::of(amounts(1000, 0, 1), second).dominant(fleet), 250_000_000);
+        assert_eq!(
+            Spent::of(amounts(1000, 0, 1), second).dominant(fleet),
+            250_000_000
+        );
     }
 
     proptest! {

@@ -1,17 +1,17 @@
 //! Whose workers make room for a job that outranks them.
 //!
-//! Problem: standard work must not wait for burst, nor urgent work for patient work; but what is stopped has run for nothing,
-//! and a job that is stopped again and again never ends. Approach: for each worker of the claimant the node is sought where
-//! the least is lost, then everyone is spared whose going turns out not to be needed. If all of the claimant cannot be
-//! placed that way, nobody goes.
+//! Problem: standard work must not wait for burst, nor urgent work for patient work; but what is stopped has run for
+//! nothing, and a job that is stopped again and again never ends. Approach: for each worker of the claimant the node
+//! is sought where the least is lost, then everyone is spared whose going turns out not to be needed. If all of the
+//! claimant cannot be placed that way, nobody goes.
 //!
 //! Terms: *rank*, tier, then priority; *unit*, workers that can only go together: a gang that needs all of them, or one
 //! worker that its job can do without; *loss*, CPU and GPU time since the last saved state.
 //!
-//! Properties: who yields is of strictly lower rank, so no two jobs ever yield to each other; no unit goes in vain; who has
-//! started is left alone for a while, each time twice as long as before, so a job comes to its end however often it is
-//! chosen. Waiting beyond the patience changes the order of the queue and not the rank: else who yielded would come back
-//! and take the room again.
+//! Properties: who yields is of strictly lower rank, so no two jobs ever yield to each other; no unit goes in vain;
+//! who has started is left alone for a while, each time twice as long as before, so a job comes to its end however
+//! often it is chosen. Waiting beyond the patience changes the order of the queue and not the rank: else who yielded
+//! would come back and take the room again.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -227,8 +227,8 @@ impl<'a, R: NodeRoom> Search<'a, R> {
             let places = &self.units[*unit];
             cost.gangs += usize::from(places.len() > 1);
             for victim in places.iter().map(|place| &self.workers[*place]) {
-                let worth = u128::from(victim.amounts.cpu.0)
-                    + u128::from(victim.amounts.gpus) * GPU_IN_MILLI_CPU;
+                let worth =
+                    u128::from(victim.amounts.cpu.0) + u128::from(victim.amounts.gpus) * GPU_IN_MILLI_CPU;
                 let lost = self.now.since(victim.saved.max(victim.started));
                 cost.loss = cost.loss.saturating_add(worth * u128::from(lost.0));
                 cost.rank = cost.rank.max(Some((Reverse(victim.tier), victim.priority)));

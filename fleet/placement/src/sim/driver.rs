@@ -88,7 +88,7 @@ pub fn simulate(load: &Load, scheduler: &mut dyn Scheduler) -> Outcome {
     let mut waiting: Vec<usize> = Vec::new();
     let mut running: BTreeMap<usize, WallTime> = BTreeMap::new();
     let mut free = load.processors;
-    let mut wake = None;
+    let mut wake: Option<WallTime> = None;
     let mut last = WallTime(0);
     loop {
         let arrival = arrivals.peek().map(|(_, job)| job.submitted);
@@ -151,8 +151,8 @@ impl Outcome {
         u64::try_from(mean).ok()
     }
 
-    /// The part of the machine that was used between the first and the last submission, in millionths: what comes after that is
-    /// the end of the experiment and not of anybody's queue.
+    /// The part of the machine that was used between the first and the last submission, in millionths: what comes
+    /// after that is the end of the experiment and not of anybody's queue.
     #[must_use]
     pub fn utilisation(&self, load: &Load) -> Option<u64> {
         let (first, last) = (load.jobs.first()?.submitted, load.jobs.last()?.submitted);

@@ -63,7 +63,8 @@ fn whole(word: &str) -> Option<i64> {
     number.parse().ok()
 }
 
-/// The fields count from 1 in the format: 2 submitted, 4 ran, 5 processors given, 8 asked, 9 time asked, 12 user, 13 group.
+/// The fields count from 1 in the format: 2 submitted, 4 ran, 5 processors given, 8 asked, 9 time asked, 12 user, 13
+/// group.
 fn job(fields: &[i64]) -> Option<SimJob> {
     let seconds = |field: usize| u64::try_from(fields[field - 1]).ok().map(Span::from_secs);
     let given = u32::try_from(fields[4]).ok().filter(|given| *given > 0);
@@ -73,10 +74,7 @@ fn job(fields: &[i64]) -> Option<SimJob> {
         submitted: WallTime(fields[1].checked_mul(1_000_000)?),
         runs,
         // Systems let jobs run a little beyond their limit before they end them.
-        asked: seconds(9)
-            .filter(|asked| asked.0 > 0)
-            .unwrap_or(runs)
-            .max(runs),
+        asked: seconds(9).filter(|asked| asked.0 > 0).unwrap_or(runs).max(runs),
         processors: given.or(asked)?,
         user: fields[11].to_string(),
         team: format!("group {}", fields[12]),
@@ -115,15 +113,15 @@ mod tests {
             })
             .collect();
         assert_eq!(read, [(0, 60, 300, 4), (20, 400, 400, 8), (30, 50, 50, 2)]);
-        assert_eq!((load.jobs[0].user.as_str(), load.jobs[2].team.as_str()), ("7", "group 4"));
+        assert_eq!(
+            (load.jobs[0].user.as_str(), load.jobs[2].team.as_str()),
+            ("7", "group 4")
+        );
     }
 
     #[test]
     fn what_is_no_log_is_refused_with_its_line() {
-        assert_eq!(
-            read_swf("; MaxProcs: 4\n1 2 three\n"),
-            Err(SwfError::Line(2))
-        );
+        assert_eq!(read_swf("; MaxProcs: 4\n1 2 three\n"), Err(SwfError::Line(2)));
         let headless = LOG.replace("; MaxProcs: 128\n", "");
         assert_eq!(read_swf(&headless), Err(SwfError::NoProcessors));
     }

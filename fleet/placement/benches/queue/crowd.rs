@@ -56,6 +56,7 @@ pub(crate) fn order_ms(claims: usize, seed: u64) -> Result<f64> {
             user,
             amounts: amounts(&mut random)?,
             estimate: Some(Span::from_secs(60 + random.below(86_400) as u64)),
+            reserved: false,
         });
     }
     let begun = now();

@@ -44,6 +44,9 @@ pub struct Claim<'a> {
     pub amounts: Amounts,
     /// How long they will run, if that is known.
     pub estimate: Option<Span>,
+    /// The last plan gave it a reservation: it keeps its place before its equals, or whoever has had less would take the
+    /// room that was kept free for it, and large jobs would wait for ever.
+    pub reserved: bool,
 }
 
 /// What the operators decide about the order.
@@ -67,13 +70,20 @@ impl Default for OrderRules {
 const UNKNOWN: Span = Span::from_secs(3600);
 
 /// What comes before what, whoever has how much: the lower goes first.
-type Class = (Tier, bool, Reverse<Priority>);
+type Class = (Tier, bool, Reverse<Priority>, bool);
 
 /// The claims in the order in which they are to be tried, each by its place in `claims`.
 #[must_use]
 pub fn order(claims: &[Claim<'_>], accounts: &Accounts, rules: &OrderRules, now: WallTime) -> Vec<usize> {
     let patient = |claim: &Claim<'_>| now.since(claim.submitted_at) <= rules.patience;
-    let class = |claim: &Claim<'_>| -> Class { (claim.tier, patient(claim), Reverse(claim.priority)) };
+    let class = |claim: &Claim<'_>| -> Class {
+        (
+            claim.tier,
+            patient(claim),
+            Reverse(claim.priority),
+            !claim.reserved,
+        )
+    };
     let capacity = accounts.rules().capacity;
     let ranked = |index: usize| {
         let claim = &claims[index];

@@ -52,6 +52,8 @@ pub struct Ours {
     burst: Windows,
     /// When a window or a period that holds something up turns.
     turns: Option<WallTime>,
+    /// Who has a reservation, by their places in the load.
+    reserved: Vec<usize>,
 }
 
 impl Ours {
@@ -69,6 +71,7 @@ impl Ours {
             expected: BTreeMap::new(),
             burst: Windows::default(),
             turns: None,
+            reserved: Vec::new(),
         }
     }
 
@@ -188,6 +191,7 @@ impl Scheduler for Ours {
                     user: self.shared(&job.user),
                     amounts: amounts(job.processors),
                     estimate: self.estimates.of(&job.user, Some(job.asked)),
+                    reserved: self.reserved.contains(place),
                 }
             })
             .collect();
@@ -201,6 +205,7 @@ impl Scheduler for Ours {
         let mut started = Vec::new();
         let mut tab = Tab::default();
         self.turns = None;
+        self.reserved.clear();
         for index in order(&claims, &self.accounts, &self.rules.order, now) {
             let (place, claim) = (waiting[index], &claims[index]);
             let job = &load.jobs[place];
@@ -219,9 +224,13 @@ impl Scheduler for Ours {
             if !self.passes(&at_gate, &tab, now) {
                 continue;
             }
-            if let Offer::Starts(_) = pass.offer(&job.processors, claim.estimate) {
-                tab.add(&asked);
-                started.push((place, claim.estimate));
+            match pass.offer(&job.processors, claim.estimate) {
+                Offer::Starts(_) => {
+                    tab.add(&asked);
+                    started.push((place, claim.estimate));
+                }
+                Offer::Reserved(_) => self.reserved.push(place),
+                Offer::InTheWay | Offer::NoRoom | Offer::Never => {}
             }
         }
         for (place, estimate) in &started {

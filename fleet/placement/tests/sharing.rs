@@ -82,9 +82,9 @@ fn weighted(weight: u32) -> Team {
 }
 
 const CROWD: [(&str, u32, u64, u64); 3] = [
-    ("blue", 100, 3600, 1),
-    ("green", 200, 5400, 8),
-    ("red", 300, 3600, 4),
+    ("blue", 100, 1800, 1),
+    ("green", 200, 3600, 1),
+    ("red", 300, 1800, 3),
 ];
 
 /// Three teams with jobs of very different sizes; each always wants an eighth more than its weight is worth.
@@ -92,7 +92,7 @@ fn crowded(seed: u64) -> Load {
     let mut random = Random(seed);
     let mut jobs = Vec::new();
     for (team, weight, longest, widest) in CROWD {
-        let share = 64 * DAY * u64::from(weight) / 600;
+        let share = 16 * DAY * u64::from(weight) / 600;
         let mut work = 0;
         while work < share * 9 / 8 {
             let (runs, processors) = (1 + random.below(longest), 1 + random.below(widest));
@@ -109,44 +109,43 @@ fn crowded(seed: u64) -> Load {
             ));
         }
     }
-    sorted(64, jobs)
+    sorted(16, jobs)
 }
 
 #[test]
 fn shares_converge_to_weights_within_two_per_cent_in_a_day() {
-    for seed in 1..=2 {
-        let load = crowded(seed);
-        let mut ours = Ours::new(64, OursRules::default());
-        for (team, weight, ..) in CROWD {
-            ours = ours.with_team(team, weighted(weight));
-        }
-        let outcome = simulate(&load, &mut ours);
-        let used = used(&load, &outcome, DAY, |job| &job.team);
-        let all: u64 = used.values().sum();
+    let seed = 1;
+    let load = crowded(seed);
+    let mut ours = Ours::new(16, OursRules::default());
+    for (team, weight, ..) in CROWD {
+        ours = ours.with_team(team, weighted(weight));
+    }
+    let outcome = simulate(&load, &mut ours);
+    let used = used(&load, &outcome, DAY, |job| &job.team);
+    let all: u64 = used.values().sum();
+    assert!(
+        all as f64 > 0.99 * (16 * DAY) as f64,
+        "the machine stood idle: {used:?}"
+    );
+    for (team, weight, ..) in CROWD {
+        let share = used[team] as f64 / all as f64;
+        let off = share / (f64::from(weight) / 600.0) - 1.0;
         assert!(
-            all as f64 > 0.99 * (64 * DAY) as f64,
-            "the machine stood idle: {used:?}"
+            off.abs() < 0.02,
+            "{team} has {share:.4}, off by {off:.4} (seed {seed})"
         );
-        for (team, weight, ..) in CROWD {
-            let share = used[team] as f64 / all as f64;
-            let off = share / (f64::from(weight) / 600.0) - 1.0;
-            assert!(
-                off.abs() < 0.02,
-                "{team} has {share:.4}, off by {off:.4} (seed {seed})"
-            );
-        }
     }
 }
 
 #[test]
 fn users_of_a_team_share_alike_however_many_jobs_they_have() {
-    let mut jobs: Vec<SimJob> = (0..1000)
+    let mut jobs: Vec<SimJob> = (0..400)
         .map(|n| sim_job("vision", "many", n % 60, 600, 1))
         .collect();
-    jobs.extend((0..450).map(|n| sim_job("vision", "few", 60 + n % 60, 600, 1)));
+    jobs.extend((0..180).map(|n| sim_job("vision", "few", 60 + n % 60, 600, 1)));
     let load = sorted(16, jobs);
     let outcome = simulate(&load, &mut Ours::new(16, OursRules::default()));
-    let used = used(&load, &outcome, 9 * 3600, |job| &job.user);
+    let used = used(&load, &outcome, 3 * 3600, |job| &job.user);
     let ratio = used["many"] as f64 / used["few"] as f64;
     // `few` came a minute later; by then `many` had started a machine full.
     assert!((ratio - 1.0).abs() < 0.02, "{used:?}");
@@ -271,7 +270,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     /// However much urgent work comes, patient work starts once it has waited so long and what is before it is done.
     #[test]
@@ -308,11 +307,11 @@ proptest! {
 #[test]
 fn a_replay_is_identical() {
     let mut load = crowded(7);
-    load.jobs.truncate(400);
+    load.jobs.truncate(150);
     let run = || {
         simulate(
             &load,
-            &mut Ours::new(64, OursRules::default()).with_team("blue", weighted(250)),
+            &mut Ours::new(16, OursRules::default()).with_team("blue", weighted(250)),
         )
     };
     assert_eq!(run(), run());
@@ -418,7 +417,11 @@ impl Books {
             };
             self.accounts.start(&starting, self.now);
             // Every third uses all of its time.
-            let ran = if number.is_multiple_of(3) { limit } else { Span(limit.0 / 2) };
+            let ran = if number.is_multiple_of(3) {
+                limit
+            } else {
+                Span(limit.0 / 2)
+            };
             let held = Held {
                 team: *team,
                 user: *user,

@@ -57,8 +57,8 @@ pub struct OrderRules {
 }
 
 impl Default for OrderRules {
-    /// Two days. Of generated months at 60, 75 and 90 % of a machine (ten each), 12 hours left 0.3 to 0.8 points more
-    /// unused and made the slowdown of the fullest a quarter higher; without any patience someone waited 440 hours.
+    /// Two days. On generated months at 60, 75 and 90 % of a machine (ten each) 12 hours left more of it unused and made
+    /// the slowdown higher, by a quarter at 90 %; without any patience someone waited 440 hours.
     fn default() -> Self {
         Self {
             patience: Span::from_secs(48 * 3600),

@@ -101,12 +101,8 @@ impl Ours {
     }
 
     /// Lets a job pass the gate; if it may not, notes when that may change.
-    fn passes(&mut self, job: &Gate<'_>, tab: &Tab, now: WallTime) -> bool {
-        let shutter = Shutter {
-            local: local(now),
-            burst: self.burst.clone(),
-        };
-        let turns = match gate(job, &self.accounts, tab, &shutter, now) {
+    fn passes(&mut self, job: &Gate<'_>, tab: &Tab, shutter: &Shutter, now: WallTime) -> bool {
+        let turns = match gate(job, &self.accounts, tab, shutter, now) {
             Ok(()) => return true,
             Err(Gated::TeamWindow(shut) | Gated::BurstWindow(shut)) => match shut {
                 Shut::Closed { opens_in } => opens_in.map(|span| now.plus(span)),
@@ -204,6 +200,10 @@ impl Scheduler for Ours {
         let mut pass = Backfill::new(room, held, self.rules.backfill, now);
         let mut started = Vec::new();
         let mut tab = Tab::default();
+        let shutter = Shutter {
+            local: local(now),
+            burst: self.burst.clone(),
+        };
         self.turns = None;
         self.reserved.clear();
         for index in order(&claims, &self.accounts, &self.rules.order, now) {
@@ -221,7 +221,7 @@ impl Scheduler for Ours {
                 estimate: claim.estimate,
                 ready: Ready::Now,
             };
-            if !self.passes(&at_gate, &tab, now) {
+            if !self.passes(&at_gate, &tab, &shutter, now) {
                 continue;
             }
             match pass.offer(&job.processors, claim.estimate) {

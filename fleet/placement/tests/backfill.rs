@@ -1,6 +1,5 @@
 //! Backfill, against what then really happens: jobs whose times are known to the second, on machines small enough to
 //! fill.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::collections::BTreeMap;
 

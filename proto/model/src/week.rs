@@ -93,6 +93,13 @@ pub struct TimeOfDay(u16);
 #[error("`{0}` is not a time of day: write \"00:00\" to \"24:00\"")]
 pub struct ParseTimeOfDayError(String);
 
+impl TimeOfDay {
+    /// Minutes since midnight, 0 to 1440.
+    pub const fn minutes(self) -> u16 {
+        self.0
+    }
+}
+
 impl FromStr for TimeOfDay {
     type Err = ParseTimeOfDayError;
 

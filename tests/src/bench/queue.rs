@@ -86,6 +86,9 @@ pub(super) fn run(_: &Cache) -> Result<BenchReport> {
     bench.finish()
 }
 
+/// A figure's name, unit, which direction is good, and where it is found.
+type Kind = (&'static str, &'static str, Better, fn(Outcome) -> f64);
+
 fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("read SWF_DIR {}", folder.display()))?;
     let mut logs = Vec::new();
@@ -112,7 +115,7 @@ fn figures(bench: &mut Bench, load: &str, seeds: &[&Measured]) -> Result<()> {
     let mean = |of: &dyn Fn(&Measured) -> f64| -> f64 {
         seeds.iter().map(|seed| of(seed)).sum::<f64>() / seeds.len() as f64
     };
-    let kinds: [(&str, &str, Better, fn(Outcome) -> f64); 2] = [
+    let kinds: [Kind; 2] = [
         ("slowdown", "x", Better::Lower, |outcome| outcome.slowdown),
         ("utilisation", "%", Better::Higher, |outcome| outcome.utilisation),
     ];

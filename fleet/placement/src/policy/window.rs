@@ -48,11 +48,14 @@ impl Windows {
     /// # Errors
     /// Why not.
     pub fn admits(&self, local: LocalTime, needs: Option<Span>) -> Result<(), Shut> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
         if !self.is_open(local) {
-            let opens_in = self.minutes_until(local, true);
+            let opens_in = self.until(local, true);
             return Err(Shut::Closed { opens_in });
         }
-        let (Some(closes_in), Some(needs)) = (self.minutes_until(local, false), needs) else {
+        let (Some(closes_in), Some(needs)) = (self.until(local, false), needs) else {
             return Ok(());
         };
         if needs > closes_in {
@@ -62,10 +65,15 @@ impl Windows {
     }
 
     /// How long until it is open, or shut; none if that does not come within a week, so never.
-    fn minutes_until(&self, local: LocalTime, open: bool) -> Option<Span> {
+    fn until(&self, local: LocalTime, open: bool) -> Option<Span> {
         let now = local.day as u32 * DAY + u32::from(local.minute);
-        (1..=WEEK)
-            .find(|minutes| self.is_open(at((now + minutes) % WEEK)) == open)
+        // It turns at the edges of windows only; a queue asks for each of its jobs.
+        let edges = self.0.iter().flat_map(|window| [window.from, window.to]);
+        let minutes = edges.flat_map(|edge| (0..7).map(move |day| day * DAY + u32::from(edge.minutes())));
+        minutes
+            .map(|minute| (minute + 2 * WEEK - now - 1) % WEEK + 1)
+            .filter(|ahead| self.is_open(at((now + ahead) % WEEK)) == open)
+            .min()
             .map(|minutes| Span(u64::from(minutes) * MINUTE))
     }
 }
@@ -122,6 +130,27 @@ mod tests {
             Err(too_long)
         );
         assert_eq!(nights.admits(local(Weekday::Mon, 20), None), Ok(()));
+    }
+
+    /// Against a look at every minute of the week.
+    #[test]
+    fn it_turns_at_the_first_minute_that_differs() {
+        let mut windows = nights();
+        windows.0.push(WeekSpan {
+            days: "Sat,Sun".parse().unwrap(),
+            from: "06:30".parse().unwrap(),
+            to: "24:00".parse().unwrap(),
+        });
+        for now in (0..WEEK).step_by(37) {
+            for open in [true, false] {
+                let ahead = (1..=WEEK).find(|ahead| windows.is_open(at((now + ahead) % WEEK)) == open);
+                let span = ahead.map(|minutes| Span(u64::from(minutes) * MINUTE));
+                // Where it is so already and stays, only the edges are looked at: the question is not asked there.
+                if windows.is_open(at(now)) != open {
+                    assert_eq!(windows.until(at(now), open), span, "{now}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::estimate::outlived;
 use crate::policy::quota::{OverQuota, Quota, Whose};
+use crate::policy::tab::{Asked, Tab};
 use crate::policy::{Spent, Windows};
 
 /// What the operators decide about all teams together.
@@ -453,57 +454,3 @@ impl Accounts {
 
 /// What a worker of which nothing is known is charged for at first: it counts at once, and little.
 const FIRST_CHARGE: Span = Span::from_secs(300);
-
-/// A start that someone asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked<'a> {
-    /// The team that pays.
-    pub team: &'a str,
-    /// The user who asks.
-    pub user: &'a str,
-    /// What all its workers hold together.
-    pub amounts: Amounts,
-    /// How long they may run, their farewell included.
-    pub limit: Option<Span>,
-}
-
-/// What one plan has granted so far, on top of the accounts: they change only when the plan is committed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tab {
-    teams: BTreeMap<String, (Granted, BTreeMap<String, Granted>)>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Granted {
-    held: Amounts,
-    paid: Spent,
-}
-
-impl Granted {
-    fn add(&mut self, amounts: Amounts, paid: Spent) {
-        self.held = self.held.plus(amounts);
-        self.paid = self.paid.plus(paid);
-    }
-}
-
-impl Tab {
-    fn of(&self, team: &str, user: &str) -> (Granted, Granted) {
-        let Some((team, users)) = self.teams.get(team) else {
-            return Default::default();
-        };
-        (*team, users.get(user).copied().unwrap_or_default())
-    }
-
-    /// Notes a start that the plan has decided.
-    pub fn add(&mut self, asked: &Asked<'_>) {
-        let paid = asked
-            .limit
-            .map_or(Spent::ZERO, |limit| Spent::of(asked.amounts, limit));
-        let (team, users) = self.teams.entry(asked.team.into()).or_default();
-        team.add(asked.amounts, paid);
-        users
-            .entry(asked.user.into())
-            .or_default()
-            .add(asked.amounts, paid);
-    }
-}

@@ -6,9 +6,10 @@
 use loadline_model::{LocalTime, Span, Tier, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::accounts::{Accounts, Asked, Tab};
+use crate::policy::accounts::Accounts;
 use crate::policy::dependency::Ready;
 use crate::policy::quota::OverQuota;
+use crate::policy::tab::{Asked, Tab};
 use crate::policy::window::{Shut, Windows};
 
 /// Why a job may not start now.

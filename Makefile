@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 testbed := $(or $(CARGO_TARGET_DIR),target)/release/testbed
 step := .ci/step
 
-.PHONY: help setup testbed demo test check fmt clippy unit python deny packages guests bench bench-store bench-openb bench-placement clean-cache
+.PHONY: help setup testbed demo test check fmt clippy unit python deny packages guests bench bench-store bench-openb bench-placement bench-queue clean-cache
 
 help: ## this list
 	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/; s/%/NAME/' | expand -t 22
@@ -67,6 +67,10 @@ bench-openb: testbed
 
 bench-placement: testbed
 	@$(testbed) bench placement
+
+# Reads logs in the standard workload format in SWF_DIR as well, if that is set.
+bench-queue: testbed
+	@$(testbed) bench queue
 
 # `LOADLINE_BENCH=release make bench-protection` measures the release form (90 min), not the short one (10 min).
 bench-%: packages testbed ## one benchmark

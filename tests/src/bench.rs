@@ -10,6 +10,7 @@ mod openb;
 mod placement;
 mod program;
 mod protection;
+mod queue;
 mod reaction;
 mod report;
 mod stats;
@@ -58,6 +59,11 @@ pub const ENTRIES: &[Entry] = &[
         name: "protection",
         about: "production's latency beside an antagonist, held by Loadline and by others",
         run: protection::run,
+    },
+    Entry {
+        name: "queue",
+        about: "waiting and use of a machine over a month, next to FCFS, EASY and conservative backfill",
+        run: queue::run,
     },
     Entry {
         name: "reaction",

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::io_cost::Cost;
 
+pub use loadline_model::{Days, LocalTime, Weekday};
 pub use raw::{RawNodePolicy, RawValue};
 pub use slo::{HttpUrl, Probe, Slo, SloTarget};
-pub use window::{Days, LocalTime, LocalTimes, Weekday, Window, WindowZone};
+pub use window::{LocalTimes, Window, WindowZone};
 
 /// The lowest uid that is ever lent to, whatever the file says: 0 is root.
 pub const UID_FLOOR: u32 = 1;

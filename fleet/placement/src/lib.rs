@@ -26,8 +26,10 @@ mod change;
 pub mod check;
 pub mod engine;
 mod planner;
+pub mod policy;
 mod queue;
 mod report;
+pub mod sim;
 mod snapshot;
 mod why;
 

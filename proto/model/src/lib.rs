@@ -19,6 +19,7 @@ mod quantity;
 mod receipt;
 mod resources;
 mod topology;
+mod week;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
 pub use demand::{Demand, DemandProblem, GpuDemand, NODE_GPUS_MAX};
@@ -31,3 +32,4 @@ pub use quantity::{Bytes, MilliCpu, ParseQuantityError, PerMille, Span, WallTime
 pub use receipt::{Receipt, ReceiptAction, ReceiptSubject};
 pub use resources::{Amounts, CpuRequest, Gpu, Gpus, WorkerRequest};
 pub use topology::{NumaNode, Thread, Topology, TopologyProblem};
+pub use week::{Days, LocalTime, ParseDaysError, ParseTimeOfDayError, TimeOfDay, WeekSpan, Weekday};

@@ -76,14 +76,14 @@ impl Scheduler for Easy {
     }
 }
 
-/// When the head will have its processors, and how many are left over then.
+/// When the head will have its processors, and how many are left over then: all that end at that moment count.
 fn shadow(ends: &mut [(WallTime, u32)], free: u32, needed: u32) -> (Option<WallTime>, u32) {
     ends.sort_unstable();
     let mut free = free;
-    for (end, processors) in ends {
-        free += *processors;
+    for together in ends.chunk_by(|one, next| one.0 == next.0) {
+        free += together.iter().map(|(_, processors)| processors).sum::<u32>();
         if free >= needed {
-            return (Some(*end), free - needed);
+            return (Some(together[0].0), free - needed);
         }
     }
     (None, free)

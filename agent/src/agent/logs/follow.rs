@@ -30,6 +30,8 @@ const READ: Duration = Duration::from_secs(15);
 const QUIET: u32 = 4;
 /// While a question is out, how soon its answer is looked for: journald wakes its readers only every 250 ms.
 const LOOK: Duration = Duration::from_millis(10);
+/// A file that journald has just made can be opened only once it is begun, and of that readers hear within 250 ms.
+const NEW_FILE: Duration = Duration::from_millis(400);
 
 /// What a reader and its desk tell each other.
 #[derive(Debug, Default)]
@@ -87,6 +89,10 @@ enum Flush {
         probe: u64,
         /// Questions in a row, with this one, before which no line came; none are counted when all was read.
         quiet: Option<u32>,
+        until: Instant,
+    },
+    /// All is written; it may lie in a file that this reader has not opened yet.
+    Written {
         until: Instant,
     },
 }
@@ -171,13 +177,20 @@ impl Follower {
                 Some(Entry::Probe(number)) => match flush {
                     Flush::Asked { probe, quiet, .. } if probe == number => match quiet {
                         Some(quiet) if quiet < QUIET => flush = ask(reader, Some(quiet + 1))?,
-                        _ => return Ok(Read::All),
+                        Some(_) => return Ok(Read::All),
+                        None => {
+                            let until = Instant::now() + NEW_FILE;
+                            flush = Flush::Written { until };
+                        }
                     },
                     _ => {}
                 },
                 None => {
                     if !chunk.lines.is_empty() && self.send(chunk, false, String::new()).is_err() {
                         return Ok(Read::Unwanted);
+                    }
+                    if matches!(flush, Flush::Written { until } if Instant::now() >= until) {
+                        return Ok(Read::All);
                     }
                     self.idle(reader, &mut flush)?;
                 }
@@ -198,7 +211,7 @@ impl Follower {
             Flush::Reading { drain, until } => {
                 *flush = self.look(reader, std::mem::take(drain), *until)?;
             }
-            Flush::Asked { .. } => {}
+            Flush::Asked { .. } | Flush::Written { .. } => {}
         }
         reader.wait(LOOK)
     }

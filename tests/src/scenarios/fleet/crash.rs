@@ -115,10 +115,12 @@ fn reloaded(fleet: &Fleet, node: &Guest) -> Result<()> {
         node.name(),
         literal.join(", ")
     );
-    fleet
-        .guest(FLEET_GUEST)?
-        .run_with_input("cat > /home/alice/words.toml", file.into(), SOON)?;
-    let job = alice.json("fleet run --detach words.toml")?["job"]
+    fleet.guest(FLEET_GUEST)?.run_with_input(
+        &format!("cat > /home/alice/words-{}.toml", node.name()),
+        file.into(),
+        SOON,
+    )?;
+    let job = alice.json(&format!("fleet run --detach words-{}.toml", node.name()))?["job"]
         .as_u64()
         .context("no number")?;
     let attempt = alice.running(job)?;

@@ -30,8 +30,6 @@ const READ: Duration = Duration::from_secs(15);
 const QUIET: u32 = 4;
 /// While a question is out, how soon its answer is looked for: journald wakes its readers only every 250 ms.
 const LOOK: Duration = Duration::from_millis(10);
-/// A file that journald has just made can be opened only once it is begun, and of that readers hear within 250 ms.
-const NEW_FILE: Duration = Duration::from_millis(400);
 
 /// What a reader and its desk tell each other.
 #[derive(Debug, Default)]
@@ -91,10 +89,6 @@ enum Flush {
         quiet: Option<u32>,
         until: Instant,
     },
-    /// All is written; it may lie in a file that this reader has not opened yet.
-    Written {
-        until: Instant,
-    },
 }
 
 pub(super) struct Follower {
@@ -132,9 +126,7 @@ struct Chunk {
 impl Follower {
     pub(super) fn run(self, journal: &dyn WorkerJournal, unit: &str, start: &Start) {
         let mut chunk = Chunk::default();
-        let read = journal
-            .open(unit, start)
-            .and_then(|mut reader| self.read(&mut *reader, &mut chunk));
+        let read = self.all(journal, unit, start, &mut chunk);
         let error = match read {
             Ok(Read::All) => String::new(),
             Ok(Read::Unwanted) => return self.stopped(),
@@ -145,6 +137,56 @@ impl Follower {
         self.stopped();
     }
 
+    fn all(
+        &self,
+        journal: &dyn WorkerJournal,
+        unit: &str,
+        start: &Start,
+        chunk: &mut Chunk,
+    ) -> Result<Read, JournalError> {
+        if let Read::Unwanted = self.read(&mut *journal.open(unit, start)?, chunk)? {
+            return Ok(Read::Unwanted);
+        }
+        // All is written, perhaps into a file that journald made meanwhile. Readers hear late of such a one, and
+        // cannot open it before it is begun; whoever opens the journal now has it.
+        let place = match chunk.cursor.as_str() {
+            "" => start.clone(),
+            cursor => Start::After(cursor.to_owned()),
+        };
+        self.rest(&mut *journal.open(unit, &place)?, chunk)
+    }
+
+    /// What is there and nothing more.
+    fn rest(&self, reader: &mut dyn JournalReader, chunk: &mut Chunk) -> Result<Read, JournalError> {
+        while let Some(entry) = reader.next()? {
+            if self.is_unwanted() || self.take(entry, chunk).is_err() {
+                return Ok(Read::Unwanted);
+            }
+        }
+        Ok(Read::All)
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.flags.cancelled.load(Ordering::Acquire) || self.lane.is_closed()
+    }
+
+    /// Puts a line to the others, and sends them when they are enough.
+    fn take(&self, entry: Entry, chunk: &mut Chunk) -> Result<(), Closed> {
+        if let Entry::Line {
+            at_us,
+            writer,
+            text,
+            cursor,
+        } = entry
+        {
+            chunk.push(at_us, writer, text, cursor);
+        }
+        if chunk.is_full() {
+            return self.send(chunk, false, String::new());
+        }
+        Ok(())
+    }
+
     fn stopped(&self) {
         self.flags.done.store(true, Ordering::Release);
         self.flags.over.notify_waiters();
@@ -153,44 +195,31 @@ impl Follower {
     fn read(&self, reader: &mut dyn JournalReader, chunk: &mut Chunk) -> Result<Read, JournalError> {
         let mut flush = Flush::NotAsked;
         loop {
-            if self.flags.cancelled.load(Ordering::Acquire) || self.lane.is_closed() {
+            if self.is_unwanted() {
                 return Ok(Read::Unwanted);
             }
             match reader.next()? {
-                Some(Entry::Line {
-                    at_us,
-                    writer,
-                    text,
-                    cursor,
-                }) => {
-                    chunk.push(at_us, writer, text, cursor);
+                Some(line @ Entry::Line { .. }) => {
                     if let Flush::Asked {
                         quiet: Some(quiet), ..
                     } = &mut flush
                     {
                         *quiet = 0;
                     }
-                    if chunk.is_full() && self.send(chunk, false, String::new()).is_err() {
+                    if self.take(line, chunk).is_err() {
                         return Ok(Read::Unwanted);
                     }
                 }
                 Some(Entry::Probe(number)) => match flush {
                     Flush::Asked { probe, quiet, .. } if probe == number => match quiet {
                         Some(quiet) if quiet < QUIET => flush = ask(reader, Some(quiet + 1))?,
-                        Some(_) => return Ok(Read::All),
-                        None => {
-                            let until = Instant::now() + NEW_FILE;
-                            flush = Flush::Written { until };
-                        }
+                        _ => return Ok(Read::All),
                     },
                     _ => {}
                 },
                 None => {
                     if !chunk.lines.is_empty() && self.send(chunk, false, String::new()).is_err() {
                         return Ok(Read::Unwanted);
-                    }
-                    if matches!(flush, Flush::Written { until } if Instant::now() >= until) {
-                        return Ok(Read::All);
                     }
                     self.idle(reader, &mut flush)?;
                 }
@@ -211,7 +240,7 @@ impl Follower {
             Flush::Reading { drain, until } => {
                 *flush = self.look(reader, std::mem::take(drain), *until)?;
             }
-            Flush::Asked { .. } | Flush::Written { .. } => {}
+            Flush::Asked { .. } => {}
         }
         reader.wait(LOOK)
     }

@@ -23,6 +23,8 @@ struct Script {
     unread: Mutex<VecDeque<Unread>>,
     /// What is in the journal when the warden says that all was read.
     taken_up: Mutex<Vec<Entry>>,
+    /// What lies in a file that only who opens the journal later has.
+    in_a_new_file: Mutex<Vec<Entry>>,
     /// The warden does not say that journald has read everything.
     behind: bool,
 }
@@ -48,11 +50,12 @@ struct ScriptedReader(Arc<Script>);
 
 impl WorkerJournal for ScriptedJournal {
     fn open(&self, unit: &str, start: &Start) -> Result<Box<dyn JournalReader>, JournalError> {
-        self.0
-            .opened
-            .lock()
-            .unwrap()
-            .push((unit.to_owned(), start.clone()));
+        let mut opened = self.0.opened.lock().unwrap();
+        if !opened.is_empty() {
+            let new = std::mem::take(&mut *self.0.in_a_new_file.lock().unwrap());
+            self.0.entries.lock().unwrap().extend(new);
+        }
+        opened.push((unit.to_owned(), start.clone()));
         Ok(Box::new(ScriptedReader(Arc::clone(&self.0))))
     }
 }
@@ -208,6 +211,28 @@ async fn the_end_waits_for_what_the_kernel_knows_to_be_unread() {
 }
 
 #[tokio::test]
+async fn a_file_that_journald_made_meanwhile_is_read_too() {
+    for before in [vec![], vec![line(1, Output::Stdout)]] {
+        let script = Arc::new(Script::default());
+        script.unread.lock().unwrap().push_back(nothing_waits());
+        let place = match before.len() {
+            0 => Start::First,
+            _ => Start::After("c1".into()),
+        };
+        let known = before.len();
+        script.entries.lock().unwrap().extend(before);
+        let new = [line(2, Output::Stdout), line(3, Output::Stderr)];
+        script.in_a_new_file.lock().unwrap().extend(new);
+        assert_eq!(read_all(Arc::clone(&script)).await, (known + 2, 1));
+        assert_eq!(
+            script.opened.lock().unwrap().last().unwrap().1,
+            place,
+            "and no line twice"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_never_stops_writing_does_not_keep_a_log_from_ending() {
     let script = Arc::new(Script::default());
     script.unread.lock().unwrap().push_back(nothing_waits());
@@ -281,10 +306,10 @@ async fn places_to_begin_are_passed_on() {
     }
     let opened = script.opened.lock().unwrap();
     let starts: Vec<&Start> = opened.iter().map(|(_, start)| start).collect();
-    assert_eq!(
-        starts,
-        [&Start::First, &Start::Last(5), &Start::After("c9".into())]
-    );
+    let places = [Start::First, Start::Last(5), Start::After("c9".into())];
+    // Twice each: while it lasts, and once more at the end.
+    let twice: Vec<&Start> = places.iter().flat_map(|place| [place, place]).collect();
+    assert_eq!(starts, twice);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::deploy::{self, FLEET_GUEST, Packages};
 use crate::testbed::cache::Cache;
 use crate::testbed::image::Image;
-use crate::testbed::{Fleet, GuestSpec};
+use crate::testbed::{Fleet, GuestSpec, both};
 
 /// The node with production on it: 2 vCPU. Latency is measured here.
 const WEB: &str = "web";
@@ -88,13 +88,10 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
             .with_file_name("loadgen"),
     };
     say(start, "Real work: compress and verify /usr in four parts");
-    std::thread::scope(|scope| {
-        let preparing = scope.spawn(|| latency::prepare(&fleet, &loadgen));
-        work::compress_usr(&fleet)?;
-        preparing
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    both(
+        || latency::prepare(&fleet, &loadgen),
+        || work::compress_usr(&fleet),
+    )?;
 
     say(start, "Production's latency on the 2-vCPU node");
     let figures = latency::measure(&fleet, Duration::from_secs(demo.seconds))?;

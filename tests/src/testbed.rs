@@ -23,7 +23,7 @@ pub mod spec;
 pub mod ssh;
 pub mod wait;
 
-pub use fleet::Fleet;
+pub use fleet::{Fleet, both};
 pub use guest::Guest;
 pub use image::Image;
 pub use spec::GuestSpec;

@@ -3,9 +3,10 @@
 //! `LOADLINE_GOLDEN=write cargo test -p loadline-placement --test queue_stories` rewrites the outputs; read the diff.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod golden;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 use loadline_model::{MilliCpu, Span, Tier, WallTime, WeekSpan};
 use loadline_placement::policy::{AtOnce, Budget, Priority, Quota, Team, Windows};
@@ -164,8 +165,7 @@ fn clock(at: WallTime) -> String {
 
 fn play(text: &str) -> String {
     let mut story = Story::default();
-    let lines = text.lines().map(str::trim);
-    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in golden::lines(text) {
         story.line(line);
     }
     story.play()
@@ -173,26 +173,5 @@ fn play(text: &str) -> String {
 
 #[test]
 fn every_queue_goes_as_its_golden_file_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/queue");
-    let write = std::env::var("LOADLINE_GOLDEN").as_deref() == Ok("write");
-    let mut wrong = Vec::new();
-    let mut played = 0;
-    for file in std::fs::read_dir(&folder).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "txt") {
-            continue;
-        }
-        played += 1;
-        let got = play(&std::fs::read_to_string(&path).unwrap());
-        let golden = path.with_extension("out");
-        if write {
-            std::fs::write(&golden, &got).unwrap();
-        }
-        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-        if got != expected {
-            wrong.push(format!("{}: expected\n{expected}\ngot\n{got}", path.display()));
-        }
-    }
-    assert!(played >= 7, "only {played} stories in {}", folder.display());
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    golden::compare("queue", 7, play);
 }

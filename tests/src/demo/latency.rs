@@ -9,12 +9,12 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::bench::{Bench, BenchReport, Better, Figure, Goal};
 use crate::deploy::{FLEET_GUEST, as_person};
 use crate::load::LoadReport;
-use crate::testbed::{Fleet, Guest};
+use crate::testbed::{Fleet, Guest, both};
 
 use super::WEB;
 use super::work::{PARTS, job_file, put_job};
@@ -184,15 +184,9 @@ const WHERE: &str = "cd /sys/fs/cgroup/loadline.slice; for worker in loadline-*.
 
 fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {
     // At the same time: jobs wait for a node that is about to come.
-    let jobs = std::thread::scope(|scope| -> Result<_> {
-        let starting = scope.spawn(|| programs(web, "start"));
-        let submit = "for job in hog parts; do fleet run --quiet --detach -o json $job.toml; done";
-        let jobs = job_numbers(&admin.ok(&as_person("alice", submit))?)?;
-        starting
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(jobs)
-    })?;
+    let submit = "for job in hog parts; do fleet run --quiet --detach -o json $job.toml; done";
+    let submitted = || job_numbers(&admin.ok(&as_person("alice", submit))?);
+    let ((), [hog, parts]) = both(|| programs(web, "start"), submitted)?;
     web.wait_ok(
         "three workers run",
         "test $(systemctl list-units --state=running --no-legend 'loadline-w-*' | wc -l) = 3",
@@ -200,18 +194,8 @@ fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Resu
     )?;
     println!("  lent work: {}", web.ok(WHERE)?);
     let report = load();
-    std::thread::scope(|scope| {
-        let cancel = |job| admin.ok(&as_person("alice", &format!("fleet cancel {job}")));
-        let cancelling: Vec<_> = jobs
-            .into_iter()
-            .map(|job| scope.spawn(move || cancel(job)))
-            .collect();
-        cancelling.into_iter().try_for_each(|one| {
-            one.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                .map(drop)
-        })
-    })?;
+    let cancel = |job| admin.ok(&as_person("alice", &format!("fleet cancel {job}")));
+    both(|| cancel(hog), || cancel(parts))?;
     web.wait_ok(
         "no worker runs",
         "test $(systemctl list-units --no-legend 'loadline-w-*' | wc -l) = 0",
@@ -221,15 +205,17 @@ fn lent<T>(admin: &Guest, web: &Guest, load: impl FnOnce() -> Result<T>) -> Resu
     report
 }
 
-/// The numbers in what `fleet run --detach -o json` printed, one document a job.
-fn job_numbers(printed: &str) -> Result<Vec<u64>> {
-    serde_json::Deserializer::from_str(printed)
+/// The numbers in what `fleet run --detach -o json` printed for two jobs, one document each.
+fn job_numbers(printed: &str) -> Result<[u64; 2]> {
+    let jobs = serde_json::Deserializer::from_str(printed)
         .into_iter::<serde_json::Value>()
         .map(|job| {
             let job = job.with_context(|| format!("submitting printed {printed}"))?;
             job["job"].as_u64().with_context(|| format!("no number in {job}"))
         })
-        .collect()
+        .collect::<Result<Vec<u64>>>()?;
+    jobs.try_into()
+        .map_err(|jobs| anyhow!("two jobs were submitted, and these came: {jobs:?}"))
 }
 
 fn unprotected<T>(web: &Guest, load: impl FnOnce() -> Result<T>) -> Result<T> {

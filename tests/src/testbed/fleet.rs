@@ -131,6 +131,24 @@ impl Fleet {
     }
 }
 
+/// Two things at once; fails with the error of the first, or else of the other, after both have ended.
+///
+/// # Errors
+/// What they give.
+pub fn both<A: Send, B>(
+    one: impl FnOnce() -> Result<A> + Send,
+    other: impl FnOnce() -> Result<B>,
+) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((one?, other?))
+    })
+}
+
 /// A multicast group and port of the fleet's own, so that fleets on one host do not hear each other.
 fn random_lan() -> Result<String> {
     let [high, low] = random_u16()?.to_be_bytes();

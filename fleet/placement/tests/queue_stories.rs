@@ -3,6 +3,7 @@
 //! `LOADLINE_GOLDEN=write cargo test -p loadline-placement --test queue_stories` rewrites the outputs; read the diff.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+#[path = "golden/compare.rs"]
 mod golden;
 
 use std::collections::BTreeMap;

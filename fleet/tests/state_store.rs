@@ -17,6 +17,8 @@ mod history;
 mod jobs;
 #[path = "state_store/nodes.rs"]
 mod nodes;
+#[path = "state_store/placing.rs"]
+mod placing;
 #[path = "state_store/prove.rs"]
 mod prove;
 #[path = "state_store/restart.rs"]

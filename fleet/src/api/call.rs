@@ -8,11 +8,12 @@ use tonic::{Code, Request, Status};
 
 use super::Edge;
 use super::failure::Failure;
-use crate::audit::{Decision, Entry};
+use crate::audit::{Decision, Entry, Written};
 use crate::state::{Command, Reply};
 use crate::tls::Peer;
 use crate::tokens::token_id;
 use crate::trust::{Action, Actor, Denied, PeerCertificate, authorize};
+use crate::writer::Pending;
 
 /// Ids and names of ours are far shorter.
 const AUDIT_TEXT_MAX: usize = 500;
@@ -46,6 +47,16 @@ pub(crate) struct Change<'a> {
     pub(crate) word: &'static str,
     /// Of what; never secret.
     pub(crate) object: String,
+}
+
+/// A change that is recorded and on its way.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    author: Author,
+    word: &'static str,
+    object: String,
+    written: Written,
+    pending: Pending,
 }
 
 /// Who does it, for the audit log.
@@ -201,21 +212,61 @@ impl Edge {
         change: Change<'_>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        if let Err(denied) = authorize(&call.actor, change.action) {
-            self.metrics.auth_failure("denied");
-            let failure = Failure::from(denied);
-            self.note(
-                &call.author(),
-                change.word,
-                &change.object,
-                Decision::Denied,
-                &failure,
-            )
-            .await;
-            return Err(failure);
-        }
+        self.permit(call, &change).await?;
         self.recorded(&call.author(), change.word, change.object, work)
             .await
+    }
+
+    /// Asks the table; what it denies is recorded.
+    async fn permit(&self, call: &Call, change: &Change<'_>) -> Result<(), Failure> {
+        let Err(denied) = authorize(&call.actor, change.action) else {
+            return Ok(());
+        };
+        self.metrics.auth_failure("denied");
+        let failure = Failure::from(denied);
+        let (word, object) = (change.word, &change.object);
+        self.note(&call.author(), word, object, Decision::Denied, &failure)
+            .await;
+        Err(failure)
+    }
+
+    /// The same as [`Self::change`] in two steps: changes that are begun one after the other are done in that order,
+    /// and share commits.
+    pub(crate) async fn begin(
+        &self,
+        call: &Call,
+        change: Change<'_>,
+        command: Command,
+    ) -> Result<Begun, Failure> {
+        self.permit(call, &change).await?;
+        let Change { word, object, .. } = change;
+        let author = call.author();
+        let entry = self.entry(&author, word, &object, Decision::Allowed, String::new());
+        Ok(Begun {
+            written: self.audit.write(entry).await?,
+            pending: self.fleet.enqueue(command).await?,
+            author,
+            word,
+            object,
+        })
+    }
+
+    /// Waits until both the record and the change are durable.
+    pub(crate) async fn finish(&self, begun: Begun) -> Result<Reply, Failure> {
+        let Begun {
+            author,
+            word,
+            object,
+            written,
+            pending,
+        } = begun;
+        let (result, durable) = tokio::join!(pending.answer(), written.durable());
+        let result = result.map_err(Failure::from);
+        if let Err(failure) = &result {
+            self.note(&author, word, &object, Decision::Failed, failure).await;
+        }
+        durable?;
+        result
     }
 
     /// The same for callers whom a token lets in rather than the table.

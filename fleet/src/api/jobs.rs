@@ -19,21 +19,31 @@ impl Edge {
     }
 
     pub(super) async fn submit_job(&self, call: &Call, job: JobId, spec: JobSpec) -> Result<u64, Failure> {
-        let by = call.person()?;
-        let change = Change {
-            action: Action::SubmitJob,
-            word: "job.submit",
-            object: format!("job/{job}"),
-        };
-        let command = Command::Submit {
-            by,
-            job,
-            spec: Box::new(spec),
-        };
-        match self.change(call, change, command).await? {
-            Reply::Submitted { number, .. } => Ok(number),
-            _ => Err(Failure::internal("a submission was answered with something else")),
+        let (change, command) = submission(call, job, spec)?;
+        number(self.change(call, change, command).await?)
+    }
+
+    /// Many jobs in their order, so that they share commits; each is recorded and answered as if it had come alone.
+    pub(super) async fn submit_jobs(
+        &self,
+        call: &Call,
+        jobs: Vec<Result<(JobId, JobSpec), Failure>>,
+    ) -> Vec<Result<u64, Failure>> {
+        let mut begun = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            begun.push(match job.and_then(|(job, spec)| submission(call, job, spec)) {
+                Ok((change, command)) => self.begin(call, change, command).await,
+                Err(failure) => Err(failure),
+            });
         }
+        let mut answers = Vec::with_capacity(begun.len());
+        for begun in begun {
+            answers.push(match begun {
+                Ok(begun) => self.finish(begun).await.and_then(number),
+                Err(failure) => Err(failure),
+            });
+        }
+        answers
     }
 
     pub(super) async fn cancel_job(&self, call: &Call, job: JobRef) -> Result<JobSummary, Failure> {
@@ -79,5 +89,23 @@ impl Edge {
             .fleet
             .read(move |state, now| state.explain(job, now))
             .await??)
+    }
+}
+
+fn submission(call: &Call, job: JobId, spec: JobSpec) -> Result<(Change<'static>, Command), Failure> {
+    let by = call.person()?;
+    let change = Change {
+        action: Action::SubmitJob,
+        word: "job.submit",
+        object: format!("job/{job}"),
+    };
+    let spec = Box::new(spec);
+    Ok((change, Command::Submit { by, job, spec }))
+}
+
+fn number(reply: Reply) -> Result<u64, Failure> {
+    match reply {
+        Reply::Submitted { number, .. } => Ok(number),
+        _ => Err(Failure::internal("a submission was answered with something else")),
     }
 }

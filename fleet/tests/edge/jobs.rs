@@ -249,3 +249,84 @@ async fn jobs_survive_a_restart_and_run_after_it() {
     let job = olga.jobs.get(by_number(1)).await.unwrap().into_inner();
     assert_eq!(job.summary.unwrap().phase(), fleet::JobPhase::Succeeded);
 }
+
+#[tokio::test]
+async fn many_jobs_in_one_message_are_each_taken_or_refused() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let node = joined(&world, &mut admin, "n1").await;
+    let mut stream = node.connect(&world).await.unwrap();
+    let (say, messages) = tokio::sync::mpsc::channel(4);
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mut replies = admin.jobs.submit_many(messages).await.unwrap().into_inner();
+    let nameless = fleet::SubmitRequest {
+        job_id: vec![1, 2, 3],
+        ..submission(9, &["/usr/bin/true"])
+    };
+    let other = submission(1, &["/usr/bin/false"]);
+    let first = vec![
+        submission(1, &["/usr/bin/true"]),
+        nameless,
+        submission(2, &["/usr/bin/true"]),
+    ];
+    say.send(fleet::SubmitManyRequest { jobs: first }).await.unwrap();
+    let jobs = replies.message().await.unwrap().unwrap().jobs;
+    let outcomes: Vec<Result<u64, String>> = jobs.into_iter().map(outcome).collect();
+    assert_eq!(
+        outcomes,
+        [Ok(1), Err("MALFORMED".to_owned()), Ok(2)],
+        "in their order"
+    );
+    // The same again is the same; another job under a known id is a conflict.
+    let again = vec![submission(2, &["/usr/bin/true"]), other];
+    say.send(fleet::SubmitManyRequest { jobs: again }).await.unwrap();
+    let jobs = replies.message().await.unwrap().unwrap().jobs;
+    let outcomes: Vec<Result<u64, String>> = jobs.into_iter().map(outcome).collect();
+    assert_eq!(outcomes, [Ok(2), Err("JOB_CONFLICT".to_owned())]);
+    let order = stream.order(&node).await;
+    assert!(
+        matches!(order.what, Some(types::order::What::Start(_))),
+        "{order:?}"
+    );
+
+    let jobs = (0..101)
+        .map(|id| submission(id + 50, &["/usr/bin/true"]))
+        .collect();
+    say.send(fleet::SubmitManyRequest { jobs }).await.unwrap();
+    let status = replies.message().await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::InvalidArgument, "INVALID_ARGUMENT")
+    );
+    let listed = admin
+        .jobs
+        .list(fleet::ListJobsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        listed.jobs.len(),
+        2,
+        "nothing of a message that is too long is taken"
+    );
+    let lines = std::fs::read_to_string(world.state("audit.log")).unwrap();
+    assert_eq!(
+        lines.matches("job.submit").count(),
+        5,
+        "each is recorded: {lines}"
+    );
+}
+
+fn outcome(job: fleet::Submitted) -> Result<u64, String> {
+    match job.outcome.unwrap() {
+        fleet::submitted::Outcome::Number(number) => Ok(number),
+        fleet::submitted::Outcome::Refused(refused) => {
+            let info = refused.info.unwrap();
+            assert!(
+                !refused.message.is_empty() && !info.next_step.is_empty(),
+                "{info:?}"
+            );
+            Err(info.reason)
+        }
+    }
+}

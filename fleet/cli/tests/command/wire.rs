@@ -344,6 +344,14 @@ impl Jobs for Fake {
         Ok(Response::new(pb::SubmitReply { number: 412 }))
     }
 
+    type SubmitManyStream = ReceiverStream<Result<pb::SubmitManyReply, Status>>;
+    async fn submit_many(
+        &self,
+        _: Request<tonic::Streaming<pb::SubmitManyRequest>>,
+    ) -> Answer<Self::SubmitManyStream> {
+        Err(Status::unimplemented("no command submits many"))
+    }
+
     type RunStream = ReceiverStream<Result<pb::JobEvent, Status>>;
     async fn run(&self, request: Request<pb::SubmitRequest>) -> Answer<Self::RunStream> {
         self.asked("run")?;

@@ -8,9 +8,13 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use loadline_model::Tier;
+
 use crate::engine::among::Among;
 use crate::engine::class::ShapeIx;
 use crate::engine::node::{Domain, NodeIx};
+use crate::engine::slots::Fits;
+use crate::engine::view::View;
 use crate::engine::{Engine, Grant};
 
 /// A kind of domain, the smallest first.
@@ -72,19 +76,27 @@ impl Engine {
         }
     }
 
-    /// Every node with room, and for how many.
+    /// Every node with room, and for how many. Where nothing is free, slots say so without a look at their nodes.
     fn places(&self, shape: ShapeIx, among: Among<'_>) -> Option<Vec<Place>> {
         let shape = self.classes.shapes.get(shape.0 as usize)?;
-        let may = |node: &usize| {
-            self.columns.open[*node]
-                && shape.allowed[usize::from(self.columns.class[*node])]
-                && among.allows(*node)
-        };
-        let places = (0..self.columns.len()).filter(may).map(|node| Place {
-            node,
-            times: self.columns.times(node, shape.tier, &shape.asked),
-        });
-        Some(places.filter(|place| place.times > 0).collect())
+        let slots = match shape.tier {
+            Tier::Standard => self.standard.as_ref(),
+            Tier::Burst => self.burst.as_ref(),
+        }
+        .map(View::slots)?;
+        let mut places = Vec::new();
+        for (rest, members) in slots.rests.iter().zip(&slots.members) {
+            let allowed = shape.allowed[usize::from(rest.class)];
+            if members.is_empty() || !allowed || rest.fits(&shape.asked, slots.grain()) == Fits::Never {
+                continue;
+            }
+            let nodes = members.iter().map(|node| *node as usize);
+            for node in nodes.filter(|node| among.allows(*node)) {
+                let times = self.columns.times(node, shape.tier, &shape.asked);
+                places.extend((times > 0).then_some(Place { node, times }));
+            }
+        }
+        Some(places)
     }
 
     /// The places of the smallest domain with room for all; among equals the one with the least room.

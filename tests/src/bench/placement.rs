@@ -1,8 +1,10 @@
 //! Placement: how fast and how steady the engine decides, on fleets that are 85 % full.
 //!
-//! The measuring program is a bench target of loadline-placement, called once a slice. What needs fleetd and connected
-//! agents (`placement.durable_per_s`, `placement.yield_p99_ms`, `placement.rss_mb`) is not measured yet, and so has
-//! no figure.
+//! The measuring programs are bench targets of loadline-placement and, for durable placements through the API, of
+//! loadline-fleet, called once a slice. `placement.yield_p99_ms` and `placement.rss_mb` are not measured yet, and so
+//! have no figure.
+
+mod durable;
 
 use std::path::Path;
 
@@ -119,6 +121,7 @@ pub(super) fn run(_: &Cache) -> Result<BenchReport> {
         samples[slice].push(measure(&program, &SLICES[slice], &seed)?);
     }
     figures(&mut bench, &samples)?;
+    durable::run(&root, &mut bench)?;
     bench.finish()
 }
 

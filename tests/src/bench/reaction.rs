@@ -15,7 +15,7 @@ use crate::deploy::{self, FLEET_GUEST, Packages, as_person};
 use crate::inguest::onset::Onsets;
 use crate::testbed::cache::Cache;
 use crate::testbed::image::Image;
-use crate::testbed::wait::{Look, wait_for};
+use crate::testbed::wait::{Look, wait_resting};
 use crate::testbed::{Fleet, Guest, GuestSpec};
 
 const CPUS: u32 = 2;
@@ -33,6 +33,8 @@ const POLICY: &str = "version = 1\n[lend]\nmode = \"enforce\"\n[production]\nres
 /// What lent work has before each onset, of the 600 of that line, from which fleetd's and the agent's use is taken.
 const QUOTA_LEAST: u64 = 350;
 const LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at whether lent work runs: more often, and the looks are what it cannot start beside.
+const REST: Duration = Duration::from_secs(5);
 
 /// How many onsets of each kind, and how long they may take.
 const fn amount(form: Form) -> (u32, Duration) {
@@ -89,7 +91,7 @@ fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
     let job = answer["job"]
         .as_u64()
         .with_context(|| format!("no number in {answer}"))?;
-    wait_for(&format!("{tier} runs"), LIMIT, || {
+    wait_resting(&format!("{tier} runs"), LIMIT, REST, || {
         let printed = guest.ok(&as_person("alice", &format!("fleet job {job} -o json")))?;
         let seen: Value =
             serde_json::from_str(&printed).with_context(|| format!("`fleet job` printed {printed}"))?;

@@ -26,12 +26,24 @@ const ONSETS_LEAST: f64 = 30.0;
 /// All of burst's CPU is gone (design §7, `fleet node line NODE 0`).
 const GOAL_BRAKE_MS: f64 = 2000.0;
 const BRAKES: usize = 5;
-/// Most of a machine is kept idle here. What matters is that lent work is at its line, where every rise of production's
-/// use takes something from it; from the usual line, 1600 of 2000, it would be most of a minute away after each onset.
-const POLICY: &str = "version = 1\n[lend]\nmode = \"enforce\"\n[production]\nreserve = { cpus = 0 }\n\
-                      headroom = { cpu = \"70%\" }\n";
-/// What lent work has before each onset, of the 600 of that line, from which fleetd's and the agent's use is taken.
-const QUOTA_LEAST: u64 = 350;
+/// What is kept idle here, and what lent work has before each onset, in thousandths of a CPU. What matters is that lent
+/// work is at its line, where every rise of production's use takes something from it.
+#[derive(Debug)]
+struct Line {
+    headroom: &'static str,
+    quota_least: u64,
+}
+/// From the usual line, 1600 of 2000, it would be most of a minute away after each onset: of 600 here fleetd's and the
+/// agent's use is taken.
+const QUIET_LINE: Line = Line {
+    headroom: "70%",
+    quota_least: 350,
+};
+/// systemd itself uses one CPU of the two while it reloads.
+const RELOAD_LINE: Line = Line {
+    headroom: "20%",
+    quota_least: 500,
+};
 const LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at whether lent work runs: more often, and the looks are what it cannot start beside.
 const REST: Duration = Duration::from_secs(5);
@@ -39,7 +51,7 @@ const REST: Duration = Duration::from_secs(5);
 /// How many onsets of each kind, and how long they may take.
 const fn amount(form: Form) -> (u32, Duration) {
     match form {
-        Form::One | Form::Short => (40, Duration::from_secs(180)),
+        Form::One | Form::Short => (32, Duration::from_secs(360)),
         Form::Release => (200, Duration::from_secs(1500)),
     }
 }
@@ -53,10 +65,12 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     prepare(&fleet, guest, &packages)?;
     let mut bench = Bench::start("reaction")?;
     let jobs = [lend(guest, "standard", 2)?, lend(guest, "burst", 1)?];
-    let quiet = onsets(guest, form, "")?;
+    let quiet = onsets(guest, form, &QUIET_LINE, "")?;
     add(&mut bench, &QUIET, &quiet)?;
     // A reload takes an emulated guest seconds; one follows the other around each onset.
-    let reloaded = onsets(guest, form, "--reload")?;
+    draw(guest, &RELOAD_LINE)?;
+    guest.ok("systemctl reload loadline-warden")?;
+    let reloaded = onsets(guest, form, &RELOAD_LINE, "--reload")?;
     add(&mut bench, &RELOADS, &reloaded)?;
     for job in jobs {
         guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
@@ -68,8 +82,7 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
 fn prepare(fleet: &Fleet, guest: &Guest, packages: &Packages) -> Result<()> {
     deploy::start_fleetd(fleet, packages)?;
     packages.install(guest, &["loadline-node"])?;
-    let written = guest.run_with_input("cat > /etc/loadline/node.toml", POLICY.into(), LIMIT)?;
-    ensure!(written.status == 0, "write node.toml: {}", written.stderr);
+    draw(guest, &QUIET_LINE)?;
     deploy::join(guest, guest)?;
     deploy::await_ready(guest, FLEET_GUEST)?;
     deploy::add_person(fleet, "alice", "user")?;
@@ -77,6 +90,17 @@ fn prepare(fleet: &Fleet, guest: &Guest, packages: &Packages) -> Result<()> {
     guest
         .ok("chmod 755 /usr/local/bin/benchprobe; systemctl is-system-running --wait || true")
         .map(drop)
+}
+
+/// Writes the line into node.toml.
+fn draw(guest: &Guest, line: &Line) -> Result<()> {
+    let policy = format!(
+        "version = 1\n[lend]\nmode = \"enforce\"\n[production]\nreserve = {{ cpus = 0 }}\nheadroom = {{ cpu = \"{}\" }}\n",
+        line.headroom
+    );
+    let written = guest.run_with_input("cat > /etc/loadline/node.toml", policy.into(), LIMIT)?;
+    ensure!(written.status == 0, "write node.toml: {}", written.stderr);
+    Ok(())
 }
 
 /// Workers that spin; returns once all of them run.
@@ -105,11 +129,12 @@ fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
     })
 }
 
-fn onsets(guest: &Guest, form: Form, more: &str) -> Result<Onsets> {
+fn onsets(guest: &Guest, form: Form, line: &Line, more: &str) -> Result<Onsets> {
     let (onsets, limit) = amount(form);
     let command = format!(
         "chrt --reset-on-fork --fifo 10 benchprobe onset --onsets {onsets} --threads {CPUS} \
-         --quota-least {QUOTA_LEAST} --limit-s {} {more}",
+         --quota-least {} --limit-s {} {more}",
+        line.quota_least,
         limit.as_secs()
     );
     let printed = guest.ok_within(&command, limit + LIMIT)?;

@@ -1,8 +1,9 @@
 //! From production's first need to the first lower limit of lent work (promise P2), and from an operator's brake to a
 //! tier that is idle.
 //!
-//! fleetd and the node share one guest, so that there is one clock. Lent work spins at its line; the probe beside it
-//! saturates every CPU again and again, also while systemd reloads its units back to back.
+//! fleetd has a guest of its own: on the node it would be production, and leave nothing to lend of this little machine.
+//! Onsets and limits are seen on the node, by one clock; the brake is an operator's who sits at the node. Lent work spins
+//! at its line; the probe beside it saturates every CPU again and again, also while systemd reloads its units back to back.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::testbed::wait::{Look, wait_resting};
 use crate::testbed::{Fleet, Guest, GuestSpec};
 
 const CPUS: u32 = 2;
+const NODE: &str = "node";
 /// P2.
 const GOAL_MS: f64 = 150.0;
 /// A 99th percentile of fewer says nothing.
@@ -59,12 +61,15 @@ const fn amount(form: Form) -> (u32, Duration) {
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let form = Form::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
-    let specs = [GuestSpec::new(FLEET_GUEST, Image::Debian13, CPUS)];
+    let specs = [
+        GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
+        GuestSpec::new(NODE, Image::Debian13, CPUS),
+    ];
     let fleet = Fleet::boot(cache, "bench-reaction", &specs)?;
-    let guest = fleet.guest(FLEET_GUEST)?;
-    prepare(&fleet, guest, &packages)?;
+    prepare(&fleet, &packages)?;
+    let (admin, guest) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NODE)?);
     let mut bench = Bench::start("reaction")?;
-    let jobs = [lend(guest, "standard", 2)?, lend(guest, "burst", 1)?];
+    let jobs = [lend(admin, "standard", 2)?, lend(admin, "burst", 1)?];
     let quiet = onsets(guest, form, &QUIET_LINE, "")?;
     add(&mut bench, &QUIET, &quiet)?;
     // A reload takes an emulated guest seconds; one follows the other around each onset.
@@ -73,19 +78,22 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let reloaded = onsets(guest, form, &RELOAD_LINE, "--reload")?;
     add(&mut bench, &RELOADS, &reloaded)?;
     for job in jobs {
-        guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
+        admin.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
     }
-    brake(&mut bench, guest)?;
+    brake(&mut bench, admin, guest)?;
     bench.finish()
 }
 
-fn prepare(fleet: &Fleet, guest: &Guest, packages: &Packages) -> Result<()> {
-    deploy::start_fleetd(fleet, packages)?;
-    packages.install(guest, &["loadline-node"])?;
-    draw(guest, &QUIET_LINE)?;
-    deploy::join(guest, guest)?;
-    deploy::await_ready(guest, FLEET_GUEST)?;
+fn prepare(fleet: &Fleet, packages: &Packages) -> Result<()> {
+    deploy::start_fleet(fleet, packages)?;
     deploy::add_person(fleet, "alice", "user")?;
+    let (admin, guest) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NODE)?);
+    draw(guest, &QUIET_LINE)?;
+    guest.ok("systemctl reload loadline-warden")?;
+    packages.install(guest, &["loadline-cli"])?;
+    admin.ok("fleet user add carol --role operator")?;
+    let token = deploy::token(admin, "fleet token login carol")?;
+    guest.ok(&format!("fleet login {token}"))?;
     guest.put(&beside_this_program("benchprobe")?, "/usr/local/bin/benchprobe")?;
     guest
         .ok("chmod 755 /usr/local/bin/benchprobe; systemctl is-system-running --wait || true")
@@ -104,19 +112,19 @@ fn draw(guest: &Guest, line: &Line) -> Result<()> {
 }
 
 /// Workers that spin; returns once all of them run.
-fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
+fn lend(admin: &Guest, tier: &str, workers: usize) -> Result<u64> {
     let submit = format!(
         "fleet run --detach -o json --tier {tier} --workers {workers} --cpus 50m --memory 32MiB -- \
          sh -c \"while :; do :; done\""
     );
-    let printed = guest.ok(&as_person("alice", &submit))?;
+    let printed = admin.ok(&as_person("alice", &submit))?;
     let answer: Value =
         serde_json::from_str(&printed).with_context(|| format!("submitting printed {printed}"))?;
     let job = answer["job"]
         .as_u64()
         .with_context(|| format!("no number in {answer}"))?;
     wait_resting(&format!("{tier} runs"), LIMIT, REST, || {
-        let printed = guest.ok(&as_person("alice", &format!("fleet job {job} -o json")))?;
+        let printed = admin.ok(&as_person("alice", &format!("fleet job {job} -o json")))?;
         let seen: Value =
             serde_json::from_str(&printed).with_context(|| format!("`fleet job` printed {printed}"))?;
         let attempts = seen["attempts"].as_array().map_or(&[][..], Vec::as_slice);
@@ -201,24 +209,20 @@ fn add(bench: &mut Bench, ids: &Ids, seen: &Onsets) -> Result<()> {
 }
 
 /// From `fleet node line NODE 0` to a burst tier that uses no CPU; and back.
-fn brake(bench: &mut Bench, guest: &Guest) -> Result<()> {
-    if guest.run("fleet node line --help", LIMIT)?.status != 0 {
-        println!("reaction.brake_ms: not measured, this `fleet` has no `node line`");
-        return Ok(());
-    }
+fn brake(bench: &mut Bench, admin: &Guest, guest: &Guest) -> Result<()> {
     let mut millis = Vec::new();
     for _ in 0..BRAKES {
-        let job = lend(guest, "burst", 1)?;
+        let job = lend(admin, "burst", 1)?;
         let command = format!(
             "chrt --reset-on-fork --fifo 10 benchprobe brake --group loadline.slice/loadline-burst.slice -- \
-             fleet node line {FLEET_GUEST} 0"
+             fleet node line {NODE} 0"
         );
         let printed = guest.ok_within(&command, LIMIT)?;
         let took: f64 =
             serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.300}"))?;
         millis.push(took);
-        guest.ok(&format!("fleet node line {FLEET_GUEST} 100"))?;
-        guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
+        guest.ok(&format!("fleet node line {NODE} 100"))?;
+        admin.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
     }
     let brake = Figure::new("reaction.brake_ms", "ms", Better::Lower, &millis);
     bench.add(brake.map(|figure| figure.goal(Goal::Value(GOAL_BRAKE_MS))))

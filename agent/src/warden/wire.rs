@@ -231,6 +231,9 @@ fn job_spec(spec: proto::JobSpec) -> Result<JobSpec, String> {
         time: spec.time_limit_us.map(Span),
         grace: spec.grace_us.map(Span),
         nodes: spec.nodes,
+        // Both are the fleet's business: here nothing depends on them.
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     };
     JobSpec::new(draft).map_err(|problems| problems.to_string())
 }

@@ -110,6 +110,6 @@ fn longest(took: &[Duration]) -> Duration {
     clippy::disallowed_methods,
     reason = "a benchmark measures real time; nothing is decided by it"
 )]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

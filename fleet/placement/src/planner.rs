@@ -131,7 +131,7 @@ pub struct Planner {
     /// When the first job of a line was last looked for room for in vain.
     looked: BTreeMap<u64, WallTime>,
     /// Since when looks over the whole fleet are counted, and how many are left.
-    looks: (WallTime, u32),
+    looks: (Option<WallTime>, u32),
     /// Lines that jobs went on to in the plan at hand.
     wishes: Vec<u64>,
     /// So many shapes the engine may know before those that nobody asks for are forgotten.

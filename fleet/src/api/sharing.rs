@@ -6,7 +6,7 @@ use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
 use crate::state::{Command, QuotaChange, Reply, TeamChange, TeamView, UserDetail, UserView};
-use crate::trust::{Action, Role};
+use crate::trust::{Action, Role, is_user_name};
 
 /// A team may weigh this much more than another at most.
 const WEIGHT_MAX: u32 = 10_000;
@@ -23,6 +23,17 @@ fn checked(name: &str) -> Result<(), Failure> {
             "`{shown}` cannot name a team: 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first"
         ),
         "choose another name",
+    ))
+}
+
+fn person_checked(name: &str) -> Result<(), Failure> {
+    if is_user_name(name) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).collect();
+    Err(Failure::invalid(
+        format!("`{shown}` cannot name a person"),
+        "list people with `fleet user list`",
     ))
 }
 
@@ -55,6 +66,9 @@ impl Edge {
         change: TeamChange,
     ) -> Result<TeamView, Failure> {
         checked(&team)?;
+        for name in change.add.iter().chain(&change.remove) {
+            person_checked(name)?;
+        }
         if change
             .weight
             .is_some_and(|weight| weight == 0 || weight > WEIGHT_MAX)
@@ -120,6 +134,7 @@ impl Edge {
 
     /// Everyone sees themselves; others, whoever manages people.
     pub(super) async fn see_user(&self, call: &Call, name: String) -> Result<UserDetail, Failure> {
+        person_checked(&name)?;
         if call.person()? != name {
             call.may(Action::ManagePeople)?;
         }
@@ -133,6 +148,7 @@ impl Edge {
         team: Option<String>,
         role: Option<String>,
     ) -> Result<UserView, Failure> {
+        person_checked(&name)?;
         if let Some(team) = team.as_deref().filter(|team| !team.is_empty()) {
             checked(team)?;
         }

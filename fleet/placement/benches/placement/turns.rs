@@ -13,7 +13,7 @@ use loadline_placement::{
 };
 use serde_json::json;
 
-use crate::measure::now;
+use crate::measure::{now, on_cpu};
 use crate::random::Random;
 
 const TEAMS: usize = 5;
@@ -174,7 +174,7 @@ impl Fleet {
 pub(crate) fn turns(nodes: u32, seed: u64) -> Result<serde_json::Value> {
     let mut fleet = Fleet::new(nodes, seed)?;
     let mut jobs = BTreeMap::new();
-    let mut top_up = |fleet: &mut Fleet, jobs: &mut BTreeMap<JobId, QueueEntry>| -> Result<()> {
+    let top_up = |fleet: &mut Fleet, jobs: &mut BTreeMap<JobId, QueueEntry>| -> Result<()> {
         while jobs.len() < WAITING {
             let entry = fleet.entry()?;
             fleet.planner.put_job(&entry);
@@ -188,12 +188,14 @@ pub(crate) fn turns(nodes: u32, seed: u64) -> Result<serde_json::Value> {
     } {}
     ensure!(jobs.len() == WAITING, "{} wait", jobs.len());
     let (mut took, mut idle, mut placed) = (Vec::new(), Vec::new(), 0);
+    let mut cpu = std::time::Duration::ZERO;
     for _ in 0..20 {
         fleet.clock += 2_000_000;
         fleet.end_some(100)?;
-        let begun = now();
+        let (begun, used) = (now(), on_cpu()?);
         let plan = fleet.planner.plan(&Policy::default(), WallTime(fleet.clock));
         took.push(begun.elapsed());
+        cpu += on_cpu()? - used;
         placed += plan.assignments.len();
         for given in &plan.assignments {
             let entry = jobs.remove(&given.job).context("a job that was not queued")?;
@@ -211,6 +213,7 @@ pub(crate) fn turns(nodes: u32, seed: u64) -> Result<serde_json::Value> {
     Ok(json!({
         "ms": ms(&took, took.len() / 2),
         "max_ms": ms(&took, took.len() - 1),
+        "cpu_ms": cpu.as_secs_f64() * 1e3 / took.len() as f64,
         "idle_ms": ms(&idle, idle.len() / 2),
         "placed": placed,
         "running": fleet.running.len(),

@@ -46,6 +46,10 @@ impl Planner {
     /// A line's first job has found no room.
     pub(crate) fn blocked(&mut self, number: u64, making: &mut Making<'_>) {
         let now = making.now;
+        if self.looks.1 == 0 {
+            self.wake_at(Some(now.plus(LOOK_AGAIN)));
+            return;
+        }
         let Some((turn, kind, wanted)) = self.lines.head(number) else {
             return;
         };
@@ -64,7 +68,7 @@ impl Planner {
             .looked
             .get(&number)
             .is_some_and(|at| now.since(*at) < LOOK_AGAIN);
-        if fresh || looked || self.looks.1 == 0 {
+        if fresh || looked {
             // Time alone lets it look again, also where nothing happens.
             self.wake_at(Some(now.plus(LOOK_AGAIN)));
             return;
@@ -74,24 +78,34 @@ impl Planner {
         };
         let wants = u32::try_from(wants).unwrap_or(u32::MAX);
         let wants = if gang { wants } else { wants.min(AT_ONCE_MAX) };
-        self.looks.1 -= 1;
-        if self.others_yield(&entry, wants, gang, making) {
-            // With those gone, what is kept for others may leave room for it at once.
-            self.turned += 1;
-            return;
+        let below = making.policy.yielding.is_some() && self.runs.any_below(entry.tier, entry.priority);
+        if below {
+            self.looks.1 -= 1;
+            if self.others_yield(&entry, wants, gang, making) {
+                // With those gone, what is kept for others may leave room for it at once.
+                self.turned += 1;
+                return;
+            }
         }
         if !kept && !self.may_reserve(number, making) {
             self.looked.insert(number, now);
             return;
         }
+        self.reserve(number, &entry, now);
+        self.wake_at(Some(now.plus(LOOK_AGAIN)));
+    }
+
+    /// Keeps room for a job, where it is expected first.
+    fn reserve(&mut self, number: u64, entry: &QueueEntry, now: WallTime) {
+        self.looks.1 = self.looks.1.saturating_sub(1);
         let found = self
             .keeps
-            .foreseen(&self.nodes, &self.runs, &entry, together(&entry), now);
-        let before = self.keeps.of(turn.job).map(|keep| keep.is.clone());
-        self.keeps.drop(turn.job);
+            .foreseen(&self.nodes, &self.runs, entry, together(entry), now);
+        let before = self.keeps.of(entry.job).map(|keep| keep.is.clone());
+        self.keeps.drop(entry.job);
         let after = match found {
             Some(foreseen) => {
-                let kept = kept_for(&entry, foreseen.at, KeptFor::Turn, foreseen.nodes);
+                let kept = kept_for(entry, foreseen.at, KeptFor::Turn, foreseen.nodes);
                 self.keeps.keep(kept.clone(), foreseen.held, now);
                 self.keeps.refresh(&self.nodes, &self.runs, now);
                 Some(kept)
@@ -105,7 +119,6 @@ impl Planner {
             // Elsewhere there is room again.
             self.turned += 1;
         }
-        self.wake_at(Some(now.plus(LOOK_AGAIN)));
     }
 
     /// True if a line's first job may have room kept: there is a reservation left, or one that comes later in the

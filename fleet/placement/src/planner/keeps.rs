@@ -77,7 +77,11 @@ pub(crate) struct Comer<'a> {
 
 impl Keep {
     fn outlasted_by(&self, comer: &Comer<'_>) -> bool {
-        self.is.job != comer.entry.job && (comer.end > self.is.at || comer.end == End::Unknown)
+        self.is_outlasted(comer.entry.job, comer.end)
+    }
+
+    fn is_outlasted(&self, job: JobId, end: End) -> bool {
+        self.is.job != job && (end > self.is.at || end == End::Unknown)
     }
 
     /// True if one worker more would leave what is kept. `own`: one that is kept there for the comer itself, and that
@@ -117,9 +121,9 @@ impl Keeps {
     }
 
     /// Which of the keeps a worker outlasts, one bit each; of more than 64 the last bit stands for all.
-    pub(crate) fn outlasted(&self, comer: &Comer<'_>) -> u64 {
+    pub(crate) fn outlasted(&self, job: JobId, end: End) -> u64 {
         let kept = self.all.iter().enumerate();
-        let bits = kept.filter(|(_, keep)| keep.outlasted_by(comer));
+        let bits = kept.filter(|(_, keep)| keep.is_outlasted(job, end));
         bits.fold(0, |mask, (index, _)| mask | 1 << index.min(63))
     }
 

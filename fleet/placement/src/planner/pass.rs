@@ -109,9 +109,9 @@ impl Planner {
             capacity: self.nodes.capacity(),
         });
         self.accounts.advance(now);
-        let (since, _) = self.looks;
-        if since > now || now.since(since) >= LOOK_AGAIN {
-            self.looks = (now, policy.looks_max);
+        let lately = |since: WallTime| since <= now && now.since(since) < LOOK_AGAIN;
+        if !self.looks.0.is_some_and(lately) {
+            self.looks = (Some(now), policy.looks_max);
         }
         if self.wake.is_some_and(|wake| wake <= now) {
             self.wake = None;
@@ -172,13 +172,13 @@ impl Planner {
             self.note_turn(&gated, making.now);
             return Tried::Gated;
         }
-        let (Some(shape), Some(entry)) = (self.shape(number), self.lines.entry(turn.job)) else {
+        let end = End::after(End::At(making.now), estimate);
+        let named = !kind.nodes.is_empty() || kind.refusals.iter().any(|it| it.holds(making.now));
+        let Some(shape) = self.shape(number) else {
             return Tried::NoRoom;
         };
-        let end = End::after(End::At(making.now), estimate);
-        let place = self.place(&entry, shape, end, making.now);
-        let key = (shape, place.mask);
-        if !place.named
+        let key = (shape, self.keeps.outlasted(turn.job, end));
+        if !named
             && making
                 .hopeless
                 .get(&key)
@@ -186,6 +186,10 @@ impl Planner {
         {
             return Tried::NoRoom;
         }
+        let Some(entry) = self.lines.entry(turn.job) else {
+            return Tried::NoRoom;
+        };
+        let place = self.place(&entry, shape, end, making.now);
         let grants = if together {
             self.book_gang(&place, workers)
         } else {
@@ -196,7 +200,7 @@ impl Planner {
                 self.granted(number, turn, &entry, end, &grants, making);
                 Tried::Placed
             }
-            None => making.give_up(key, &place, workers),
+            None => making.give_up(key, named, workers),
         }
     }
 
@@ -276,9 +280,8 @@ impl Planner {
     fn place(&self, entry: &QueueEntry, shape: ShapeIx, end: End, now: WallTime) -> Place {
         let holding = entry.refusals.iter().filter(|refusal| refusal.holds(now));
         let mut avoid = self.nodes.refused(holding);
-        let named = !entry.nodes.is_empty() || !avoid.is_empty();
         let comer = Comer { entry, end };
-        let mask = self.keeps.outlasted(&comer);
+        let mask = self.keeps.outlasted(entry.job, end);
         let together = crate::planner::together(entry) > 1;
         if mask != 0 {
             for id in self.keeps.nodes() {
@@ -299,13 +302,7 @@ impl Planner {
             only.retain(|node| avoid.binary_search(node).is_err());
             only
         });
-        Place {
-            shape,
-            avoid,
-            only,
-            named,
-            mask,
-        }
+        Place { shape, avoid, only }
     }
 
     fn book(&mut self, place: &Place) -> Option<Grant> {
@@ -365,8 +362,8 @@ impl Making<'_> {
     }
 
     /// No room: nor for others of the shape that may not be in the way of the same.
-    fn give_up(&mut self, key: (ShapeIx, u64), place: &Place, workers: usize) -> Tried {
-        if !place.named {
+    fn give_up(&mut self, key: (ShapeIx, u64), named: bool, workers: usize) -> Tried {
+        if !named {
             let few = self.hopeless.entry(key).or_insert(u32::MAX);
             *few = (*few).min(u32::try_from(workers).unwrap_or(u32::MAX));
         }
@@ -380,10 +377,6 @@ struct Place {
     /// Ascending.
     avoid: Vec<NodeIx>,
     only: Option<Vec<NodeIx>>,
-    /// The job itself is not for every node.
-    named: bool,
-    /// What it may not be in the way of.
-    mask: u64,
 }
 
 impl Place {

@@ -5,6 +5,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use core::cmp::Reverse;
 
 use loadline_model::{AttemptId, JobId, NodeId, Priority, Span, Tier, WallTime, WorkerRequest};
 use serde::{Deserialize, Serialize};
@@ -94,7 +95,12 @@ impl Run {
 pub(crate) struct Runs {
     all: BTreeMap<AttemptId, Run>,
     by_node: BTreeMap<NodeId, BTreeSet<AttemptId>>,
+    /// How many of each rank there are, the lowest first.
+    ranks: BTreeMap<Rank, usize>,
 }
+
+/// Burst before standard, then the lower priority.
+type Rank = (Reverse<Tier>, Priority);
 
 impl Runs {
     /// Takes over what is said of a worker; gives what was known of it.
@@ -103,6 +109,7 @@ impl Runs {
         let estimate = known.map_or(estimate, |run| run.estimate);
         let before = self.remove(is.attempt).map(|run| run.is);
         self.by_node.entry(is.node).or_default().insert(is.attempt);
+        *self.ranks.entry((Reverse(is.tier), is.priority)).or_default() += 1;
         let is = is.clone();
         self.all.insert(is.attempt, Run { is, estimate });
         before
@@ -110,6 +117,13 @@ impl Runs {
 
     pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Run> {
         let run = self.all.remove(&attempt)?;
+        let rank = (Reverse(run.is.tier), run.is.priority);
+        if let Some(count) = self.ranks.get_mut(&rank) {
+            *count -= 1;
+            if *count == 0 {
+                self.ranks.remove(&rank);
+            }
+        }
         if let Some(on_node) = self.by_node.get_mut(&run.is.node) {
             on_node.remove(&attempt);
             if on_node.is_empty() {
@@ -117,6 +131,12 @@ impl Runs {
             }
         }
         Some(run)
+    }
+
+    /// True if anything runs that a job of that rank outranks.
+    pub(crate) fn any_below(&self, tier: Tier, priority: Priority) -> bool {
+        let lowest = self.ranks.first_key_value();
+        lowest.is_some_and(|(rank, _)| *rank < (Reverse(tier), priority))
     }
 
     pub(crate) fn is_known(&self, is: &Running) -> bool {

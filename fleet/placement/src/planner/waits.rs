@@ -82,7 +82,7 @@ impl Planner {
     /// The nodes on which the job would be in the way of others.
     fn kept_from(&self, books: &Books<'_>, entry: &QueueEntry, end: End) -> BTreeMap<NodeId, KeptNode> {
         let comer = Comer { entry, end };
-        if self.keeps.outlasted(&comer) == 0 {
+        if self.keeps.outlasted(entry.job, end) == 0 {
             return BTreeMap::new();
         }
         let gang = together(entry) > 1;

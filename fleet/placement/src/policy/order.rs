@@ -15,7 +15,7 @@
 //! want something, what they get converges to their weights; of one user, nobody passes a job that waits beyond the
 //! patience. Burst waits behind standard however long: that is what it is.
 
-use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -237,13 +237,14 @@ impl Turns {
 
     fn begin(&mut self, class: Class, claims: Vec<(usize, Ranked)>) {
         self.at = Some(class);
-        let mut wanting: BTreeSet<usize> = BTreeSet::new();
+        let mut wanting: BTreeMap<usize, Vec<Reverse<Ranked>>> = BTreeMap::new();
         for (user, ranked) in claims {
-            self.waiting[user].push(Reverse(ranked));
-            wanting.insert(user);
+            wanting.entry(user).or_default().push(Reverse(ranked));
         }
         self.levels.clear();
-        for user in wanting {
+        for (user, claims) in wanting {
+            // All at once: that costs a fraction of one after the other.
+            self.waiting[user].append(&mut BinaryHeap::from(claims));
             self.users[user].first = self.waiting[user].peek().map(|Reverse(first)| *first);
             let level = self.levels.entry(self.team_of[user]).or_default();
             level.enter(user, &self.users);

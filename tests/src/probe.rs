@@ -38,6 +38,8 @@ fn spec() -> Result<JobSpec> {
             gpus: 0,
         },
         nodes: Vec::new(),
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     };
     JobSpec::new(draft).context("checking the probe's job")
 }

@@ -61,6 +61,8 @@ pub(crate) fn draft(tier: Tier, cpus: CpuRequest, memory: Bytes) -> JobDraft {
             gpus: 0,
         },
         nodes: Vec::new(),
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     }
 }
 

@@ -296,6 +296,8 @@ fn spec(number: u64) -> anyhow::Result<JobSpec> {
             gpus,
         },
         nodes: Vec::new(),
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     })?)
 }
 

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod sharing;
+
+pub use sharing::{Period, QuotaCommand, QuotaFlags, TeamCommand};
+
 /// Load every machine to its line, never past it.
 #[derive(Debug, Parser)]
 #[command(
@@ -136,6 +140,12 @@ pub enum Command {
     /// People who may use the fleet
     #[command(subcommand)]
     User(UserCommand),
+    /// Teams: who is in them, their part of the fleet
+    #[command(subcommand)]
+    Team(TeamCommand),
+    /// What a team may hold and spend
+    #[command(subcommand)]
+    Quota(Box<QuotaCommand>),
     /// Check identity, connection, clock and fleet, and say what to do
     Doctor,
     /// Print the completion script of a shell
@@ -309,6 +319,22 @@ pub enum UserCommand {
     },
     /// List people
     List,
+    /// Show a person: their teams, their jobs, what their workers hold
+    Show {
+        /// Who
+        name: String,
+    },
+    /// Change a person's team or role
+    Set {
+        /// Who
+        name: String,
+        /// The team that pays for their jobs from now on; `none`: no team
+        #[arg(long, value_name = "NAME")]
+        team: Option<String>,
+        /// What they may do: admin, operator, user or viewer
+        #[arg(long, value_name = "ROLE", required_unless_present = "team")]
+        role: Option<String>,
+    },
     /// Shut a person out, open connections included
     Ban {
         /// Who
@@ -339,6 +365,8 @@ The command stands behind `--`; there is no shell in between. Or a file says all
   grace = \"30s\"                          # how long a worker may take to end when asked
   on_node_lost = \"wait\"                  # or \"replace\"
   nodes = []                             # only on these; empty: any
+  priority = \"normal\"                  # or \"low\", \"high\", a number: the higher first within the tier
+  team = \"vision\"                      # which of your teams pays; default: your own
   [worker]                               # each of them
   cpus = \"2\"                             # whole: its own; \"500m\": a share
   memory = \"4GiB\"
@@ -392,6 +420,12 @@ pub struct RunArgs {
     /// Only on this node. May be repeated
     #[arg(long, value_name = "NAME")]
     pub node: Vec<String>,
+    /// low, normal, high, or a number: the higher goes first within its tier, the lower yields [default: normal]
+    #[arg(long, value_name = "WORD|NUMBER", allow_hyphen_values = true)]
+    pub priority: Option<String>,
+    /// Which of your teams pays [default: your own]
+    #[arg(long, value_name = "NAME")]
+    pub team: Option<String>,
     /// What to do when a node falls silent: wait for it, or replace its workers
     #[arg(long, value_name = "wait|replace")]
     pub on_node_lost: Option<String>,

@@ -6,9 +6,11 @@ mod failure;
 mod job;
 mod node;
 mod prove;
+mod sharing;
 mod spec;
 
 pub use calls::{Access, Login};
 pub use client::{Client, JobEvents, LogBatches, LogQuery, Stream};
 pub use failure::{CallError, Kind};
 pub use job::{JobRef, JobUpdate, LogBatch, ParseJobRefError};
+pub use sharing::{QuotaChange, TeamChange};

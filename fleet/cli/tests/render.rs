@@ -92,6 +92,8 @@ fn job() -> JobView {
             grace_us: Some(30_000_000),
             on_node_lost: Some("wait"),
             nodes: vec![],
+            priority: "high".into(),
+            team: "vision".into(),
             worker: RequestView {
                 millicpu: 1000,
                 exclusive: true,
@@ -313,6 +315,8 @@ fn explanations() {
         ],
         change: Some("It starts by itself as soon as a node has room for it.".into()),
         nodes_considered: 5,
+        expected_at: None,
+        jobs_before: 2,
     };
     golden("explain", |out| out.explained(&waiting));
     let next = Explained {
@@ -320,6 +324,8 @@ fn explanations() {
         reasons: vec![],
         change: None,
         nodes_considered: 1,
+        expected_at: None,
+        jobs_before: 0,
     };
     golden("explain-next", |out| out.explained(&next));
     let over = Explained {

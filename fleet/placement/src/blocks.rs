@@ -132,7 +132,12 @@ pub(crate) fn times(node: &Node, entry: &QueueEntry, now: WallTime) -> u64 {
     if !blocks(node, &node.held, entry, now).is_empty() {
         return 0;
     }
-    let (wants, room) = (Amounts::from(entry.request), room(node, &node.held, entry));
+    times_with(node, &node.held, entry)
+}
+
+/// How many equal workers have room on the node beside what is said to be held, whatever else keeps them away.
+pub(crate) fn times_with(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> u64 {
+    let (wants, room) = (Amounts::from(entry.request), room(node, held, entry));
     let by = |room: u64, each: u64| room.checked_div(each).unwrap_or(u64::MAX);
     by(room.cpu.0, wants.cpu.0)
         .min(by(room.memory.0, wants.memory.0))

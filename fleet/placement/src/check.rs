@@ -2,6 +2,7 @@
 //! every commit in debug builds.
 
 mod bookings;
+mod sharing;
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -14,6 +15,7 @@ use crate::queue::{QueueEntry, Start};
 use crate::snapshot::{Node, NodeState, Snapshot};
 
 pub use bookings::{Booking, Overbooked, overbooked};
+pub use sharing::{Sharing, Unfair, unfair};
 
 /// A plan that must not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@
 //! has shares of GPUs, scratch space, labels and taints, which no job can ask for yet.
 //!
 //! Amounts only: the node picks CPU numbers and may refuse (design §2). Deliberately absent for now: gangs of
-//! fixed jobs in [`plan`], reservations for large jobs, quotas, fair share, preemption.
+//! fixed jobs in [`plan`].
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -34,7 +34,9 @@ mod snapshot;
 mod why;
 
 pub use change::{Change, Less};
-pub use planner::{Assignment, Plan, Planner, Policy, explain, plan};
+pub use planner::{
+    Assignment, Ending, Eviction, Kept, KeptFor, Plan, Planner, Policy, Running, explain, plan,
+};
 pub use queue::{QueueEntry, Refusal, Start, Wanted};
-pub use report::{Reason, ReasonCode, Report, Waiting, Why};
+pub use report::{Expected, Reason, ReasonCode, Report, Waiting, Why};
 pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot};

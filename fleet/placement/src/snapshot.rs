@@ -78,6 +78,13 @@ pub struct Node {
     pub held: HeldByTier,
 }
 
+impl Node {
+    /// True if it takes new work at all.
+    pub(crate) const fn takes_work(&self) -> bool {
+        self.lending && matches!(self.state, NodeState::Ready)
+    }
+}
+
 /// All nodes that are not forgotten, at one moment. The order does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -115,6 +122,13 @@ impl HeldByTier {
         held.whole_cpus = held.whole_cpus.saturating_sub(whole_cpus(tier, request));
     }
 
+    /// Accounts less, by amounts.
+    pub(crate) fn take_back(&mut self, tier: Tier, amounts: Amounts, whole_cpus: u32) {
+        let held = self.tier(tier);
+        held.amounts = held.amounts.minus(amounts);
+        held.whole_cpus = held.whole_cpus.saturating_sub(whole_cpus);
+    }
+
     /// Both tiers together.
     pub const fn total(&self) -> Amounts {
         self.standard.amounts.plus(self.burst.amounts)
@@ -139,6 +153,18 @@ impl Line {
                 self.higher().minus(held.total()),
             ),
         }
+    }
+
+    /// True if all that is held lies within the lines, as far as a tier is concerned.
+    pub(crate) fn has(&self, held: &HeldByTier, tier: Tier) -> bool {
+        let within = match tier {
+            Tier::Burst => held.total().fits_in(&self.now),
+            Tier::Standard => {
+                held.standard.amounts.fits_in(&self.firm) && held.total().fits_in(&self.higher())
+            }
+        };
+        let given = held.standard.whole_cpus.saturating_add(held.burst.whole_cpus);
+        within && (tier == Tier::Burst || given <= self.whole_cpus)
     }
 
     /// The whole CPUs that may still be given for exclusive use, within the free amount.

@@ -120,7 +120,11 @@ fn entry(number: u8) -> impl Strategy<Value = QueueEntry> {
     (tier(), 0i64..4, request(), workers, place).prop_map(
         move |(tier, at, request, workers, (names, named, refusals, team))| QueueEntry {
             job: JobId::from_slice(&[number; 16]).unwrap(),
+            number: 0,
             tier,
+            priority: loadline_model::Priority::NORMAL,
+            time: None,
+            grace: loadline_model::Span::ZERO,
             submitted_at: WallTime(at),
             request,
             wanted: Wanted::new(workers, 0, (0..workers.max()).collect()),
@@ -228,7 +232,7 @@ fn carried_out_at(
 }
 
 fn decide(snapshot: &Snapshot, queue: &[QueueEntry]) -> (Plan, Report) {
-    plan(snapshot, queue, &Policy::default(), NOW)
+    plan(snapshot, queue, &Policy::greedy(), NOW)
 }
 
 fn must_start(entry: &QueueEntry) -> u32 {
@@ -283,7 +287,13 @@ fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
             },
         ),
         C::GpusBeyondLine | C::GpusBusy => more(&mut node.line, Amounts { gpus: 100, ..none }),
-        C::NoNodes | C::NodeUnknown | C::NotAllTogether => panic!("{code:?} is not about a node"),
+        C::NoNodes
+        | C::NodeUnknown
+        | C::NotAllTogether
+        | C::KeptForOthers
+        | C::QuotaReached
+        | C::WindowShut
+        | C::BehindOthers => panic!("{code:?} is not about a node"),
     }
 }
 
@@ -338,6 +348,9 @@ fn changed(change: &Change, snapshot: &Snapshot, entry: &QueueEntry) -> (Snapsho
         Change::AskForLess { request, .. } => entry.request = *request,
         Change::FewerWorkers { min } => entry.wanted.needed = *min,
         Change::UseTier { tier } => entry.tier = *tier,
+        Change::GiveTime | Change::ShorterTime { .. } | Change::RaiseQuota { .. } => {
+            panic!("there are no quotas and nothing is kept: {change:?}")
+        }
         Change::ResumeNode { node } => {
             let node = snapshot
                 .nodes
@@ -438,7 +451,7 @@ fn the_checker_finds_what_it_is_for() {
         };
         let bad = Plan {
             assignments: vec![assignment],
-            more: false,
+            ..Plan::default()
         };
         let found = check::violations(&snapshot, &queue, &bad, NOW);
         assert!(!found.is_empty(), "not found: {node:?} {entry:?}");
@@ -448,7 +461,7 @@ fn the_checker_finds_what_it_is_for() {
         }));
         let twice = Plan {
             assignments: vec![assignment, assignment],
-            more: false,
+            ..Plan::default()
         };
         let found = check::violations(&snapshot, &queue, &twice, NOW);
         assert!(

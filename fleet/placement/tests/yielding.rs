@@ -52,6 +52,7 @@ fn victim(number: u8, node: usize, minutes: i64) -> Victim {
         tier: Tier::Burst,
         priority: Priority(0),
         amounts: amounts(2, 2, 0),
+        whole_cpus: 0,
         started,
         saved: started,
         yielded: 0,

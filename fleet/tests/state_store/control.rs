@@ -292,7 +292,7 @@ fn a_store_of_the_first_version_becomes_a_current_one() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; DROP TABLE prove; DROP TABLE prove_report;
+            "DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; DROP TABLE prove; DROP TABLE prove_report; DROP TABLE team; DROP TABLE member;
              PRAGMA user_version = 1",
         )
         .unwrap();

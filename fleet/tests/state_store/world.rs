@@ -73,6 +73,8 @@ pub(crate) fn draft() -> JobDraft {
             gpus: 0,
         },
         nodes: Vec::new(),
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     }
 }
 

@@ -14,6 +14,7 @@ mod ids;
 mod job;
 mod observation;
 mod phase;
+mod priority;
 mod prove;
 mod quantity;
 mod receipt;
@@ -24,12 +25,18 @@ mod week;
 pub use cpuset::{CpuSet, ParseCpuSetError};
 pub use demand::{Demand, DemandProblem, GpuDemand, NODE_GPUS_MAX};
 pub use ids::{AttemptId, FleetId, Generation, JobId, LedgerId, NodeId, ParseIdError, ProveId, Sequence};
-pub use job::{Elastic, JobDraft, JobSpec, OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tier, Workers};
+pub use job::{
+    Elastic, JobDraft, JobSpec, OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tier, Workers,
+    is_team_name,
+};
 pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};
 pub use phase::{AttemptPhase, EndReason, Ended, JobOutcome, JobPhase, Peaks};
+pub use priority::{ParsePriorityError, Priority};
 pub use prove::{AskProblem, NoResource, ProveAsk, Resource};
 pub use quantity::{Bytes, MilliCpu, ParseQuantityError, PerMille, Span, WallTime};
 pub use receipt::{Receipt, ReceiptAction, ReceiptSubject};
 pub use resources::{Amounts, CpuRequest, Gpu, Gpus, WorkerRequest};
 pub use topology::{NumaNode, Thread, Topology, TopologyProblem};
-pub use week::{Days, LocalTime, ParseDaysError, ParseTimeOfDayError, TimeOfDay, WeekSpan, Weekday};
+pub use week::{
+    Days, LocalTime, ParseDaysError, ParseTimeOfDayError, ParseWeekSpanError, TimeOfDay, WeekSpan, Weekday,
+};

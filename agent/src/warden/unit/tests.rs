@@ -32,6 +32,8 @@ fn unit(command: &[&str], dir: Option<&str>, env: &[(&str, &str)]) -> WorkerUnit
             gpus: 0,
         },
         nodes: Vec::new(),
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     })
     .unwrap();
     let order = WorkOrder {

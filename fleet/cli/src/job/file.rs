@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use loadline_model::{Bytes, CpuRequest, Elastic, Span, Workers};
+use loadline_model::{Bytes, CpuRequest, Elastic, Priority, Span, Workers};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::words;
 use super::{Mistake, Place, Said, Written};
 
-const KEYS: &str =
-    "version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, [worker]";
+const KEYS: &str = "version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, priority, team, [worker]";
 const WORKER_KEYS: &str = "cpus, memory, gpus";
 
 /// The key of mistakes after which nothing else in the file means anything.
@@ -89,6 +88,8 @@ impl Reader<'_> {
                 self.written.on_node_lost =
                     self.said(name, value, |value| words::on_node_lost(&string(value)?));
             }
+            "priority" => self.written.priority = self.said(name, value, priority),
+            "team" => self.written.team = self.said(name, value, string),
             "nodes" => self.written.nodes = self.said(name, value, nodes),
             "worker" => self.worker(value),
             _ => {
@@ -232,6 +233,14 @@ fn command(value: &DeValue<'_>) -> Result<Vec<String>, String> {
         value,
         "a list of words like [\"python\", \"train.py\"], since there is no shell in between",
     )
+}
+
+/// A number, or a word in quotes.
+fn priority(value: &DeValue<'_>) -> Result<Priority, String> {
+    match value.as_integer() {
+        Some(number) => words::priority(number.as_str()),
+        None => words::priority(&string(value)?),
+    }
 }
 
 fn nodes(value: &DeValue<'_>) -> Result<Vec<String>, String> {

@@ -186,7 +186,7 @@ fn each_mistake_of_a_file_has_its_line_and_its_remedy() {
     told(&[
         (
             "colour = 1",
-            "job.toml:3: colour: there is no such key; the keys are version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, [worker]",
+            "job.toml:3: colour: there is no such key; the keys are version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, priority, team, [worker]",
         ),
         (
             "time = 2",

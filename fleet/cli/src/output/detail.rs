@@ -97,6 +97,10 @@ pub(super) fn job(job: &JobView, now: WallTime) -> String {
     sheet.line("each", request(&spec.worker));
     sheet.line("tier", row.tier);
     sheet.line("nodes", spec.nodes.join(", "));
+    if spec.priority != "normal" {
+        sheet.line("priority", spec.priority.clone());
+    }
+    sheet.line("team", spec.team.clone());
     let limit = spec
         .time_limit_us
         .map_or_else(|| "none".into(), |limit| Span(limit).to_string());
@@ -154,6 +158,8 @@ pub(super) fn explained(why: &Explained) -> String {
         reasons,
         change,
         nodes_considered,
+        expected_at,
+        jobs_before: _,
     } = why;
     let mut text = String::new();
     let nodes = count(*nodes_considered, "node");
@@ -193,6 +199,13 @@ pub(super) fn explained(why: &Explained) -> String {
             }
         };
         let _ = writeln!(text, "  - {}{}", printable(&reason.sentence), printable(&names));
+    }
+    if let Some(at) = expected_at {
+        let _ = writeln!(
+            text,
+            "room is kept for it; it is expected to start at {}",
+            rfc3339(at.0)
+        );
     }
     if let Some(change) = change {
         let _ = writeln!(text, "{}", printable(change));

@@ -87,6 +87,10 @@ pub struct SpecView {
     pub on_node_lost: Option<&'static str>,
     /// The nodes it may run on; empty: any.
     pub nodes: Vec<String>,
+    /// `low`, `normal`, `high` or a number.
+    pub priority: String,
+    /// The team it names; empty: the submitter's own.
+    pub team: String,
     /// What each worker gets.
     pub worker: RequestView,
 }
@@ -199,6 +203,10 @@ pub struct Explained {
     pub change: Option<String>,
     /// How many nodes were looked at.
     pub nodes_considered: u32,
+    /// When it will probably start, if room is kept for it.
+    pub expected_at: Option<Moment>,
+    /// How many jobs go before it.
+    pub jobs_before: u32,
 }
 
 /// A line that a worker wrote, or that says what was done to it.

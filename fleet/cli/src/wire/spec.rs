@@ -1,6 +1,6 @@
 //! Job specifications to the wire, and back as views.
 
-use loadline_model::{CpuRequest, JobSpec, OnNodeLost, Tier};
+use loadline_model::{CpuRequest, JobSpec, OnNodeLost, Priority, Tier};
 use loadline_proto::types::v1 as pb;
 
 use crate::view::{RequestView, SpecView};
@@ -38,6 +38,8 @@ pub(super) fn to_wire(spec: &JobSpec) -> pb::JobSpec {
             gpus: worker.gpus,
         }),
         nodes: spec.nodes.clone(),
+        priority: spec.priority.0.into(),
+        team: spec.team.clone().unwrap_or_default(),
     }
 }
 
@@ -64,6 +66,11 @@ pub(super) fn view(spec: pb::JobSpec) -> SpecView {
         grace_us: spec.grace_us,
         on_node_lost,
         nodes: spec.nodes,
+        priority: i16::try_from(spec.priority)
+            .map(Priority)
+            .unwrap_or_default()
+            .to_string(),
+        team: spec.team,
         worker: RequestView {
             millicpu,
             exclusive,

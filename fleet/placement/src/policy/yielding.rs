@@ -59,6 +59,8 @@ pub struct Victim {
     pub priority: Priority,
     /// What it would give back.
     pub amounts: Amounts,
+    /// Of which whole CPUs for exclusive use.
+    pub whole_cpus: u32,
     /// When its attempt began.
     pub started: WallTime,
     /// Its last saved state; its start where it saves none.

@@ -185,6 +185,7 @@ impl Scheduler for Ours {
                     submitted_at: job.submitted,
                     team: self.shared(&job.team),
                     user: self.shared(&job.user),
+                    extra: false,
                     amounts: amounts(job.processors),
                     estimate: self.estimates.of(&job.user, Some(job.asked)),
                     reserved: self.reserved.contains(place),
@@ -213,6 +214,7 @@ impl Scheduler for Ours {
                 team: claim.team,
                 user: claim.user,
                 amounts: claim.amounts,
+                workers: 1,
                 limit: Some(job.asked),
             };
             let at_gate = Gate {

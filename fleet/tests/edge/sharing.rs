@@ -5,13 +5,38 @@ use loadline_proto::types::v1 as types;
 use tonic::Code;
 
 use crate::jobs::submission;
-use crate::world::{World, reason};
+use crate::world::{Person, World, reason};
 
 fn set(name: &str) -> fleet::SetTeamRequest {
     fleet::SetTeamRequest {
         name: name.into(),
         ..Default::default()
     }
+}
+
+/// Sets a quota, and finds it as it was written.
+async fn quota_by(operator: &mut Person) {
+    let quota = fleet::SetQuotaRequest {
+        team: "vision".into(),
+        set: Some(types::Quota {
+            team: Some(types::AtOnce {
+                workers: Some(2),
+                ..Default::default()
+            }),
+            period: types::Period::Week.into(),
+            gpu_hours: Some(500),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let team = operator.sharing.set_quota(quota).await.unwrap().into_inner();
+    let written = team.quota.unwrap();
+    assert_eq!(
+        (written.period(), written.gpu_hours),
+        (types::Period::Week, Some(500))
+    );
+    assert_eq!(written.team.unwrap().workers, Some(2));
+    assert!(team.period_ends_us.is_some());
 }
 
 #[tokio::test]
@@ -41,27 +66,7 @@ async fn teams_are_changed_by_operators_and_it_is_audited() {
     };
     let team = olga.sharing.set_team(always).await.unwrap().into_inner();
     assert_eq!((team.weight, team.members.len(), team.windows.len()), (300, 1, 0));
-    let quota = fleet::SetQuotaRequest {
-        team: "vision".into(),
-        set: Some(types::Quota {
-            team: Some(types::AtOnce {
-                workers: Some(2),
-                ..Default::default()
-            }),
-            period: types::Period::Week.into(),
-            gpu_hours: Some(500),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let team = olga.sharing.set_quota(quota).await.unwrap().into_inner();
-    let written = team.quota.unwrap();
-    assert_eq!(
-        (written.period(), written.gpu_hours),
-        (types::Period::Week, Some(500))
-    );
-    assert_eq!(written.team.unwrap().workers, Some(2));
-    assert!(team.period_ends_us.is_some());
+    quota_by(&mut olga).await;
     let name = || fleet::TeamRef {
         name: "vision".into(),
     };

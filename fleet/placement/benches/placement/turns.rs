@@ -17,7 +17,6 @@ use crate::measure::{now, on_cpu};
 use crate::random::Random;
 
 const TEAMS: usize = 5;
-const USERS: usize = 20;
 const SHAPES: usize = 500;
 const WAITING: usize = 100_000;
 const NODE_CPUS: u32 = 64;
@@ -29,6 +28,8 @@ struct Fleet {
     random: Random,
     clock: i64,
     next: u128,
+    users: usize,
+    limits: usize,
 }
 
 fn request(shape: usize) -> WorkerRequest {
@@ -41,7 +42,7 @@ fn request(shape: usize) -> WorkerRequest {
 }
 
 impl Fleet {
-    fn new(nodes: u32, seed: u64) -> Result<Self> {
+    fn new(nodes: u32, seed: u64, (users, limits): (usize, usize)) -> Result<Self> {
         let mut fleet = Self {
             planner: Planner::default(),
             nodes: BTreeMap::new(),
@@ -49,6 +50,8 @@ impl Fleet {
             random: Random(seed),
             clock: 1_000_000_000_000,
             next: 1,
+            users,
+            limits,
         };
         for team in 0..TEAMS {
             let rules = Team {
@@ -87,7 +90,7 @@ impl Fleet {
     }
 
     fn entry(&mut self) -> Result<QueueEntry> {
-        let (number, user) = (self.next, self.random.below(USERS));
+        let (number, user) = (self.next, self.random.below(self.users));
         self.next += 1;
         let shape = self.random.below(SHAPES);
         Ok(QueueEntry {
@@ -96,7 +99,9 @@ impl Fleet {
             tier: Tier::Standard,
             priority: Priority::NORMAL,
             submitted_at: WallTime(self.clock),
-            time: Some(Span::from_secs(3600 * (1 + self.random.below(3) as u64))),
+            time: Some(Span::from_secs(
+                3600 * (1 + self.random.below(self.limits) as u64),
+            )),
             grace: Span::from_secs(30),
             request: request(shape),
             wanted: Wanted::new(Workers::Fixed(1), 0, vec![0]),
@@ -169,10 +174,10 @@ impl Fleet {
     }
 }
 
-/// How long a plan takes with 100,000 jobs of 500 shapes, 20 users and three time limits waiting, once a hundredth of the
-/// work has ended, and how long one that finds nothing to do.
-pub(crate) fn turns(nodes: u32, seed: u64) -> Result<serde_json::Value> {
-    let mut fleet = Fleet::new(nodes, seed)?;
+/// How long a plan takes with 100,000 jobs of 500 shapes waiting, of so many users and time limits, once a hundredth of
+/// the work has ended, and how long one that finds nothing to do.
+pub(crate) fn turns(nodes: u32, seed: u64, kinds: (usize, usize)) -> Result<serde_json::Value> {
+    let mut fleet = Fleet::new(nodes, seed, kinds)?;
     let mut jobs = BTreeMap::new();
     let top_up = |fleet: &mut Fleet, jobs: &mut BTreeMap<JobId, QueueEntry>| -> Result<()> {
         while jobs.len() < WAITING {

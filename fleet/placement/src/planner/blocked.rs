@@ -14,7 +14,7 @@ use crate::planner::keeps::{Kept, KeptFor, LOOK_AGAIN};
 use crate::planner::pass::{Making, group};
 use crate::planner::runs::Run;
 use crate::planner::{Planner, together};
-use crate::policy::order::class;
+use crate::policy::order::{Class, class_of};
 use crate::policy::yielding::{Claimant, NodeRoom, may_yield};
 use crate::policy::{End, Victim, YieldRules, choose};
 use crate::queue::QueueEntry;
@@ -73,12 +73,18 @@ impl Planner {
             self.wake_at(Some(now.plus(LOOK_AGAIN)));
             return;
         }
+        let rank = (kind.phase.tier, kind.phase.extra, kind.priority);
+        let below = making.policy.yielding.is_some() && self.runs.any_below(rank.0, rank.2);
+        let mine = class_of(rank, turn.submitted_at, kept, &making.policy.order, now);
+        // Of a long queue most are done with here.
+        if !below && !kept && !self.may_reserve(&mine, making) {
+            return;
+        }
         let Some(entry) = self.lines.entry(turn.job) else {
             return;
         };
         let wants = u32::try_from(wants).unwrap_or(u32::MAX);
         let wants = if gang { wants } else { wants.min(AT_ONCE_MAX) };
-        let below = making.policy.yielding.is_some() && self.runs.any_below(entry.tier, entry.priority);
         if below {
             self.looks.1 -= 1;
             if self.others_yield(&entry, wants, gang, making) {
@@ -87,7 +93,7 @@ impl Planner {
                 return;
             }
         }
-        if !kept && !self.may_reserve(number, making) {
+        if !kept && !self.make_reservation(&mine, making) {
             self.looked.insert(number, now);
             return;
         }
@@ -121,34 +127,36 @@ impl Planner {
         }
     }
 
-    /// True if a line's first job may have room kept: there is a reservation left, or one that comes later in the
-    /// order gives way.
-    fn may_reserve(&mut self, number: u64, making: &Making<'_>) -> bool {
-        let rules = &making.policy.backfill;
-        if rules.reservations == 0 {
-            return false;
+    /// True if a job of this class may have room kept: there is a reservation left, or one comes later in the order.
+    fn may_reserve(&self, mine: &Class, making: &Making<'_>) -> bool {
+        let most = making.policy.backfill.reservations;
+        most > 0 && (self.keeps.reservations() < most || self.later(mine, making).is_some())
+    }
+
+    /// The same; the one that comes later gives way.
+    fn make_reservation(&mut self, mine: &Class, making: &Making<'_>) -> bool {
+        let most = making.policy.backfill.reservations;
+        if most == 0 || self.keeps.reservations() < most {
+            return most > 0;
         }
-        if self.keeps.reservations() < rules.reservations {
-            return true;
-        }
-        let (order, now) = (&making.policy.order, making.now);
-        let Some((turn, kind, _)) = self.lines.head(number) else {
-            return false;
-        };
-        let mine = class(&self.claim(turn, kind), order, now);
-        let turns = self.keeps.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
-        let later = turns.map(|keep| keep.is.job).find(|job| {
-            let Some((turn, kind)) = self.lines.turn_of(*job) else {
-                return true;
-            };
-            let (tier, extra, patient, priority, _) = class(&self.claim(turn, kind), order, now);
-            (tier, extra, patient, priority, true) > mine
-        });
-        let given = later.is_some_and(|job| self.keeps.drop(job));
+        let given = self.later(mine, making).is_some_and(|job| self.keeps.drop(job));
         if given {
             self.turned += 1;
         }
         given
+    }
+
+    /// Who has room kept and comes later in the order.
+    fn later(&self, mine: &Class, making: &Making<'_>) -> Option<JobId> {
+        let turns = self.keeps.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
+        turns.map(|keep| keep.is.job).find(|job| {
+            let Some((turn, kind)) = self.lines.turn_of(*job) else {
+                return true;
+            };
+            let rank = (kind.phase.tier, kind.phase.extra, kind.priority);
+            let other = class_of(rank, turn.submitted_at, false, &making.policy.order, making.now);
+            other > *mine
+        })
     }
 
     /// Keeps nothing for jobs that are gone or want something else, on nodes that take nothing, or for whom nobody

@@ -223,13 +223,22 @@ impl Lines {
         self.lines.get_mut(&number)
     }
 
-    /// A line found no room: it rests until there is some.
-    pub(crate) fn rest(&mut self, number: u64) {
-        if let Some(line) = self.lines.get(&number)
-            && let Some(lot) = self.lots.get_mut(&line.kind.phase)
-        {
-            lot.ready.remove(&number);
-            lot.resting.insert(number);
+    /// Lines that could not start: they rest until something turns.
+    pub(crate) fn rest(&mut self, mut numbers: Vec<u64>) {
+        numbers.sort_unstable();
+        for (phase, lot) in &mut self.lots {
+            let lines = &self.lines;
+            let here = |number: &u64| lines.get(number).is_some_and(|line| line.kind.phase == *phase);
+            let mut resting: BTreeSet<u64> = numbers.iter().copied().filter(here).collect();
+            // One after the other costs more than all at once, if they are many.
+            if resting.len() * 8 < lot.ready.len() {
+                for number in &resting {
+                    lot.ready.remove(number);
+                }
+            } else {
+                lot.ready.retain(|number| !resting.contains(number));
+            }
+            lot.resting.append(&mut resting);
         }
     }
 

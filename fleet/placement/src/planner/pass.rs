@@ -67,6 +67,7 @@ impl Planner {
                 self.enter(number, &mut turns);
             }
         }
+        let mut rested = Vec::new();
         while let Some(number) = turns.next() {
             let full = making.left() == 0;
             let tried = if full {
@@ -78,11 +79,11 @@ impl Planner {
                 Tried::Placed => self.enter(number, &mut turns),
                 Tried::Gated => {
                     self.keep_nothing(number);
-                    self.lines.rest(number);
+                    rested.push(number);
                 }
                 Tried::NoRoom => {
                     self.blocked(number, &mut making);
-                    self.lines.rest(number);
+                    rested.push(number);
                 }
                 Tried::Full => {
                     making.plan.more = true;
@@ -94,6 +95,7 @@ impl Planner {
                 self.enter(number, &mut turns);
             }
         }
+        self.lines.rest(rested);
         // What was kept is free again: those who came before would start now.
         making.plan.more |= self.turned != turned;
         if !making.plan.assignments.is_empty() || !making.plan.evictions.is_empty() {

@@ -3,7 +3,7 @@
 //! Told one by one as attempts begin and end; what a node holds is told with the node. A worker that is not known
 //! here holds its room for ever, as far as reservations go.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::cmp::Reverse;
 
@@ -90,11 +90,11 @@ impl Run {
     }
 }
 
-/// All of them.
+/// All of them, node by node: a look at all nodes reads each once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runs {
-    all: BTreeMap<AttemptId, Run>,
-    by_node: BTreeMap<NodeId, BTreeSet<AttemptId>>,
+    nodes: BTreeMap<AttemptId, NodeId>,
+    by_node: BTreeMap<NodeId, BTreeMap<AttemptId, Run>>,
     /// How many of each rank there are, the lowest first.
     ranks: BTreeMap<Rank, usize>,
 }
@@ -105,29 +105,30 @@ type Rank = (Reverse<Tier>, Priority);
 impl Runs {
     /// Takes over what is said of a worker; gives what was known of it.
     pub(crate) fn put(&mut self, is: &Running, estimate: Option<Span>) -> Option<Running> {
-        let known = self.all.get(&is.attempt);
-        let estimate = known.map_or(estimate, |run| run.estimate);
-        let before = self.remove(is.attempt).map(|run| run.is);
-        self.by_node.entry(is.node).or_default().insert(is.attempt);
+        let before = self.remove(is.attempt);
+        let estimate = before.as_ref().map_or(estimate, |run| run.estimate);
         *self.ranks.entry((Reverse(is.tier), is.priority)).or_default() += 1;
-        let is = is.clone();
-        self.all.insert(is.attempt, Run { is, estimate });
-        before
+        let run = Run {
+            is: is.clone(),
+            estimate,
+        };
+        self.nodes.insert(is.attempt, is.node);
+        self.by_node.entry(is.node).or_default().insert(is.attempt, run);
+        before.map(|run| run.is)
     }
 
     pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Run> {
-        let run = self.all.remove(&attempt)?;
+        let node = self.nodes.remove(&attempt)?;
+        let on_node = self.by_node.get_mut(&node)?;
+        let run = on_node.remove(&attempt)?;
+        if on_node.is_empty() {
+            self.by_node.remove(&node);
+        }
         let rank = (Reverse(run.is.tier), run.is.priority);
         if let Some(count) = self.ranks.get_mut(&rank) {
             *count -= 1;
             if *count == 0 {
                 self.ranks.remove(&rank);
-            }
-        }
-        if let Some(on_node) = self.by_node.get_mut(&run.is.node) {
-            on_node.remove(&attempt);
-            if on_node.is_empty() {
-                self.by_node.remove(&run.is.node);
             }
         }
         Some(run)
@@ -140,19 +141,21 @@ impl Runs {
     }
 
     pub(crate) fn is_known(&self, is: &Running) -> bool {
-        self.all.get(&is.attempt).is_some_and(|run| run.is == *is)
+        let on_node = self.by_node.get(&is.node);
+        let known = on_node.and_then(|runs| runs.get(&is.attempt));
+        known.is_some_and(|run| run.is == *is)
     }
 
     pub(crate) fn get_mut(&mut self, attempt: AttemptId) -> Option<&mut Run> {
-        self.all.get_mut(&attempt)
+        let node = self.nodes.get(&attempt)?;
+        self.by_node.get_mut(node)?.get_mut(&attempt)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
-        self.all.values()
+        self.by_node.values().flat_map(BTreeMap::values)
     }
 
     pub(crate) fn on(&self, node: NodeId) -> impl Iterator<Item = &Run> {
-        let attempts = self.by_node.get(&node).into_iter().flatten();
-        attempts.filter_map(|attempt| self.all.get(attempt))
+        self.by_node.get(&node).into_iter().flat_map(BTreeMap::values)
     }
 }

@@ -77,14 +77,20 @@ pub(crate) type Class = (Tier, bool, bool, Reverse<Priority>, bool);
 
 /// The class of a claim.
 pub(crate) fn class(claim: &Claim<'_>, rules: &OrderRules, now: WallTime) -> Class {
-    let patient = now.since(claim.submitted_at) <= rules.patience;
-    (
-        claim.tier,
-        claim.extra,
-        patient,
-        Reverse(claim.priority),
-        !claim.reserved,
-    )
+    let rank = (claim.tier, claim.extra, claim.priority);
+    class_of(rank, claim.submitted_at, claim.reserved, rules, now)
+}
+
+/// The class of what has this tier, is or is not extra, and has this priority.
+pub(crate) fn class_of(
+    (tier, extra, priority): (Tier, bool, Priority),
+    submitted_at: WallTime,
+    reserved: bool,
+    rules: &OrderRules,
+    now: WallTime,
+) -> Class {
+    let patient = now.since(submitted_at) <= rules.patience;
+    (tier, extra, patient, Reverse(priority), !reserved)
 }
 
 /// The claims in the order in which they are to be tried, each by its place in `claims`: as if every one were started.

@@ -1,4 +1,6 @@
-//! Our queue on a machine of equal processors: the parts of [`crate::policy`], called as the planner calls them.
+//! Our queue on a machine of equal processors: the parts of [`crate::policy`] put together for figures of the policy
+//! alone. The planner takes turns by the same order, gate and accounts on nodes, where room is kept otherwise
+//! (ARCHITECTURE 40); `tests/planning.rs` plays days with it.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -55,7 +55,7 @@ impl Fleet {
         };
         for team in 0..TEAMS {
             let rules = Team {
-                weight: 100 * (team as u32 + 1),
+                weight: 100 * (u32::try_from(team)? + 1),
                 ..Team::default()
             };
             fleet

@@ -211,6 +211,34 @@ fn the_higher_priority_goes_first_and_the_lower_yields_to_it() {
 }
 
 #[test]
+fn nobody_goes_for_one_whose_turn_is_below() {
+    let mut day = Day::new(&[2], Policy::default());
+    let job = |number, priority, tier| Shape {
+        number,
+        cpus: 1,
+        runs: HOUR,
+        asked: Some(HOUR),
+        user: "ada".into(),
+        priority: Priority(priority),
+        tier,
+        ..Shape::default()
+    };
+    day.submit(job(1, 0, Tier::Standard));
+    day.submit(job(2, 0, Tier::Standard));
+    assert_eq!(day.step().len(), 2);
+    // Room is kept for its turn.
+    day.submit(job(3, 0, Tier::Burst));
+    day.step();
+    day.wait(2 * MINUTE);
+    day.submit(job(4, 5, Tier::Standard));
+    day.step();
+    assert_eq!(day.evicted(), 1, "one CPU takes one worker to go");
+    day.wait(MINUTE);
+    assert_eq!(day.step().first().map(|started| started.number), Some(4));
+    assert_eq!(day.evicted(), 0);
+}
+
+#[test]
 fn a_gang_is_not_broken_for_nothing() {
     let mut day = Day::new(&[4, 4], Policy::default());
     day.submit(Shape {

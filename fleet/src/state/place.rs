@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptPhase, JobId, NODE_GPUS_MAX, Tier, WallTime};
+use loadline_model::{Amounts, AttemptPhase, JobId, NODE_GPUS_MAX, Tier};
 use loadline_placement::{
     Assignment, Line, Node as Candidate, NodeState, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
@@ -56,6 +56,8 @@ impl State {
         }
     }
 
+    /// All who wait, for the checks.
+    #[cfg(debug_assertions)]
     pub(crate) fn queue_entries(&self, now: Now) -> Vec<QueueEntry> {
         let jobs = self.queue.iter().filter_map(|id| self.jobs.get(id));
         jobs.map(|job| self.entry(job, now)).collect()
@@ -276,7 +278,7 @@ fn check(
     queue: &[QueueEntry],
     sharing: &loadline_placement::check::Sharing,
     plan: &loadline_placement::Plan,
-    now: WallTime,
+    now: loadline_model::WallTime,
 ) {
     let found = loadline_placement::check::violations(snapshot, queue, plan, now);
     assert!(found.is_empty(), "placement broke its own rules: {found:?}");

@@ -263,11 +263,12 @@ impl Planner {
 
     fn scene_of(&self, entry: &QueueEntry, chosen: &[NodeId], now: WallTime) -> Scene {
         let together = together(entry) > 1;
+        let but = self.no_claim(entry);
         let chosen: alloc::collections::BTreeSet<NodeId> = chosen.iter().copied().collect();
         let mut scene = Scene::default();
         let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
         for node in self.nodes.iter() {
-            let held = self.will_hold(node, entry);
+            let held = self.will_hold(node, &but);
             let allowed = blocks(node, &HeldByTier::default(), entry, now).is_empty();
             let free = together && allowed && times_with(node, &held, entry) > 0;
             let gangs = self.runs.on(node.id).any(|run| run.is.gang);
@@ -290,9 +291,22 @@ impl Planner {
         scene
     }
 
-    /// What a node will hold once those who were asked to stop are gone, with what is kept there for others.
-    fn will_hold(&self, node: &Node, entry: &QueueEntry) -> HeldByTier {
-        let mut held = self.keeps.promised(node.id, entry.job, node.held);
+    /// The job itself, and those who only have their turn kept and would have to yield to it if they ran: nobody has to
+    /// go for them.
+    fn no_claim(&self, entry: &QueueEntry) -> Vec<JobId> {
+        let rank = |tier, priority| (core::cmp::Reverse(tier), priority);
+        let mine = rank(entry.tier, entry.priority);
+        let turns = self.keeps.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
+        let below = turns.map(|keep| keep.is.job).filter(|job| {
+            let turn = self.lines.turn_of(*job);
+            turn.is_some_and(|(_, kind)| rank(kind.phase.tier, kind.priority) < mine)
+        });
+        below.chain([entry.job]).collect()
+    }
+
+    /// What a node will hold once those who were asked to stop are gone, with what is kept there for others than these.
+    fn will_hold(&self, node: &Node, but: &[JobId]) -> HeldByTier {
+        let mut held = self.keeps.promised(node.id, but, node.held);
         for run in self.runs.on(node.id).filter(|run| run.is.stopping) {
             held.remove(run.is.tier, &run.is.request);
         }
@@ -333,9 +347,19 @@ impl Planner {
                 *on.entry(*id).or_default() += 1;
             }
         }
+        // Whose turn is below the claimant's has room kept again, where there is some then.
+        for job in self.no_claim(entry) {
+            if self
+                .keeps
+                .of(job)
+                .is_some_and(|keep| on.keys().any(|id| keep.is.nodes.contains_key(id)))
+            {
+                self.keeps.drop(job);
+            }
+        }
         let held = on.keys().filter_map(|id| {
             let (_, node) = self.nodes.by_id(*id)?;
-            Some((*id, self.will_hold(node, entry)))
+            Some((*id, self.will_hold(node, &[entry.job])))
         });
         let held = held.collect();
         let until = now.plus(longest).plus(SLACK);

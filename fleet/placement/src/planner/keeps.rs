@@ -166,9 +166,9 @@ impl Keeps {
         }
     }
 
-    /// What a node will hold for others than the job, beside what it holds now: nobody ends in it.
-    pub(crate) fn promised(&self, node: NodeId, job: JobId, mut held: HeldByTier) -> HeldByTier {
-        for keep in self.all.iter().filter(|keep| keep.is.job != job) {
+    /// What a node will hold for others than these jobs, beside what it holds now: nobody ends in it.
+    pub(crate) fn promised(&self, node: NodeId, but: &[JobId], mut held: HeldByTier) -> HeldByTier {
+        for keep in self.all.iter().filter(|keep| !but.contains(&keep.is.job)) {
             for _ in 0..keep.is.nodes.get(&node).copied().unwrap_or(0) {
                 held.add(keep.is.tier, &keep.is.request);
             }
@@ -197,7 +197,7 @@ impl Keeps {
                 let Some((_, node)) = nodes.by_id(*id) else {
                     continue;
                 };
-                let mut held = self.promised(*id, is.job, node.held);
+                let mut held = self.promised(*id, &[is.job], node.held);
                 for _ in 0..*count {
                     held.add(is.tier, &is.request);
                 }
@@ -235,7 +235,7 @@ impl Keeps {
             if !blocks(node, &HeldByTier::default(), entry, now).is_empty() {
                 continue;
             }
-            let held = self.promised(node.id, entry.job, node.held);
+            let held = self.promised(node.id, &[entry.job], node.held);
             steps_of(node, held, runs, entry, (workers, now), &mut best, &mut steps);
         }
         steps.sort_by(|a, b| {

@@ -95,6 +95,8 @@ fn quota(alice: &Person<'_>, operator: &Operator<'_>) -> Result<u64> {
     alice.running(second)?;
     alice.running(first)?;
     admin.ok("fleet quota remove vision")?;
+    // The node has two CPUs to give away for exclusive use.
+    alice.cancel(second)?;
     Ok(first)
 }
 

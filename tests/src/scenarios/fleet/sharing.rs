@@ -41,8 +41,8 @@ pub(super) fn two_teams(fleet: &Fleet) -> Result<()> {
 fn shared(fleet: &Fleet, operator: &Operator<'_>) -> Result<()> {
     let (alice, bob) = (Person::of(fleet)?, Person::named(fleet, "bob")?);
     let admin = operator.guest();
-    admin.ok("fleet team set vision --weight 300 --add alice")?;
-    admin.ok("fleet team set audio --weight 100 --add bob")?;
+    admin.ok("fleet team set vision --weight 100 --add alice")?;
+    admin.ok("fleet team set audio --weight 300 --add bob")?;
     admin.ok("fleet user set alice --team vision")?;
     admin.ok("fleet user set bob --team audio")?;
     refused(&bob, operator)?;
@@ -193,7 +193,7 @@ fn turns(alice: &Person<'_>, bob: &Person<'_>, running: &[u64]) -> Result<()> {
     })?;
     ensure!(
         !bob.attempts(later)?.is_empty() && alice.attempts(earlier)?.is_empty(),
-        "who had three of four by weight went first"
+        "whose team had its part and more went first"
     );
     Ok(())
 }

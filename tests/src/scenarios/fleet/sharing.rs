@@ -173,16 +173,18 @@ fn evicted_for(person: &Person<'_>, job: u64, other: u64) -> Result<()> {
     Ok(())
 }
 
-/// With the node full, of two who wait for one CPU the one whose team has had less by weight goes first, though the other
-/// came earlier; and explain tells each why.
-fn turns(alice: &Person<'_>, bob: &Person<'_>, running: &[u64]) -> Result<()> {
+/// With the node full, the first who waits has its turn kept. Of two who wait behind it the one whose team has had less
+/// by weight goes first, though the other came earlier; and explain tells why.
+fn turns(alice: &Person<'_>, bob: &Person<'_>, running: &[u64; 2]) -> Result<()> {
+    let next = alice.submit(&format!("--cpus 1 {WORK}"), "sleep 900")?;
     let earlier = alice.submit(&format!("--cpus 1 {WORK}"), "sleep 900")?;
     let later = bob.submit(&format!("--cpus 1 {WORK}"), "sleep 900")?;
     let why = alice.json(&format!("fleet explain {earlier}"))?;
     ensure!(why["reasons"][0]["code"] == "cpus_busy", "{why}");
     ensure!(why["jobs_before"].as_u64().is_some(), "{why}");
-    let first = running.first().context("nothing runs")?;
-    alice.cancel(*first)?;
+    alice.cancel(running[0])?;
+    alice.running(next)?;
+    alice.cancel(running[1])?;
     wait_for("one of the two has its turn", Duration::from_secs(90), || {
         let (a, b) = (alice.attempts(earlier)?, bob.attempts(later)?);
         Ok(if a.is_empty() && b.is_empty() {

@@ -13,6 +13,7 @@ use super::order::StopReason;
 use super::refused::Refused;
 use super::rows::{AttemptRow, Avoid, JobRow, JobStage, Verdict, WorkerRow, WorkerStage};
 use super::tx::Tx;
+use crate::trust::Role;
 
 /// A node that refused for now is left alone this long by the job: production's short peaks have passed, and a
 /// fleet of one node is not asked more than six times a minute.
@@ -38,6 +39,14 @@ impl Tx<'_> {
             .ok_or_else(|| Refused::UserUnknown(by.to_owned()))?;
         if user.banned {
             return Err(Refused::UserBanned(by.to_owned()));
+        }
+        let most = self.state.policy.priority_most;
+        if spec.priority > most && !matches!(user.role, Role::Admin | Role::Operator) {
+            return Err(Refused::PriorityTooHigh {
+                user: by.to_owned(),
+                asked: spec.priority,
+                most,
+            });
         }
         let row = JobRow {
             id,

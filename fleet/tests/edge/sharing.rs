@@ -166,6 +166,9 @@ async fn what_cannot_be_is_refused_in_one_sentence() {
         (refused.code(), reason(&refused).as_str()),
         (Code::PermissionDenied, "PRIORITY_TOO_HIGH")
     );
-    assert_eq!(refused.message(), "bob may ask for priority normal at most, not 1");
+    assert_eq!(
+        refused.message(),
+        "bob may ask for priority normal at most, not 1"
+    );
     admin.jobs.submit(job).await.unwrap();
 }

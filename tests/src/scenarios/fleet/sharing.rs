@@ -228,9 +228,10 @@ fn accounts(operator: &Operator<'_>) -> Result<()> {
             .collect()
     };
     let before = had()?;
+    // What alice's jobs of other scenarios had before she was in a team is nobody's of these.
     ensure!(
-        before.iter().sum::<u64>() >= 998 && before.first() > before.last(),
-        "alice has had more than bob: {before:?}"
+        (900..=1000).contains(&before.iter().sum()) && before.iter().all(|had| *had > 200),
+        "both have had their part: {before:?}"
     );
     operator.stop_fleetd()?;
     operator.start_fleetd()?;

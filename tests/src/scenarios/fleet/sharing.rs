@@ -230,7 +230,7 @@ fn accounts(operator: &Operator<'_>) -> Result<()> {
     let before = had()?;
     // What alice's jobs of other scenarios had before she was in a team is nobody's of these.
     ensure!(
-        (900..=1000).contains(&before.iter().sum()) && before.iter().all(|had| *had > 200),
+        (900..=1000).contains(&before.iter().sum::<u64>()) && before.iter().all(|had| *had > 200),
         "both have had their part: {before:?}"
     );
     operator.stop_fleetd()?;

@@ -50,7 +50,7 @@ use loadline_model::{AttemptId, Generation, JobId, LedgerId, NodeId, Sequence, S
 use loadline_placement::{Planner, Policy, Why};
 
 pub use change::Change;
-pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, TokenId};
+pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, SharingCommand, TokenId};
 pub(crate) use cost::{QUARTER, quarter};
 pub use counts::JobCounts;
 pub use link::Link;

@@ -5,6 +5,7 @@ use loadline_model::{Span, WallTime};
 use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
+use super::sharing::{role_of, team_checked};
 use crate::state::{Command, FleetStatus, Reply, TokenId, TokenView, UserView};
 use crate::tokens::{LOGIN_LIFE, NewSecret, TokenKind, TokenText};
 use crate::trust::{Action, Actor, Role, is_node_name, is_unix_account, is_user_name};
@@ -177,12 +178,8 @@ impl Edge {
             unix_account,
             team,
         } = person;
-        if !team.is_empty() && !loadline_model::is_team_name(&team) {
-            let shown: String = team.chars().take(40).collect();
-            return Err(Failure::invalid(
-                format!("`{shown}` cannot name a team: 1 to 32 lower-case letters, digits, `-`, `_` or `.`"),
-                "`fleet team list` shows the teams that there are",
-            ));
+        if !team.is_empty() {
+            team_checked(&team)?;
         }
         if !is_user_name(&name) {
             return Err(Failure::invalid(
@@ -192,12 +189,7 @@ impl Edge {
                 "choose another name; the Unix account may be given apart",
             ));
         }
-        let role = Role::from_word(&role).ok_or_else(|| {
-            Failure::invalid(
-                format!("`{role}` is not a role"),
-                "use admin, operator, user or viewer",
-            )
-        })?;
+        let role = role_of(&role)?;
         let account = if unix_account.is_empty() {
             &name
         } else {

@@ -5,7 +5,7 @@ use loadline_model::is_team_name;
 use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
-use crate::state::{Command, QuotaChange, Reply, TeamChange, TeamView, UserDetail, UserView};
+use crate::state::{Command, QuotaChange, Reply, SharingCommand, TeamChange, TeamView, UserDetail, UserView};
 use crate::trust::{Action, Role, is_user_name};
 
 /// A team may weigh this much more than another at most.
@@ -13,7 +13,8 @@ const WEIGHT_MAX: u32 = 10_000;
 /// More than these would not be read by anyone.
 const WINDOWS_MAX: usize = 20;
 
-fn checked(name: &str) -> Result<(), Failure> {
+/// A name that a team may have.
+pub(super) fn team_checked(name: &str) -> Result<(), Failure> {
     if is_team_name(name) {
         return Ok(());
     }
@@ -24,6 +25,17 @@ fn checked(name: &str) -> Result<(), Failure> {
         ),
         "choose another name",
     ))
+}
+
+/// A role by its word.
+pub(super) fn role_of(word: &str) -> Result<Role, Failure> {
+    Role::from_word(word).ok_or_else(|| {
+        let shown: String = word.chars().take(40).collect();
+        Failure::invalid(
+            format!("`{shown}` is not a role"),
+            "use admin, operator, user or viewer",
+        )
+    })
 }
 
 fn person_checked(name: &str) -> Result<(), Failure> {
@@ -45,6 +57,15 @@ fn team_of(reply: Reply) -> Result<TeamView, Failure> {
 }
 
 impl Edge {
+    async fn share(
+        &self,
+        call: &Call,
+        recorded: Change<'_>,
+        command: SharingCommand,
+    ) -> Result<Reply, Failure> {
+        self.change(call, recorded, Command::Sharing(command)).await
+    }
+
     pub(super) async fn list_teams(&self, call: &Call) -> Result<Vec<TeamView>, Failure> {
         call.may(Action::SeeFleet)?;
         Ok(self.fleet.read(|state, now| state.teams(now)).await?)
@@ -52,7 +73,7 @@ impl Edge {
 
     pub(super) async fn see_team(&self, call: &Call, name: String) -> Result<TeamView, Failure> {
         call.may(Action::SeeFleet)?;
-        checked(&name)?;
+        team_checked(&name)?;
         Ok(self
             .fleet
             .read(move |state, now| state.team(&name, now))
@@ -65,7 +86,7 @@ impl Edge {
         team: String,
         change: TeamChange,
     ) -> Result<TeamView, Failure> {
-        checked(&team)?;
+        team_checked(&team)?;
         for name in change.add.iter().chain(&change.remove) {
             person_checked(name)?;
         }
@@ -95,20 +116,20 @@ impl Edge {
         };
         let by = call.person()?;
         team_of(
-            self.change(call, recorded, Command::SetTeam { by, team, change })
+            self.share(call, recorded, SharingCommand::SetTeam { by, team, change })
                 .await?,
         )
     }
 
     pub(super) async fn remove_team(&self, call: &Call, team: String) -> Result<(), Failure> {
-        checked(&team)?;
+        team_checked(&team)?;
         let recorded = Change {
             action: Action::ManageTeams,
             word: "team.remove",
             object: format!("team/{team}"),
         };
         let by = call.person()?;
-        self.change(call, recorded, Command::RemoveTeam { by, team })
+        self.share(call, recorded, SharingCommand::RemoveTeam { by, team })
             .await?;
         Ok(())
     }
@@ -119,7 +140,7 @@ impl Edge {
         team: String,
         change: QuotaChange,
     ) -> Result<TeamView, Failure> {
-        checked(&team)?;
+        team_checked(&team)?;
         let recorded = Change {
             action: Action::ManageTeams,
             word: "quota.set",
@@ -127,7 +148,7 @@ impl Edge {
         };
         let by = call.person()?;
         team_of(
-            self.change(call, recorded, Command::SetQuota { by, team, change })
+            self.share(call, recorded, SharingCommand::SetQuota { by, team, change })
                 .await?,
         )
     }
@@ -150,25 +171,17 @@ impl Edge {
     ) -> Result<UserView, Failure> {
         person_checked(&name)?;
         if let Some(team) = team.as_deref().filter(|team| !team.is_empty()) {
-            checked(team)?;
+            team_checked(team)?;
         }
-        let unknown = |word: &String| {
-            let shown: String = word.chars().take(40).collect();
-            Failure::invalid(
-                format!("`{shown}` is not a role"),
-                "use admin, operator, user or viewer",
-            )
-        };
-        let read = |word: String| Role::from_word(&word).ok_or_else(|| unknown(&word));
-        let role = role.map(read).transpose()?;
+        let role = role.map(|word| role_of(&word)).transpose()?;
         let recorded = Change {
             action: Action::ManagePeople,
             word: "user.set",
             object: format!("user/{name}"),
         };
         let by = call.person()?;
-        let command = Command::SetUser { by, name, team, role };
-        match self.change(call, recorded, command).await? {
+        let command = SharingCommand::SetUser { by, name, team, role };
+        match self.share(call, recorded, command).await? {
             Reply::User(user) => Ok(user),
             _ => Err(Failure::internal("a person was answered with something else")),
         }

@@ -45,6 +45,47 @@ pub enum NodeVerb {
     Ban,
 }
 
+/// What is asked about teams and those in them.
+#[derive(Debug, Clone)]
+pub enum SharingCommand {
+    /// Make a team, or change it.
+    SetTeam {
+        /// Who asks.
+        by: String,
+        /// Which.
+        team: String,
+        /// How.
+        change: TeamChange,
+    },
+    /// Remove a team that has no open jobs.
+    RemoveTeam {
+        /// Who asks.
+        by: String,
+        /// Which.
+        team: String,
+    },
+    /// Change what a team may hold and spend.
+    SetQuota {
+        /// Who asks.
+        by: String,
+        /// Whose.
+        team: String,
+        /// How.
+        change: QuotaChange,
+    },
+    /// Change a person.
+    SetUser {
+        /// Who asks.
+        by: String,
+        /// Whom.
+        name: String,
+        /// The team that pays from now on; empty: none.
+        team: Option<String>,
+        /// What they may do from now on.
+        role: Option<Role>,
+    },
+}
+
 /// What is asked.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -169,42 +210,8 @@ pub enum Command {
         /// True to ban.
         banned: bool,
     },
-    /// Make a team, or change it.
-    SetTeam {
-        /// Who asks.
-        by: String,
-        /// Which.
-        team: String,
-        /// How.
-        change: TeamChange,
-    },
-    /// Remove a team that has no open jobs.
-    RemoveTeam {
-        /// Who asks.
-        by: String,
-        /// Which.
-        team: String,
-    },
-    /// Change what a team may hold and spend.
-    SetQuota {
-        /// Who asks.
-        by: String,
-        /// Whose.
-        team: String,
-        /// How.
-        change: QuotaChange,
-    },
-    /// Change a person.
-    SetUser {
-        /// Who asks.
-        by: String,
-        /// Whom.
-        name: String,
-        /// The team that pays from now on; empty: none.
-        team: Option<String>,
-        /// What they may do from now on.
-        role: Option<Role>,
-    },
+    /// Something about teams and those in them.
+    Sharing(SharingCommand),
     /// A node connected. Use [`Fleet::open_session`](crate::Fleet::open_session), which also subscribes to its orders.
     Hello(Box<Hello>),
     /// A node's stream ended.

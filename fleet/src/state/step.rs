@@ -3,7 +3,7 @@
 use loadline_model::NodeId;
 
 use super::State;
-use super::command::{Command, NodeVerb, Now, Reply, SessionId};
+use super::command::{Command, NodeVerb, Now, Reply, SessionId, SharingCommand};
 use super::refused::Refused;
 use super::tx::{Batch, Ids, Tx};
 
@@ -76,10 +76,7 @@ impl Tx<'_> {
                 team,
             } => self.add_user(&by, name, role, unix_account, team),
             Command::BanUser { by, name, banned } => self.ban_user(&by, &name, banned),
-            Command::SetTeam { .. }
-            | Command::RemoveTeam { .. }
-            | Command::SetQuota { .. }
-            | Command::SetUser { .. } => self.decide_sharing(command),
+            Command::Sharing(command) => self.decide_sharing(command),
             Command::Hello(hello) => self.hello(*hello),
             Command::Bye { node, session } => self.bye(node, session),
             Command::Alive {
@@ -89,14 +86,6 @@ impl Tx<'_> {
                 word,
                 inventory,
             } => self.alive((node, session), sample, word, inventory),
-            Command::Warden { .. } | Command::Events { .. } | Command::Applied { .. } => self.said(command),
-            Command::Tick => Ok(self.tick()),
-        }
-    }
-
-    /// What a node says on its connection.
-    fn said(&mut self, command: Command) -> Result<Reply, Refused> {
-        match command {
             Command::Warden {
                 node,
                 session,
@@ -121,18 +110,16 @@ impl Tx<'_> {
                 self.in_session(node, session)?;
                 self.applied(node, generation)
             }
-            _ => Ok(Reply::Done),
+            Command::Tick => Ok(self.tick()),
         }
     }
 
-    /// What is asked about teams and those in them.
-    fn decide_sharing(&mut self, command: Command) -> Result<Reply, Refused> {
+    fn decide_sharing(&mut self, command: SharingCommand) -> Result<Reply, Refused> {
         match command {
-            Command::SetTeam { by, team, change } => self.set_team(&by, &team, change),
-            Command::RemoveTeam { by, team } => self.remove_team(&by, &team),
-            Command::SetQuota { by, team, change } => self.set_quota(&by, &team, &change),
-            Command::SetUser { by, name, team, role } => self.set_user(&by, &name, team, role),
-            _ => Ok(Reply::Done),
+            SharingCommand::SetTeam { by, team, change } => self.set_team(&by, &team, change),
+            SharingCommand::RemoveTeam { by, team } => self.remove_team(&by, &team),
+            SharingCommand::SetQuota { by, team, change } => self.set_quota(&by, &team, &change),
+            SharingCommand::SetUser { by, name, team, role } => self.set_user(&by, &name, team, role),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Teams, quotas and who yields: durable, in force without a restart, and the same after one.
 
 use loadline_fleet::state::{
-    Command, JobRef, Limit, OrderKind, QuotaChange, Refused, Reply, StopReason, TeamChange, TeamView,
+    Command, JobRef, Limit, OrderKind, QuotaChange, Refused, Reply, SharingCommand, StopReason, TeamChange,
+    TeamView,
 };
 use loadline_fleet::trust::Role;
 use loadline_model::{AttemptPhase, CpuRequest, EndReason, JobDraft, JobSpec, Priority, Span, Tier, Workers};
@@ -22,11 +23,11 @@ fn person(world: &mut World, name: &str, team: &str) {
 }
 
 fn change_team(world: &mut World, team: &str, change: TeamChange) -> Result<Reply, Refused> {
-    world.step(Command::SetTeam {
+    world.step(Command::Sharing(SharingCommand::SetTeam {
         by: "ada".into(),
         team: team.into(),
         change,
-    })
+    }))
 }
 
 fn limit(world: &mut World, team: &str, set: &[(Limit, u64)], period: Option<Period>) -> TeamView {
@@ -35,11 +36,11 @@ fn limit(world: &mut World, team: &str, set: &[(Limit, u64)], period: Option<Per
         period,
         ..QuotaChange::default()
     };
-    let command = Command::SetQuota {
+    let command = Command::Sharing(SharingCommand::SetQuota {
         by: "ada".into(),
         team: team.into(),
         change,
-    };
+    });
     match world.step(command) {
         Ok(Reply::Team(team)) => *team,
         other => panic!("{other:?}"),
@@ -100,12 +101,12 @@ fn a_job_is_paid_for_by_a_team_of_its_submitter() {
     submit(&mut world, "bob", 2, wants(1, for_team("audio"))).unwrap();
     assert_eq!(world.detail(2).summary.team, "audio");
     // What pays unless a job says otherwise.
-    let set = Command::SetUser {
+    let set = Command::Sharing(SharingCommand::SetUser {
         by: "ada".into(),
         name: "bob".into(),
         team: Some("audio".into()),
         role: None,
-    };
+    });
     world.step(set).unwrap();
     submit(&mut world, "bob", 3, wants(1, |_| {})).unwrap();
     assert_eq!(world.detail(3).summary.team, "audio");
@@ -125,9 +126,11 @@ fn a_team_with_open_jobs_stays_and_one_without_leaves_nobody_behind() {
     let mut world = World::new();
     person(&mut world, "bob", "vision");
     submit(&mut world, "bob", 1, wants(1, |_| {})).unwrap();
-    let remove = || Command::RemoveTeam {
-        by: "ada".into(),
-        team: "vision".into(),
+    let remove = || {
+        Command::Sharing(SharingCommand::RemoveTeam {
+            by: "ada".into(),
+            team: "vision".into(),
+        })
     };
     assert_eq!(world.step(remove()), Err(Refused::TeamBusy("vision".into(), 1)));
     world
@@ -154,11 +157,13 @@ fn a_team_with_open_jobs_stays_and_one_without_leaves_nobody_behind() {
 #[test]
 fn the_last_administrator_keeps_the_role() {
     let mut world = World::new();
-    let set = |name: &str, role| Command::SetUser {
-        by: "ada".into(),
-        name: name.into(),
-        team: None,
-        role: Some(role),
+    let set = |name: &str, role| {
+        Command::Sharing(SharingCommand::SetUser {
+            by: "ada".into(),
+            name: name.into(),
+            team: None,
+            role: Some(role),
+        })
     };
     assert_eq!(
         world.step(set("ada", Role::User)),
@@ -217,14 +222,14 @@ fn a_quota_holds_from_the_next_plan_on_and_lowering_it_ends_nothing() {
     assert_eq!(placed(&world, 1), 4, "two CPUs are allowed, four held");
     limit(&mut world, "vision", &[(CPUS, 5000)], None);
     assert_eq!(placed(&world, 1), 5);
-    let lift = Command::SetQuota {
+    let lift = Command::Sharing(SharingCommand::SetQuota {
         by: "ada".into(),
         team: "vision".into(),
         change: QuotaChange {
             lift_all: true,
             ..QuotaChange::default()
         },
-    };
+    });
     world.step(lift).unwrap();
     assert_eq!(placed(&world, 1), 6);
 }

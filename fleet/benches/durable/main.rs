@@ -296,6 +296,10 @@ fn spec(number: u64) -> anyhow::Result<JobSpec> {
             gpus,
         },
         nodes: Vec::new(),
+        needs: loadline_model::Needs::default(),
+        waits: loadline_model::Waits::default(),
+        gang: false,
+        tasks: None,
     })?)
 }
 

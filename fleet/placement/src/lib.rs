@@ -33,8 +33,9 @@ pub mod sim;
 mod snapshot;
 mod why;
 
-pub use change::{Change, Less};
+pub use change::{Change, Less, Restriction};
+pub use engine::NumaRoom;
 pub use planner::{Assignment, Plan, Planner, Policy, explain, plan};
-pub use queue::{QueueEntry, Refusal, Start, Wanted};
+pub use queue::{QueueEntry, Refusal, Start, Ties, Wanted};
 pub use report::{Reason, ReasonCode, Report, Waiting, Why};
-pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot};
+pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot, Traits};

@@ -14,6 +14,7 @@ mod books;
 mod lines;
 mod nodes;
 mod pass;
+mod ties;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -74,6 +75,8 @@ pub struct Planner {
     nodes: Nodes,
     lines: Lines,
     version: u64,
+    /// What the plan that is being made has moved, as far as others are tied to it.
+    moved: ties::Moved,
     /// So many shapes the engine may know before those that nobody asks for are forgotten.
     shapes_max: usize,
 }

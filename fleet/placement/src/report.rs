@@ -57,20 +57,50 @@ pub enum ReasonCode {
     GpusBusy,
     /// There is room for some of the workers that must start together, not for all.
     NotAllTogether,
+    /// The node's labels are not what the job requires.
+    LabelsUnmet,
+    /// The node has a taint that the job does not tolerate.
+    TaintNotTolerated,
+    /// The node's GPUs have less memory than the job asks for.
+    GpuTooSmall,
+    /// None of the node's NUMA nodes is large enough for a worker.
+    NumaTooSmall,
+    /// More space on disks than the node lends even when empty.
+    ScratchBeyondLine,
+    /// The space on disks is lent to others.
+    ScratchBusy,
+    /// The node's domain has as many of the job's workers as it may get.
+    SpreadFull,
+    /// A job that this one wants to be near has no worker there.
+    NotNear,
+    /// A job that this one is to be kept away from has a worker there.
+    TooNear,
+    /// Even without any other work there is no room for all workers that must start together.
+    GangBeyondFleet,
 }
 
 impl ReasonCode {
     /// Every code, in the order in which reasons are told.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 31] = [
         Self::NoNodes,
         Self::NodeUnknown,
+        Self::GangBeyondFleet,
+        Self::LabelsUnmet,
+        Self::TaintNotTolerated,
+        Self::GpuTooSmall,
+        Self::NumaTooSmall,
         Self::CpusBeyondLine,
         Self::MemoryBeyondLine,
         Self::GpusBeyondLine,
+        Self::ScratchBeyondLine,
         Self::ExclusiveCpusUnsupported,
         Self::CpusBusy,
         Self::MemoryBusy,
         Self::GpusBusy,
+        Self::ScratchBusy,
+        Self::SpreadFull,
+        Self::NotNear,
+        Self::TooNear,
         Self::NotAllTogether,
         Self::TeamNotAllowed,
         Self::NodeRefused,
@@ -109,6 +139,16 @@ impl ReasonCode {
             Self::GpusBeyondLine => "gpus_beyond_line",
             Self::GpusBusy => "gpus_busy",
             Self::NotAllTogether => "not_all_together",
+            Self::LabelsUnmet => "labels_unmet",
+            Self::TaintNotTolerated => "taint_not_tolerated",
+            Self::GpuTooSmall => "gpu_too_small",
+            Self::NumaTooSmall => "numa_too_small",
+            Self::ScratchBeyondLine => "scratch_beyond_line",
+            Self::ScratchBusy => "scratch_busy",
+            Self::SpreadFull => "spread_full",
+            Self::NotNear => "not_near",
+            Self::TooNear => "too_near",
+            Self::GangBeyondFleet => "gang_beyond_fleet",
         }
     }
 
@@ -125,6 +165,10 @@ impl ReasonCode {
                 | Self::NodeNeverSeen
                 | Self::NodeRefusedForNow
                 | Self::NotAllTogether
+                | Self::ScratchBusy
+                | Self::SpreadFull
+                | Self::NotNear
+                | Self::TooNear
         )
     }
 }

@@ -4,7 +4,8 @@
 //! durable. Who may ask is decided before (`trust`); `by` is the authenticated name, for the record.
 
 use loadline_model::{
-    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span, WallTime,
+    Generation, JobId, JobSpec, LedgerId, Mark, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span,
+    WallTime,
 };
 
 use super::node_types::{Event, Hello, Inventory, LendMode, Word};
@@ -42,6 +43,15 @@ pub enum NodeVerb {
     Forget,
     /// Refuse it for ever: its workers are given up, its session is closed, its name is free.
     Ban,
+}
+
+/// Changes of a node's labels and taints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    /// Of its labels.
+    pub labels: Vec<Mark>,
+    /// Of its taints.
+    pub taints: Vec<Mark>,
 }
 
 /// What is asked.
@@ -82,6 +92,15 @@ pub enum Command {
         mode: Option<LendMode>,
         /// Another part of its line.
         line: Option<PerMille>,
+    },
+    /// Set and take away labels and taints of a node.
+    Mark {
+        /// Who asks.
+        by: String,
+        /// The node's name.
+        node: String,
+        /// Which.
+        marks: Marks,
     },
     /// Have a node tested.
     BeginProve {

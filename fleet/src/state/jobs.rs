@@ -39,6 +39,10 @@ impl Tx<'_> {
         if user.banned {
             return Err(Refused::UserBanned(by.to_owned()));
         }
+        if spec.tasks.is_some() {
+            return Err(Refused::ArrayNeedsRunner);
+        }
+        self.check_waits(by, &user.team, id, &spec)?;
         let row = JobRow {
             id,
             number: self.state.next_number,
@@ -51,7 +55,10 @@ impl Tx<'_> {
             stage: JobStage::Queued,
         };
         let number = row.number;
+        // One that it waits for may have ended otherwise already.
+        let after = self.state.waited_for(&row);
         self.put_job(row);
+        self.state.ended.extend(after);
         self.log("job_submitted", by, number, id);
         Ok(Reply::Submitted { number, fresh: true })
     }
@@ -75,7 +82,7 @@ impl Tx<'_> {
     }
 
     /// Nothing new is placed, what runs is told to stop.
-    fn wind_down(&mut self, id: JobId, verdict: Verdict) {
+    pub(crate) fn wind_down(&mut self, id: JobId, verdict: Verdict) {
         self.stage_job(id, JobStage::Ending(verdict));
         let workers = self
             .state
@@ -220,6 +227,9 @@ impl Tx<'_> {
         if job.workers.iter().all(over) {
             let number = job.row.number;
             self.stage_job(id, JobStage::Done(verdict, self.now.wall));
+            if !self.state.dependents.is_empty() {
+                self.state.ended.push(id);
+            }
             self.log("job_done", "fleet", number, verdict.exit_code);
         }
     }

@@ -6,7 +6,7 @@ use loadline_model::{
 use loadline_proto::fleet::v1 as fleet;
 use loadline_proto::types::v1::{self as types, worker_request::Cpu};
 
-use super::{WireError, read_job_id};
+use super::{WireError, needs, read_job_id};
 use crate::state::JobRef;
 
 /// Reads and checks a specification.
@@ -38,7 +38,8 @@ pub fn read_spec(spec: types::JobSpec) -> Result<JobSpec, WireError> {
             });
         }
     }
-    let worker = spec.worker.ok_or(WireError::Missing("spec.worker"))?;
+    let worker = spec.worker.as_ref().ok_or(WireError::Missing("spec.worker"))?;
+    let (needs, waits) = (needs::read_needs(&spec, worker)?, needs::read_waits(&spec)?);
     let cpus = match worker.cpu.ok_or(WireError::Missing("spec.worker.cpu"))? {
         Cpu::ExclusiveCpus(cpus) => CpuRequest::Exclusive(cpus),
         Cpu::SharedMillicpu(amount) => CpuRequest::Shared(MilliCpu(amount)),
@@ -66,6 +67,10 @@ pub fn read_spec(spec: types::JobSpec) -> Result<JobSpec, WireError> {
             gpus: worker.gpus,
         },
         nodes: spec.nodes,
+        needs,
+        waits,
+        gang: spec.gang,
+        tasks: spec.tasks.map(needs::read_tasks),
     })
     .map_err(WireError::Spec)
 }
@@ -76,7 +81,7 @@ pub fn write_spec(spec: &JobSpec) -> types::JobSpec {
         CpuRequest::Exclusive(cpus) => Cpu::ExclusiveCpus(cpus),
         CpuRequest::Shared(amount) => Cpu::SharedMillicpu(amount.0),
     };
-    types::JobSpec {
+    let mut wire = types::JobSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),
         dir: spec.dir.clone(),
@@ -100,9 +105,13 @@ pub fn write_spec(spec: &JobSpec) -> types::JobSpec {
             cpu: Some(cpu),
             memory_bytes: spec.worker.memory.0,
             gpus: spec.worker.gpus,
+            ..Default::default()
         }),
         nodes: spec.nodes.clone(),
-    }
+        ..Default::default()
+    };
+    needs::write(spec, &mut wire);
+    wire
 }
 
 pub(super) const fn write_tier(tier: Tier) -> types::Tier {
@@ -136,6 +145,7 @@ mod tests {
                 cpu: Some(Cpu::SharedMillicpu(500)),
                 memory_bytes: 64 << 20,
                 gpus: 0,
+                ..Default::default()
             }),
             ..Default::default()
         }
@@ -177,6 +187,7 @@ mod tests {
             cpu: None,
             memory_bytes: 1,
             gpus: 0,
+            ..Default::default()
         });
         assert!(
             read_spec(types::JobSpec {

@@ -5,6 +5,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -12,6 +13,10 @@ use core::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use crate::{Bytes, CpuRequest, MilliCpu, Span, WorkerRequest};
+
+mod needs;
+
+pub use needs::{After, AfterJob, Arrange, Domain, JobName, JobNameProblem, Needs, Numa, Tasks, Waits};
 
 /// A name may be this long: it appears in unit descriptions, metrics and tables.
 const NAME_LEN_MAX: usize = 63;
@@ -133,6 +138,14 @@ pub struct JobDraft {
     pub worker: WorkerRequest,
     /// Nodes it may run on, by name; empty: all.
     pub nodes: Vec<String>,
+    /// What its nodes must be beyond having room.
+    pub needs: Needs,
+    /// What it waits for.
+    pub waits: Waits,
+    /// All workers start together, or none.
+    pub gang: bool,
+    /// The tasks that its workers share, if it is an array.
+    pub tasks: Option<Tasks>,
 }
 
 /// A checked draft with every default filled in. Can only be made by [`JobSpec::new`].
@@ -167,6 +180,14 @@ pub struct SpecFields {
     pub worker: WorkerRequest,
     /// Nodes it may run on, by name; empty: all.
     pub nodes: Vec<String>,
+    /// What its nodes must be beyond having room. Shared: placement keeps it too.
+    pub needs: Arc<Needs>,
+    /// What it waits for.
+    pub waits: Waits,
+    /// All workers start together, or none.
+    pub gang: bool,
+    /// The tasks that its workers share, if it is an array.
+    pub tasks: Option<Tasks>,
 }
 
 impl Deref for JobSpec {
@@ -210,6 +231,7 @@ impl JobSpec {
         check_command(&draft, &mut problems);
         check_place(&draft, &mut problems);
         check_amounts(&draft, &mut problems);
+        needs::check(&draft, &mut problems);
         let name = draft.name.unwrap_or_else(|| default_name(&draft.command));
         check_name(&name, &mut problems);
         if !problems.0.is_empty() {
@@ -234,6 +256,10 @@ impl JobSpec {
             on_node_lost: draft.on_node_lost.unwrap_or(default_on_lost),
             worker: draft.worker,
             nodes: draft.nodes,
+            needs: Arc::new(draft.needs),
+            waits: draft.waits,
+            gang: draft.gang,
+            tasks: draft.tasks,
         }))
     }
 }
@@ -365,7 +391,7 @@ fn check_amounts(draft: &JobDraft, problems: &mut Problems) {
 mod tests {
     use super::*;
 
-    fn draft() -> JobDraft {
+    pub(super) fn draft() -> JobDraft {
         JobDraft {
             name: None,
             command: ["/usr/bin/true".to_string()].into(),
@@ -383,10 +409,14 @@ mod tests {
                 gpus: 0,
             },
             nodes: Vec::new(),
+            needs: Needs::default(),
+            waits: Waits::default(),
+            gang: false,
+            tasks: None,
         }
     }
 
-    fn keys(draft: JobDraft) -> Vec<&'static str> {
+    pub(super) fn keys(draft: JobDraft) -> Vec<&'static str> {
         JobSpec::new(draft)
             .unwrap_err()
             .0

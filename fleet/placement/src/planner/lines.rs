@@ -8,11 +8,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, Tier, WallTime, WorkerRequest};
+use loadline_model::{JobId, Needs, Tier, WallTime, WorkerRequest};
 
 use crate::engine::ShapeIx;
 use crate::planner::together;
-use crate::queue::{QueueEntry, Refusal, Start, Wanted};
+use crate::queue::{QueueEntry, Refusal, Start, Ties, Wanted};
 
 /// What is tried together: all of standard before burst, as what it takes on top of its needs would push burst over
 /// its line again; and needs before wishes.
@@ -42,6 +42,8 @@ pub(crate) struct Kind {
     pub(crate) phase: Phase,
     pub(crate) request: WorkerRequest,
     pub(crate) team: String,
+    pub(crate) needs: Arc<Needs>,
+    pub(crate) ties: Option<Arc<Ties>>,
     /// By name; empty: all.
     pub(crate) nodes: Vec<String>,
     pub(crate) refusals: Vec<Refusal>,
@@ -269,6 +271,8 @@ impl Kind {
             wanted,
             user: _,
             team,
+            needs,
+            ties,
             nodes,
             refusals,
         } = entry;
@@ -276,6 +280,8 @@ impl Kind {
             phase: Phase::new(*tier, wanted.needed == 0),
             request: *request,
             team: team.clone(),
+            needs: Arc::clone(needs),
+            ties: ties.clone(),
             nodes: nodes.clone(),
             refusals: refusals.clone(),
             together: together(entry),
@@ -283,16 +289,28 @@ impl Kind {
     }
 }
 
-impl Line {
+impl Kind {
+    /// A job of the kind, to ask where one could go.
+    pub(crate) fn probe(&self, job: JobId) -> QueueEntry {
+        let wanted = Wanted {
+            missing: Vec::new(),
+            needed: 1,
+            start: Start::OneByOne,
+        };
+        self.entry((WallTime(0), job), &wanted)
+    }
+
     fn entry(&self, (submitted_at, job): Turn, wanted: &Wanted) -> QueueEntry {
-        let Kind {
+        let Self {
             phase,
             request,
             team,
+            needs,
+            ties,
             nodes,
             refusals,
             together: _,
-        } = &*self.kind;
+        } = self;
         QueueEntry {
             job,
             tier: phase.tier,
@@ -301,8 +319,16 @@ impl Line {
             wanted: wanted.clone(),
             user: String::new(),
             team: team.clone(),
+            needs: Arc::clone(needs),
+            ties: ties.clone(),
             nodes: nodes.clone(),
             refusals: refusals.clone(),
         }
+    }
+}
+
+impl Line {
+    fn entry(&self, turn: Turn, wanted: &Wanted) -> QueueEntry {
+        self.kind.entry(turn, wanted)
     }
 }

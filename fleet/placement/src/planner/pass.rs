@@ -1,10 +1,8 @@
 //! One plan: each phase in turn, of each line the first job, until nothing fits or the plan is full.
 
-use alloc::vec::Vec;
-
 use loadline_model::{Demand, WallTime};
 
-use crate::engine::{Among, Grant, ShapeIx};
+use crate::engine::ShapeIx;
 use crate::planner::lines::{Kind, Phase, Turn};
 use crate::planner::{Assignment, Plan, Planner, Policy, SHAPES_FEW};
 
@@ -15,6 +13,8 @@ enum Tried {
     Placed,
     /// There is no room for more of it.
     NoRoom,
+    /// Another has moved that it is tied to: the next plan knows where.
+    Later,
     /// The plan has no room for more of it.
     Full,
 }
@@ -24,6 +24,7 @@ impl Planner {
     pub fn plan(&mut self, policy: &Policy, now: WallTime) -> Plan {
         let mut plan = Plan::default();
         self.forget_shapes();
+        self.moved.clear();
         for phase in Phase::ALL {
             self.phase(phase, policy.assignments_max, now, &mut plan);
         }
@@ -56,6 +57,7 @@ impl Planner {
             match self.try_job(number, turn, left, now, plan) {
                 Tried::Placed => heads.extend(self.lines.head(number)),
                 Tried::NoRoom => self.lines.rest(number),
+                Tried::Later => plan.more = true,
                 Tried::Full => {
                     plan.more = true;
                     return;
@@ -68,13 +70,19 @@ impl Planner {
         let Some((kind, (wants, together))) = self.lines.wants(number, turn) else {
             return Tried::NoRoom;
         };
+        if self.moved.is_tied(&kind) {
+            return Tried::Later;
+        }
         let Some(shape) = self.shape(number) else {
             return Tried::NoRoom;
         };
-        let grants = self.grants(shape, &kind, (wants, together), left, now);
+        let grants = self.grants(shape, (&kind, turn.1), (wants, together), left, now);
         let workers = self.lines.take(number, turn, grants.len());
         for (grant, worker) in grants.iter().zip(workers) {
-            let held = self.nodes.hold(grant.node, kind.phase.tier, &kind.request);
+            let held = self
+                .nodes
+                .hold(grant.node, kind.phase.tier, &kind.request, &kind.needs);
+            self.moved.note(&kind, turn.1, held);
             plan.assignments.extend(held.map(|node| Assignment {
                 job: turn.1,
                 worker,
@@ -96,10 +104,14 @@ impl Planner {
             Some((shape, known)) if known == epoch => shape,
             _ => {
                 let Kind {
-                    phase, request, team, ..
+                    phase,
+                    request,
+                    needs,
+                    team,
+                    ..
                 } = &*line.kind;
                 let team = self.nodes.team(team);
-                let demand = Demand::from(*request);
+                let demand = Demand::new(*request, needs);
                 let shape = self.nodes.engine.shape_of(&demand, phase.tier, team).ok()?;
                 line.shape = Some((shape, epoch));
                 shape
@@ -110,38 +122,13 @@ impl Planner {
             .learn(shape, core::mem::take(&mut line.unlearnt));
         Some(shape)
     }
-
-    /// Books what a job wants: all or nothing, or as many as there is room for, in the fleet and in the plan.
-    fn grants(
-        &mut self,
-        shape: ShapeIx,
-        kind: &Kind,
-        (wants, together): (usize, bool),
-        left: usize,
-        now: WallTime,
-    ) -> Vec<Grant> {
-        let holding = kind.refusals.iter().filter(|refusal| refusal.holds(now));
-        let refused = self.nodes.refused(holding);
-        let mut named = self.nodes.named(&kind.nodes);
-        named.retain(|node| !refused.contains(node));
-        let among = if kind.nodes.is_empty() {
-            Among::AllBut(&refused)
-        } else {
-            Among::Only(&named)
-        };
-        let engine = &mut self.nodes.engine;
-        if together {
-            let workers = u32::try_from(wants).unwrap_or(u32::MAX);
-            return engine.place_gang_among(shape, workers, among).unwrap_or_default();
-        }
-        let wanted = 0..wants.min(left);
-        wanted.map_while(|_| engine.place_among(shape, among)).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use alloc::string::String;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
 
     use loadline_model::{Amounts, Bytes, CpuRequest, JobId, MilliCpu, NodeId, Tier, WorkerRequest, Workers};
 
@@ -161,10 +148,12 @@ mod tests {
             pool: "default".into(),
             state: NodeState::Ready,
             lending: true,
+            traits: Arc::default(),
             line: Line {
                 firm: amounts,
                 now: amounts,
                 whole_cpus: 4,
+                scratch: Bytes::ZERO,
             },
             exclusive_cpus: true,
             allow_teams: Vec::new(),
@@ -185,6 +174,8 @@ mod tests {
             wanted: Wanted::new(Workers::Fixed(1), 0, [0].into()),
             user: "ada".into(),
             team: String::new(),
+            needs: Arc::default(),
+            ties: None,
             nodes: Vec::new(),
             refusals: Vec::new(),
         }

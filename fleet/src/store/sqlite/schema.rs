@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Each takes the schema from its index to the next number. Released ones never change.
-const MIGRATIONS: [&str; 3] = [ONE, TWO, THREE];
+const MIGRATIONS: [&str; 4] = [ONE, TWO, THREE, FOUR];
 
 /// The schema that this version writes.
 pub(super) const NEWEST: i64 = {
-    assert!(MIGRATIONS.len() == 3, "count the migrations");
-    3
+    assert!(MIGRATIONS.len() == 4, "count the migrations");
+    4
 };
 
 /// Ids are 16 bytes, times microseconds UTC. Stages and kinds are the numbers of `row.rs`. Specifications,
@@ -114,6 +114,12 @@ CREATE TABLE prove (
 
 CREATE TABLE prove_report (
   node BLOB PRIMARY KEY, run BLOB NOT NULL, asked_by TEXT NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+";
+
+/// What operators say of nodes, as `key=value` with commas between.
+const FOUR: &str = "
+ALTER TABLE node ADD COLUMN labels TEXT NOT NULL DEFAULT '';
+ALTER TABLE node ADD COLUMN taints TEXT NOT NULL DEFAULT '';
 ";
 
 /// Brings the schema up to date.

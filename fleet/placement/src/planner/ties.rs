@@ -1,0 +1,347 @@
+//! Workers that may not go just anywhere because of where others are: spread, packed, near or away.
+//!
+//! Problem: where the next worker may go changes with each that is placed, the job's own and others'. Approach: such
+//! jobs wait each in a line of their own and name nodes to the engine, few to leave out or few to choose from. Of
+//! jobs that are tied to each other one moves in a plan; the next plan is told where.
+//!
+//! *Spread* is even: a domain gets at most `⌈workers ÷ domains⌉` workers of the job, where domains are those with a
+//! node that could take one if it were empty. Domains with fewer go first.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use loadline_model::{Arrange, Domain, JobId, NodeId, WallTime};
+
+use crate::blocks::blocks;
+use crate::engine::{Among, Grant, NodeIx, ShapeIx};
+use crate::planner::Planner;
+use crate::planner::lines::Kind;
+use crate::queue::{QueueEntry, Ties};
+use crate::report::ReasonCode;
+use crate::snapshot::{HeldByTier, Node};
+
+/// Nodes by the value of one label; without it, by none.
+pub(crate) type ByValue = Arc<BTreeMap<Option<String>, Vec<NodeIx>>>;
+
+/// Which domain of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum In {
+    Node(NodeId),
+    Value(Option<String>),
+}
+
+/// The domain that a node lies in.
+pub(crate) fn domain_of(node: &Node, domain: &Domain) -> In {
+    match domain {
+        Domain::Node => In::Node(node.id),
+        Domain::Label(key) => In::Value(node.traits.labels.get(key).cloned()),
+    }
+}
+
+/// How many workers of the job one domain may get; none: no matter, or no domain could take any.
+fn most<'a>(nodes: impl Iterator<Item = &'a Node>, entry: &QueueEntry, now: WallTime) -> Option<u32> {
+    let Arrange::Spread(domain) = &entry.needs.arrange else {
+        return None;
+    };
+    let empty = HeldByTier::default();
+    let passing = [
+        ReasonCode::NodeSilent,
+        ReasonCode::NodeUnattended,
+        ReasonCode::NodeRefusedForNow,
+        ReasonCode::SpreadFull,
+    ];
+    let could = |node: &&Node| {
+        let found = blocks(node, &empty, entry, now);
+        passing
+            .into_iter()
+            .fold(found, |found, code| found.without(code))
+            .is_empty()
+    };
+    let domains: BTreeSet<In> = nodes.filter(could).map(|node| domain_of(node, domain)).collect();
+    let workers = entry.ties.as_ref().map_or(1, |ties| ties.workers);
+    let domains = u32::try_from(domains.len()).unwrap_or(u32::MAX);
+    (domains > 0).then(|| workers.div_ceil(domains).max(1))
+}
+
+/// The nodes that may get no more workers of a job that spreads them, and how many a domain may get in all.
+pub(crate) fn crowded(nodes: &[&Node], entry: &QueueEntry, now: WallTime) -> Option<(u32, BTreeSet<NodeId>)> {
+    let (Arrange::Spread(domain), Some(ties)) = (&entry.needs.arrange, &entry.ties) else {
+        return None;
+    };
+    let most = most(nodes.iter().copied(), entry, now)?;
+    let mut counts: BTreeMap<In, u32> = BTreeMap::new();
+    for node in nodes {
+        if let Some(own) = ties.own.get(&node.id) {
+            let count = counts.entry(domain_of(node, domain)).or_default();
+            *count = count.saturating_add(*own);
+        }
+    }
+    let full = |node: &&&Node| {
+        counts
+            .get(&domain_of(node, domain))
+            .is_some_and(|own| *own >= most)
+    };
+    Some((most, nodes.iter().filter(full).map(|node| node.id).collect()))
+}
+
+/// What a plan has moved.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Moved {
+    /// What moved is called.
+    names: BTreeSet<String>,
+    /// Workers of jobs that arrange them, by node.
+    own: BTreeMap<JobId, Vec<NodeId>>,
+    /// How many workers a domain may get, by what decides that.
+    most: BTreeMap<Kind, Option<u32>>,
+}
+
+impl Moved {
+    pub(crate) fn clear(&mut self) {
+        self.names.clear();
+        self.own.clear();
+        self.most.clear();
+    }
+
+    /// True if someone has moved to whom the job is tied.
+    pub(crate) fn is_tied(&self, kind: &Kind) -> bool {
+        let ties = kind.ties.as_ref();
+        ties.is_some_and(|ties| ties.with.iter().any(|name| self.names.contains(name)))
+    }
+
+    /// Notes that a worker of the job goes to a node.
+    pub(crate) fn note(&mut self, kind: &Kind, job: JobId, node: Option<NodeId>) {
+        let Some(ties) = &kind.ties else { return };
+        if !ties.me.is_empty() {
+            self.names.insert(ties.me.clone());
+        }
+        if kind.needs.arrange != Arrange::Anyhow {
+            self.own.entry(job).or_default().extend(node);
+        }
+    }
+}
+
+/// The nodes that a job's workers may go to as far as it says.
+enum Base {
+    AllBut(Vec<NodeIx>),
+    Only(Vec<NodeIx>),
+}
+
+impl Base {
+    /// Books one worker there, on none of `avoid`.
+    fn place(&self, planner: &mut Planner, shape: ShapeIx, avoid: &BTreeSet<NodeIx>) -> Option<Grant> {
+        let engine = &mut planner.nodes.engine;
+        match self {
+            Self::AllBut(nodes) => {
+                let mut all = nodes.clone();
+                all.extend(avoid);
+                engine.place_among(shape, Among::AllBut(&all))
+            }
+            Self::Only(nodes) => {
+                let left: Vec<NodeIx> = nodes
+                    .iter()
+                    .copied()
+                    .filter(|node| !avoid.contains(node))
+                    .collect();
+                engine.place_among(shape, Among::Only(&left))
+            }
+        }
+    }
+
+    /// Books one worker on one of these.
+    fn place_on(&self, planner: &mut Planner, shape: ShapeIx, only: &BTreeSet<NodeIx>) -> Option<Grant> {
+        let may = |node: &NodeIx| match self {
+            Self::AllBut(nodes) => !nodes.contains(node),
+            Self::Only(nodes) => nodes.contains(node),
+        };
+        let left: Vec<NodeIx> = only.iter().copied().filter(may).collect();
+        planner.nodes.engine.place_among(shape, Among::Only(&left))
+    }
+}
+
+impl Planner {
+    /// Books what a job wants: all or nothing, or as many as there is room for, in the fleet and in the plan.
+    pub(crate) fn grants(
+        &mut self,
+        shape: ShapeIx,
+        (kind, job): (&Kind, JobId),
+        (wants, together): (usize, bool),
+        left: usize,
+        now: WallTime,
+    ) -> Vec<Grant> {
+        let base = self.base(kind, now);
+        let packed = together && matches!(kind.needs.arrange, Arrange::Pack(_));
+        if let (Some(ties), false) = (&kind.ties, kind.needs.arrange == Arrange::Anyhow || packed) {
+            let wants = if together { wants } else { wants.min(left) };
+            return self.arranged(shape, (kind, ties, job), &base, (wants, together), now);
+        }
+        let among = match &base {
+            Base::AllBut(nodes) => Among::AllBut(nodes),
+            Base::Only(nodes) => Among::Only(nodes),
+        };
+        let engine = &mut self.nodes.engine;
+        if together {
+            let workers = u32::try_from(wants).unwrap_or(u32::MAX);
+            return engine.place_gang_among(shape, workers, among).unwrap_or_default();
+        }
+        let wanted = 0..wants.min(left);
+        wanted.map_while(|_| engine.place_among(shape, among)).collect()
+    }
+
+    fn base(&self, kind: &Kind, now: WallTime) -> Base {
+        let holding = kind.refusals.iter().filter(|refusal| refusal.holds(now));
+        let mut avoid = self.nodes.refused(holding);
+        let ties = kind.ties.as_deref();
+        avoid.extend(
+            ties.map(|ties| self.nodes.numbers(ties.away.iter()))
+                .unwrap_or_default(),
+        );
+        let near = ties.and_then(|ties| ties.near.as_ref());
+        let near = near.map(|near| self.nodes.numbers(near.iter()));
+        let mut only = match (kind.nodes.is_empty(), near) {
+            (true, None) => return Base::AllBut(avoid),
+            (true, Some(near)) => near,
+            (false, None) => self.nodes.named(&kind.nodes),
+            (false, Some(near)) => {
+                let mut named = self.nodes.named(&kind.nodes);
+                named.retain(|node| near.contains(node));
+                named
+            }
+        };
+        only.retain(|node| !avoid.contains(node));
+        Base::Only(only)
+    }
+
+    /// Books one worker after the other, each where the arrangement wants it next.
+    fn arranged(
+        &mut self,
+        shape: ShapeIx,
+        (kind, ties, job): (&Kind, &Ties, JobId),
+        base: &Base,
+        (wants, together): (usize, bool),
+        now: WallTime,
+    ) -> Vec<Grant> {
+        let (domain, most, pack) = match &kind.needs.arrange {
+            Arrange::Anyhow => return Vec::new(),
+            Arrange::Spread(domain) => (domain, self.most(kind, job, now), false),
+            Arrange::PreferSpread(domain) => (domain, None, false),
+            Arrange::Pack(domain) => (domain, None, true),
+        };
+        let mut counts: BTreeMap<In, u32> = BTreeMap::new();
+        let moved = self.moved.own.get(&job).cloned().unwrap_or_default();
+        let own = ties.own.iter().map(|(node, count)| (*node, *count));
+        for (node, more) in own.chain(moved.into_iter().map(|node| (node, 1))) {
+            self.count(node, domain, more, &mut counts);
+        }
+        let mut grants = Vec::new();
+        while grants.len() < wants {
+            let grant = if pack {
+                let used = self.nodes_of(counts.keys(), domain);
+                base.place_on(self, shape, &used)
+                    .or_else(|| base.place(self, shape, &BTreeSet::new()))
+            } else {
+                self.spread(shape, base, (domain, most), &counts)
+            };
+            let Some(grant) = grant else { break };
+            if let Ok(node) = self.nodes.engine.node_id(grant.node) {
+                self.count(node, domain, 1, &mut counts);
+            }
+            grants.push(grant);
+        }
+        if together && grants.len() < wants {
+            for grant in grants.drain(..) {
+                // What was booked a moment ago is held.
+                let undone = self.nodes.engine.release(&grant);
+                debug_assert!(undone.is_ok(), "{undone:?}");
+            }
+        }
+        grants
+    }
+
+    /// Books one worker in a domain with as few of the job's workers as there is room.
+    fn spread(
+        &mut self,
+        shape: ShapeIx,
+        base: &Base,
+        (domain, most): (&Domain, Option<u32>),
+        counts: &BTreeMap<In, u32>,
+    ) -> Option<Grant> {
+        let mut levels: BTreeSet<u32> = counts.values().copied().collect();
+        levels.insert(0);
+        for level in levels
+            .into_iter()
+            .filter(|level| most.is_none_or(|most| *level < most))
+        {
+            let fuller = counts.iter().filter(|(_, count)| **count > level);
+            let avoid = self.nodes_of(fuller.map(|(domain, _)| domain), domain);
+            if let Some(grant) = base.place(self, shape, &avoid) {
+                return Some(grant);
+            }
+        }
+        None
+    }
+
+    fn count(&self, node: NodeId, domain: &Domain, more: u32, counts: &mut BTreeMap<In, u32>) {
+        let node = self.nodes.number(node).and_then(|number| self.nodes.at(number));
+        if let Some(node) = node {
+            let count = counts.entry(domain_of(node, domain)).or_default();
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// The nodes of some domains.
+    fn nodes_of<'a>(&mut self, domains: impl Iterator<Item = &'a In>, by: &Domain) -> BTreeSet<NodeIx> {
+        let values = match by {
+            Domain::Node => Arc::default(),
+            Domain::Label(key) => self.by_value(key),
+        };
+        let mut found = BTreeSet::new();
+        for domain in domains {
+            match domain {
+                In::Node(node) => found.extend(self.nodes.number(*node)),
+                In::Value(value) => found.extend(values.get(value).into_iter().flatten()),
+            }
+        }
+        found
+    }
+
+    /// The nodes by the values of a label, worked out anew once labels have changed.
+    fn by_value(&mut self, key: &str) -> ByValue {
+        let epoch = self.nodes.epoch();
+        if let Some((known, values)) = self.nodes.domains.get(key)
+            && *known == epoch
+        {
+            return Arc::clone(values);
+        }
+        let mut values: BTreeMap<Option<String>, Vec<NodeIx>> = BTreeMap::new();
+        for (number, node) in self.nodes.numbered() {
+            let value = node.traits.labels.get(key).cloned();
+            values.entry(value).or_default().push(number);
+        }
+        let values = Arc::new(values);
+        self.nodes.domains.retain(|_, (known, _)| *known == epoch);
+        self.nodes
+            .domains
+            .insert(key.into(), (epoch, Arc::clone(&values)));
+        values
+    }
+
+    /// How many workers of the job one domain may get, worked out once a plan for all jobs that are alike.
+    fn most(&mut self, kind: &Kind, job: JobId, now: WallTime) -> Option<u32> {
+        let alike = Kind {
+            ties: Some(Arc::new(Ties {
+                own: BTreeMap::new(),
+                ..kind.ties.as_deref().cloned().unwrap_or_default()
+            })),
+            ..kind.clone()
+        };
+        if let Some(most) = self.moved.most.get(&alike) {
+            return *most;
+        }
+        let entry = alike.probe(job);
+        let most = most(self.nodes.iter(), &entry, now);
+        self.moved.most.insert(alike, most);
+        most
+    }
+}

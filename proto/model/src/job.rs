@@ -3,6 +3,7 @@
 //! Every mistake in a draft is reported at once, each with the key it belongs to. The command line checks
 //! before it sends, fleetd checks again what it was sent: both through [`JobSpec::new`].
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -150,7 +151,7 @@ pub struct JobDraft {
 
 /// A checked draft with every default filled in. Can only be made by [`JobSpec::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobSpec(SpecFields);
+pub struct JobSpec(Box<SpecFields>);
 
 /// The fields of a [`JobSpec`], readable through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,7 +244,7 @@ impl JobSpec {
         } else {
             OnNodeLost::Wait
         };
-        Ok(Self(SpecFields {
+        Ok(Self(Box::new(SpecFields {
             name,
             command: draft.command,
             dir: draft.dir.unwrap_or_else(|| "~".into()),
@@ -260,7 +261,7 @@ impl JobSpec {
             waits: draft.waits,
             gang: draft.gang,
             tasks: draft.tasks,
-        }))
+        })))
     }
 }
 

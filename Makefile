@@ -73,6 +73,7 @@ bench-queue: testbed
 	@$(testbed) bench queue
 
 # `LOADLINE_BENCH=release make bench-protection` measures the release form (90 min), not the short one (10 min).
+# LOADLINE_CELLS=nginx.30,redis measures some of its cells.
 bench-%: packages testbed ## one benchmark
 	@$(testbed) bench $*
 

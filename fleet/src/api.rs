@@ -12,6 +12,7 @@ pub(crate) mod failure;
 mod jobs;
 pub(crate) mod logs;
 mod nodes;
+mod sharing;
 mod watch;
 mod wire;
 

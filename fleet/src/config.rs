@@ -7,11 +7,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use loadline_placement::Policy;
 use serde::Deserialize;
 
 use crate::tls::PkiFiles;
 
 mod names;
+mod sharing;
 
 pub use names::{NameProblem, ReachableName};
 
@@ -35,6 +37,7 @@ struct File {
     names: Option<Vec<String>>,
     listen: FileListen,
     pki: FilePki,
+    sharing: sharing::FileSharing,
     // Keys of a newer minor live under `[x-…]`; serde cannot express the prefix, see `parse`.
 }
 
@@ -70,6 +73,8 @@ pub struct Config {
     pub http: SocketAddr,
     /// The site's own PKI; none: the fleet's own.
     pub pki: Option<PkiFiles>,
+    /// How the fleet is shared, as far as it is the same for all teams.
+    pub sharing: Policy,
 }
 
 /// One mistake.
@@ -134,6 +139,7 @@ impl Default for Config {
             access: any(ACCESS_PORT),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT)),
             pki: None,
+            sharing: Policy::default(),
         }
     }
 }
@@ -233,6 +239,7 @@ fn check(file: File, mistakes: &mut Vec<Mistake>) -> Config {
         }
     }
     let pki = check_pki(file.pki, &mut wrong);
+    let sharing = sharing::check(file.sharing, &mut wrong);
     Config {
         state_dir,
         names,
@@ -240,6 +247,7 @@ fn check(file: File, mistakes: &mut Vec<Mistake>) -> Config {
         access,
         http,
         pki,
+        sharing,
     }
 }
 
@@ -292,6 +300,20 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(Path::new("fleetd.toml"), text)
+    }
+
+    #[test]
+    fn how_the_fleet_is_shared_can_be_said() {
+        let config = parse("[sharing]\nleft_alone = \"5s\"\npatience = \"12h\"\nreservations = 3").unwrap();
+        let cool_down = config.sharing.yielding.unwrap().cool_down;
+        assert_eq!(cool_down, loadline_model::Span::from_secs(5));
+        assert_eq!(config.sharing.backfill.reservations, 3);
+        assert_eq!(parse("").unwrap().sharing, Policy::default());
+        let keys = mistakes("[sharing]\nleft_alone = \"0s\"\npatience = \"long\"\nreservations = 100");
+        assert_eq!(
+            keys,
+            ["sharing.patience", "sharing.left_alone", "sharing.reservations"]
+        );
     }
 
     fn mistakes(text: &str) -> Vec<String> {

@@ -23,6 +23,7 @@ mod counts;
 mod dump;
 mod held;
 mod jobs;
+mod ledger;
 mod link;
 mod load;
 mod marks;
@@ -37,6 +38,7 @@ pub mod rows;
 mod samples;
 mod sessions;
 mod step;
+mod teams;
 mod ties;
 mod tx;
 mod view;
@@ -48,7 +50,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use loadline_model::{AttemptId, Generation, JobId, JobName, LedgerId, NodeId, Sequence, Span, WallTime};
-use loadline_placement::{Planner, Traits, Why};
+use loadline_placement::{Planner, Policy, Traits, Why};
 
 pub use change::Change;
 pub use command::{Command, JobRef, Marks, NodeVerb, Now, Reply, SessionId, Sha256, TokenId};
@@ -62,11 +64,12 @@ pub use node_types::{
 };
 pub use order::{Ceiling, Order, OrderKind, Prove, Start, Stop, StopReason};
 pub use refused::{Code, Refused};
+pub use teams::{Limit, QuotaChange, TeamChange};
 pub use tx::{Batch, Ids};
 pub use view::{
     AttemptView, BlockingReason, CeilingView, Explanation, FleetStatus, JobChange, JobDetail, JobSummary,
-    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, ProveView, TokenState,
-    TokenView, UserView,
+    NodeCondition, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeWorker, ProveView, TeamView,
+    TokenState, TokenView, UserDetail, UserView,
 };
 
 use held::Books;
@@ -74,7 +77,7 @@ use link::{Pulse, Steady};
 use mirror::Touched;
 use rows::{
     AttemptRow, Avoid, CeilingRow, CostRow, JobRow, NodeRow, OrderRow, Progress, ProveRow, ReportRow,
-    TokenRow, UserRow, WorkerRow,
+    TeamRow, TokenRow, UserRow, WorkerRow,
 };
 
 /// Everything a fleet knows. Read it through its views; only the writer changes it.
@@ -104,6 +107,9 @@ pub struct State {
     ledgers: BTreeMap<(NodeId, LedgerId), Sequence>,
     receipts: BTreeMap<(NodeId, LedgerId, Sequence), Arc<Receipt>>,
     users: BTreeMap<String, Arc<UserRow>>,
+    teams: BTreeMap<String, Arc<TeamRow>>,
+    /// Who is in which team: the team, then the person.
+    members: BTreeSet<(String, String)>,
     tokens: BTreeMap<TokenId, Arc<TokenRow>>,
     secrets: BTreeMap<Sha256, TokenId>,
     // What follows is neither durable nor undone: facts about the world, and what can be worked out again.
@@ -117,6 +123,7 @@ pub struct State {
     /// The last plan ended at its limit.
     unplanned: bool,
     planned_at: WallTime,
+    policy: Policy,
     /// Why the jobs of a line wait, by the line and the version of the planner's books. Asked for seldom, so it is
     /// worked out when asked for.
     whys: RefCell<BTreeMap<u64, (u64, Arc<Why>)>>,
@@ -131,6 +138,8 @@ pub(crate) struct Job {
     waiting: u32,
     /// Oldest first.
     attempts: Vec<AttemptId>,
+    /// How many of them were asked to yield.
+    yielded: u32,
     avoid: BTreeMap<NodeId, Avoid>,
 }
 
@@ -143,6 +152,7 @@ impl Job {
             workers,
             waiting: count,
             attempts: Vec::new(),
+            yielded: 0,
             avoid: BTreeMap::new(),
         }
     }
@@ -195,6 +205,11 @@ impl Node {
 }
 
 impl State {
+    /// Says how the fleet is shared, as far as it is the same for all teams.
+    pub const fn share_by(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// True if placement stopped at its limit: settle again without waiting.
     pub const fn is_unplanned(&self) -> bool {
         self.unplanned

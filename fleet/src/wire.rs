@@ -10,6 +10,7 @@ mod node;
 mod order;
 mod phase;
 mod prove;
+mod sharing;
 mod view;
 
 pub use error::{ErrorDetails, WireError, status};
@@ -18,6 +19,9 @@ pub use needs::read_marks;
 pub use node::{ReadHello, read_events, read_hello, read_inventory, read_sample, read_share, read_word};
 pub use order::{sign_order, write_order};
 pub use prove::{read_ask, write_prove};
+pub use sharing::{
+    read_quota, read_quota_change, read_team_change, write_quota, write_team, write_user_detail,
+};
 pub use view::{
     write_explanation, write_headroom, write_job_change, write_job_detail, write_job_summary,
     write_node_detail, write_node_receipt, write_node_summary, write_token, write_user,

@@ -14,5 +14,5 @@ mod stats;
 
 pub use handle::{CloseReason, Fleet, JobWatch, NodeLink, Outgoing, Pending};
 pub use ids::RandomIds;
-pub use run::{StartError, WriterThread, start};
+pub use run::{StartError, WriterThread, start, start_with};
 pub use stats::Stats;

@@ -18,6 +18,8 @@ mod node;
 mod prove;
 #[path = "edge/session.rs"]
 mod session;
+#[path = "edge/sharing.rs"]
+mod sharing;
 #[path = "edge/tls.rs"]
 mod tls;
 #[path = "edge/world.rs"]

@@ -27,5 +27,7 @@ mod prove;
 mod restart;
 #[path = "state_store/sim_node.rs"]
 mod sim_node;
+#[path = "state_store/teams.rs"]
+mod teams;
 #[path = "state_store/world.rs"]
 mod world;

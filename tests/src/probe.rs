@@ -42,6 +42,8 @@ fn spec() -> Result<JobSpec> {
         waits: loadline_model::Waits::default(),
         gang: false,
         tasks: None,
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     };
     JobSpec::new(draft).context("checking the probe's job")
 }

@@ -36,6 +36,7 @@ mod ramp;
 mod relief;
 pub mod sample;
 mod stall;
+mod tail;
 mod tasks;
 mod usage;
 mod window;

@@ -65,6 +65,8 @@ pub(crate) fn draft(tier: Tier, cpus: CpuRequest, memory: Bytes) -> JobDraft {
         waits: loadline_model::Waits::default(),
         gang: false,
         tasks: None,
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     }
 }
 

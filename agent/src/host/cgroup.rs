@@ -99,16 +99,12 @@ impl CgroupFs {
         let path = self.path(cgroup);
         let cpu = CpuController::new(path.clone(), path.clone(), true);
         let pids = PidController::new(path.clone(), path.clone(), true);
-        let bandwidth = cpu.cfs_quota().ok().zip(cpu.cfs_period().ok());
         Observed {
             cpus_effective: read(&path, "cpuset.cpus.effective"),
             mems_effective: read(&path, "cpuset.mems.effective"),
             cpu_weight: cpu.shares().ok(),
             cpu_idle: read::<u8>(&path, "cpu.idle").map(|idle| idle == 1),
-            cpu_max: bandwidth.map(|(quota, period_us)| {
-                // cgroups-rs says -1 for the kernel's `max`.
-                u64::try_from(quota).map_or(Limit::Max, |quota_us| Limit::At(CpuMax { quota_us, period_us }))
-            }),
+            cpu_max: bandwidth(&cpu),
             io_weight: pairs(&path, "io.weight").get("default").copied(),
             // Asked for apart, of the one slice that has it.
             io_max: None,
@@ -124,6 +120,12 @@ impl CgroupFs {
             // systemd's to say.
             told: Told::default(),
         }
+    }
+
+    /// `cpu.max` alone.
+    pub fn cpu_max(&self, cgroup: &str) -> Option<Limit<CpuMax>> {
+        let path = self.path(cgroup);
+        bandwidth(&CpuController::new(path.clone(), path, true))
     }
 
     /// `io.max` over all disks of the machine; none without the io controller, or without a disk.
@@ -263,6 +265,12 @@ fn limits_of(io_max: &str, disk: &Disk) -> [u64; 2] {
             .find_map(|word| word.strip_prefix(key)?.parse().ok());
         value.unwrap_or(u64::MAX)
     })
+}
+
+fn bandwidth(cpu: &CpuController) -> Option<Limit<CpuMax>> {
+    let (quota, period_us) = cpu.cfs_quota().ok().zip(cpu.cfs_period().ok())?;
+    // cgroups-rs says -1 for the kernel's `max`.
+    Some(u64::try_from(quota).map_or(Limit::Max, |quota_us| Limit::At(CpuMax { quota_us, period_us })))
 }
 
 fn read<T: FromStr>(cgroup: &Path, file: &str) -> Option<T> {

@@ -42,7 +42,7 @@ pub struct Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ordered {
     /// Run this.
-    Start(WorkOrder),
+    Start(Box<WorkOrder>),
     /// End it.
     Stop {
         /// Why.
@@ -91,7 +91,7 @@ pub fn order(bytes: &[u8]) -> Result<Order, DecodeError> {
         Some(proto::order::What::Start(start)) => attempt
             .ok_or_else(String::new)
             .and_then(|attempt| work_order(attempt, start))
-            .map_or_else(Ordered::Unclear, Ordered::Start),
+            .map_or_else(Ordered::Unclear, |work| Ordered::Start(Box::new(work))),
         Some(proto::order::What::Ceiling(order)) => ceiling(order),
         Some(proto::order::What::Prove(order)) => prove::order(order),
         Some(proto::order::What::Stop(stop)) => Ordered::Stop {
@@ -173,7 +173,7 @@ fn ceiling(order: proto::CeilingOrder) -> Ordered {
 pub fn stored_order(signed: &[u8]) -> Result<Option<WorkOrder>, DecodeError> {
     let signed = SignedOrder::decode(signed).map_err(DecodeError::Message)?;
     Ok(match order(&signed.order)?.what {
-        Ordered::Start(work) => Some(work),
+        Ordered::Start(work) => Some(*work),
         Ordered::Stop { .. } | Ordered::Ceiling { .. } | Ordered::Prove(_) | Ordered::Unclear(_) => None,
     })
 }
@@ -235,6 +235,9 @@ fn job_spec(spec: proto::JobSpec) -> Result<JobSpec, String> {
         waits: Waits::default(),
         gang: false,
         tasks: None,
+        // Both are the fleet's business: here nothing depends on them.
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     };
     JobSpec::new(draft).map_err(|problems| problems.to_string())
 }

@@ -36,7 +36,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::{id, spec};
+use crate::nodes_and_jobs::{id, spec};
 
 /// Who submits.
 const PERSON: &str = "bench";

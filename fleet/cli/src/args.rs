@@ -9,6 +9,10 @@ mod needs;
 
 pub use needs::{NeedsArgs, WaitsArgs};
 
+mod sharing;
+
+pub use sharing::{Period, QuotaCommand, QuotaFlags, TeamCommand};
+
 /// Load every machine to its line, never past it.
 #[derive(Debug, Parser)]
 #[command(
@@ -140,6 +144,12 @@ pub enum Command {
     /// People who may use the fleet
     #[command(subcommand)]
     User(UserCommand),
+    /// Teams: who is in them, their part of the fleet
+    #[command(subcommand)]
+    Team(TeamCommand),
+    /// What a team may hold and spend
+    #[command(subcommand)]
+    Quota(Box<QuotaCommand>),
     /// Check identity, connection, clock and fleet, and say what to do
     Doctor,
     /// Print the completion script of a shell
@@ -329,6 +339,22 @@ pub enum UserCommand {
     },
     /// List people
     List,
+    /// Show a person: their teams, their jobs, what their workers hold
+    Show {
+        /// Who
+        name: String,
+    },
+    /// Change a person's team or role
+    Set {
+        /// Who
+        name: String,
+        /// The team that pays for their jobs from now on; `none`: no team
+        #[arg(long, value_name = "NAME")]
+        team: Option<String>,
+        /// What they may do: admin, operator, user or viewer
+        #[arg(long, value_name = "ROLE", required_unless_present = "team")]
+        role: Option<String>,
+    },
     /// Shut a person out, open connections included
     Ban {
         /// Who
@@ -366,6 +392,8 @@ The command stands behind `--`; there is no shell in between. Or a file says all
   after = []                             # jobs that have to end well first; after_any, after_failed
   start_after = \"2h\"                     # or \"2026-12-01T22:00:00Z\"
   gang = false                           # true: all workers start together, or none
+  priority = \"normal\"                  # or \"low\", \"high\", a number: the higher first within the tier
+  team = \"vision\"                      # which of your teams pays; default: your own
   [worker]                               # each of them
   cpus = \"2\"                             # whole: its own; \"500m\": a share
   memory = \"4GiB\"
@@ -428,6 +456,12 @@ pub struct RunArgs {
     /// What it waits for.
     #[command(flatten)]
     pub waits: WaitsArgs,
+    /// low, normal, high, or a number: the higher goes first within its tier, the lower yields [default: normal]
+    #[arg(long, value_name = "WORD|NUMBER", allow_hyphen_values = true)]
+    pub priority: Option<String>,
+    /// Which of your teams pays [default: your own]
+    #[arg(long, value_name = "NAME")]
+    pub team: Option<String>,
     /// What to do when a node falls silent: wait for it, or replace its workers
     #[arg(long, value_name = "wait|replace")]
     pub on_node_lost: Option<String>,

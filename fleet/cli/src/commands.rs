@@ -9,6 +9,7 @@ mod prove;
 mod receipts;
 mod run;
 mod seen;
+mod sharing;
 
 use std::io;
 use std::path::PathBuf;
@@ -144,6 +145,8 @@ async fn on_fleet(session: &mut Session, command: Command) -> Result<Exit, Probl
         Command::Node(command) => operate::node(session, command).await,
         Command::Token(command) => operate::token(session, command).await,
         Command::User(command) => operate::user(session, command).await,
+        Command::Team(command) => sharing::team(session, command).await,
+        Command::Quota(command) => sharing::quota(session, *command).await,
         Command::Doctor => doctor::doctor(session).await,
         Command::Completions { .. } | Command::Generate { .. } => Ok(Exit::Done),
     }

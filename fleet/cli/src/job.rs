@@ -13,7 +13,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use loadline_model::{
-    Bytes, CpuRequest, JobDraft, JobSpec, OnNodeLost, Span, SpecProblems, Tier, WorkerRequest, Workers,
+    Bytes, CpuRequest, JobDraft, JobSpec, OnNodeLost, Priority, Span, SpecProblems, Tier, WorkerRequest,
+    Workers,
 };
 
 use crate::args::RunArgs;
@@ -55,6 +56,8 @@ pub struct Written {
     grace: Option<Said<Span>>,
     on_node_lost: Option<Said<OnNodeLost>>,
     nodes: Option<Said<Vec<String>>>,
+    priority: Option<Said<Priority>>,
+    team: Option<Said<String>>,
     cpus: Option<Said<CpuRequest>>,
     memory: Option<Said<Bytes>>,
     gpus: Option<Said<u32>>,
@@ -170,6 +173,8 @@ impl Written {
             grace: flags.grace.or(self.grace),
             on_node_lost: flags.on_node_lost.or(self.on_node_lost),
             nodes: flags.nodes.or(self.nodes),
+            priority: flags.priority.or(self.priority),
+            team: flags.team.or(self.team),
             cpus: flags.cpus.or(self.cpus),
             memory: flags.memory.or(self.memory),
             gpus: flags.gpus.or(self.gpus),
@@ -193,6 +198,8 @@ impl Written {
             ("grace", place(&self.grace)),
             ("on_node_lost", place(&self.on_node_lost)),
             ("nodes", place(&self.nodes)),
+            ("priority", place(&self.priority)),
+            ("team", place(&self.team)),
             ("worker.cpus", place(&self.cpus)),
             ("worker.memory", place(&self.memory)),
             ("worker.gpus", place(&self.gpus)),
@@ -233,6 +240,8 @@ impl Written {
             waits,
             gang,
             tasks,
+            priority: value(self.priority).unwrap_or_default(),
+            team: value(self.team),
         }
     }
 }

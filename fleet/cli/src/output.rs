@@ -5,6 +5,7 @@ mod detail;
 mod headroom;
 mod json;
 mod note;
+mod sharing;
 mod table;
 
 use std::io;
@@ -12,7 +13,7 @@ use std::io;
 use crate::args::Format;
 use crate::view::{
     Check, Explained, FleetStatus, HeadroomView, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
-    ProveLast, ProveRun, ReceiptRow, Submitted, TokenRow, UserRow,
+    ProveLast, ProveRun, ReceiptRow, Submitted, TeamRow, TokenRow, UserRow, UserView,
 };
 
 pub use json::Json;
@@ -60,6 +61,20 @@ pub trait Output {
     fn user(&mut self, user: &UserRow, what: &str) -> io::Result<()>;
     /// A list of people.
     fn users(&mut self, users: &[UserRow]) -> io::Result<()>;
+    /// One person with their teams.
+    fn user_shown(&mut self, user: &UserView) -> io::Result<()>;
+    /// A person in another team, or with another role.
+    fn user_changed(&mut self, user: &UserRow) -> io::Result<()>;
+    /// A list of teams.
+    fn teams(&mut self, teams: &[TeamRow]) -> io::Result<()>;
+    /// One team.
+    fn team(&mut self, team: &TeamRow) -> io::Result<()>;
+    /// A team after it was made or changed.
+    fn team_changed(&mut self, team: &TeamRow) -> io::Result<()>;
+    /// A team that is no more.
+    fn team_removed(&mut self, team: &str) -> io::Result<()>;
+    /// What a team may, and what is used of it.
+    fn quota(&mut self, team: &TeamRow) -> io::Result<()>;
     /// After a login.
     fn logged_in(&mut self, me: &Me, address: &str) -> io::Result<()>;
     /// What `fleet doctor` found.

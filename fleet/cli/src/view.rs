@@ -5,6 +5,7 @@
 mod job;
 mod node;
 mod prove;
+mod sharing;
 
 use loadline_model::WallTime;
 use serde::{Serialize, Serializer};
@@ -17,6 +18,7 @@ pub use node::{
     TopologyView,
 };
 pub use prove::{ProveLast, ProveRun, ProveView};
+pub use sharing::{AtOnceView, HoursView, QuotaView, TeamRow, UserView};
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

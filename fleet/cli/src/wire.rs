@@ -7,9 +7,11 @@ mod job;
 mod needs;
 mod node;
 mod prove;
+mod sharing;
 mod spec;
 
 pub use calls::{Access, Login};
 pub use client::{Client, JobEvents, LogBatches, LogQuery, Stream};
 pub use failure::{CallError, Kind};
 pub use job::{JobRef, JobUpdate, LogBatch, ParseJobRefError};
+pub use sharing::{QuotaChange, TeamChange};

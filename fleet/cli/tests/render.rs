@@ -94,6 +94,8 @@ fn job() -> JobView {
             on_node_lost: Some("wait"),
             nodes: vec![],
             needs: vec![],
+            priority: "high".into(),
+            team: "vision".into(),
             worker: RequestView {
                 millicpu: 1000,
                 exclusive: true,
@@ -317,6 +319,8 @@ fn explanations() {
         ],
         change: Some("It starts by itself as soon as a node has room for it.".into()),
         nodes_considered: 5,
+        expected_at: None,
+        jobs_before: 2,
     };
     golden("explain", |out| out.explained(&waiting));
     let next = Explained {
@@ -324,6 +328,8 @@ fn explanations() {
         reasons: vec![],
         change: None,
         nodes_considered: 1,
+        expected_at: None,
+        jobs_before: 0,
     };
     golden("explain-next", |out| out.explained(&next));
     let over = Explained {

@@ -183,20 +183,25 @@ pub(crate) fn times(node: &Node, entry: &QueueEntry, now: WallTime) -> u64 {
     if !blocks(node, &node.held, entry, now).is_empty() {
         return 0;
     }
-    let (wants, room) = (Amounts::from(entry.request), room(node, &node.held, entry));
+    times_with(node, &node.held, entry)
+}
+
+/// How many equal workers have room on the node beside what is said to be held, whatever else keeps them away.
+pub(crate) fn times_with(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> u64 {
+    let (wants, room) = (Amounts::from(entry.request), room(node, held, entry));
     let by = |room: u64, each: u64| room.checked_div(each).unwrap_or(u64::MAX);
     by(room.cpu.0, wants.cpu.0)
         .min(by(room.memory.0, wants.memory.0))
-        .min(by(scratch(node, &node.held).1.0, entry.needs.scratch.0))
+        .min(by(scratch(node, held).1.0, entry.needs.scratch.0))
         .min(match entry.needs.gpu_share {
-            Some(share) if wants.gpus > 0 => shares(node, entry.tier, share.0.into()),
+            Some(share) if wants.gpus > 0 => shares(node, held, entry.tier, share.0.into()),
             _ => by(room.gpus.into(), wants.gpus.into()),
         })
 }
 
 /// How many shares of one size fit on the GPUs that are left.
-fn shares(node: &Node, tier: Tier, share: u32) -> u64 {
-    let free = node.line.free_gpu_parts(tier, &node.held);
+fn shares(node: &Node, held: &HeldByTier, tier: Tier, share: u32) -> u64 {
+    let free = node.line.free_gpu_parts(tier, held);
     let in_parts = |parts: u32| parts.checked_div(share).unwrap_or(0);
     let (whole, rest) = (free / 1000, free % 1000);
     u64::from(

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use loadline_model::{
-    Arrange, Bytes, CpuRequest, MilliCpu, Needs, Numa, Requirement, Taint, Tier, WallTime, WorkerRequest,
+    Arrange, Bytes, CpuRequest, MilliCpu, Needs, Numa, Requirement, Span, Taint, Tier, WallTime,
+    WorkerRequest,
 };
 
 use crate::blocks::{blocks, room, room_empty, scratch};
@@ -74,6 +75,18 @@ pub enum Change {
         scratch: Bytes,
         /// Where.
         node: String,
+    },
+    /// Say how long it may run: its team has a budget of hours.
+    GiveTime,
+    /// Be gone before those for whom room is kept.
+    ShorterTime {
+        /// The time limit.
+        time: Span,
+    },
+    /// An operator raises the team's quota, or some of the team's work ends.
+    RaiseQuota {
+        /// Whose.
+        team: String,
     },
     /// An operator ends the drain of a node.
     ResumeNode {
@@ -205,6 +218,16 @@ impl fmt::Display for Change {
                     "ask for at most --scratch {mib}MiB per worker, which fits on {node}"
                 )
             }
+            Self::GiveTime => f.write_str("give it a time limit (--time 2h)"),
+            Self::ShorterTime { time } => write!(
+                f,
+                "give it a shorter time limit (--time {}m)",
+                time.0 / 60_000_000
+            ),
+            Self::RaiseQuota { team } => write!(
+                f,
+                "end other work of team {team}, or ask an operator to raise its quota (fleet quota set {team})"
+            ),
             Self::ResumeNode { node } => {
                 write!(
                     f,
@@ -242,7 +265,7 @@ impl Books<'_> {
         others.find_map(|node| {
             let mut wider = entry.clone();
             wider.nodes.push(node.name.clone());
-            let fits = blocks(node, &node.held, &wider, self.now).is_empty();
+            let fits = self.blocks(node, &wider).is_empty();
             (fits && self.would_start(&wider, together)).then(|| Change::AllowNode {
                 node: node.name.clone(),
             })
@@ -325,6 +348,9 @@ impl Books<'_> {
     fn ask_for_less(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
         let mut best: Option<(u64, Change)> = None;
         for node in self.by_name() {
+            if self.kept.contains_key(&node.id) {
+                continue;
+            }
             let Some((lost, less, request)) = reduced(entry, node, self.now) else {
                 continue;
             };
@@ -362,7 +388,7 @@ impl Books<'_> {
             return None;
         }
         self.by_name().into_iter().find_map(|node| {
-            let found = blocks(node, &node.held, entry, self.now);
+            let found = self.blocks(node, entry);
             let only_drain = found.contains(ReasonCode::NodeDraining)
                 && found.without(ReasonCode::NodeDraining).is_empty();
             only_drain.then(|| Change::ResumeNode {
@@ -372,7 +398,7 @@ impl Books<'_> {
     }
 
     fn first_fit(&self, entry: &QueueEntry) -> Option<&Node> {
-        let fits = |node: &&Node| blocks(node, &node.held, entry, self.now).is_empty();
+        let fits = |node: &&Node| self.blocks(node, entry).is_empty();
         self.by_name().into_iter().find(fits)
     }
 }

@@ -3,6 +3,7 @@
 
 mod bookings;
 mod constraints;
+mod sharing;
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -15,6 +16,7 @@ use crate::queue::{QueueEntry, Start};
 use crate::snapshot::{Node, NodeState, Snapshot};
 
 pub use bookings::{Booking, Overbooked, overbooked};
+pub use sharing::{Sharing, Unfair, unfair};
 
 /// A plan that must not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

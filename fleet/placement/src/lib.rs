@@ -18,7 +18,6 @@
 //!
 //! Amounts only: the node picks CPU numbers and may refuse (design §2). Of shares of GPUs it is assumed that they lie as
 //! close together as they can, of NUMA nodes that they are empty: what fleetd cannot know the node refuses for now.
-//! Deliberately absent in [`plan`] for now: reservations for large jobs, quotas, fair share, preemption.
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -39,8 +38,10 @@ mod why;
 
 pub use change::{Change, Less, Restriction};
 pub use engine::NumaRoom;
-pub use planner::{Assignment, Plan, Planner, Policy, explain, plan};
+pub use planner::{
+    Assignment, Ending, Eviction, Kept, KeptFor, Plan, Planner, Policy, Running, explain, plan,
+};
 pub use queue::{QueueEntry, Refusal, Start, Ties, Wanted};
-pub use report::{Reason, ReasonCode, Report, Waiting, Why};
+pub use report::{Expected, Reason, ReasonCode, Report, Waiting, Why};
 pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot, Traits};
 pub use tasks::{TaskBook, TaskCounts, TaskStage};

@@ -2,47 +2,92 @@
 //!
 //! Problem: thousands of workers a second go to thousands of nodes, and between two plans little changes. Approach: a
 //! [`Planner`] keeps the nodes in the [`crate::engine`] and the queue in *lines* of jobs that wait for the same thing;
-//! whoever keeps the truth says what has changed of it. The order is standard before burst, earlier before later;
-//! first what jobs need to run at all, then what elastic jobs would like. Work only adds up within one plan, so a line
-//! that found no room is left alone until room appears, and a long queue costs no more than its lines. A large job
-//! that waits reserves nothing yet; smaller ones pass it.
+//! whoever keeps the truth says what has changed of it. Who goes first, who may start at all, for whom room is kept and
+//! who makes room are the rules of [`crate::policy`]; first come what jobs need to run at all, then what elastic jobs
+//! would like. Work only adds up within one plan, so a line that could not start is left alone until room appears or
+//! something else turns, and a long queue costs no more than its lines.
 //!
 //! Properties: what a plan books is in the planner's books at once. If the plan is not carried out, what is said of
 //! its nodes and jobs next puts the books right: nothing is kept that was not said or planned since.
 
+mod blocked;
 mod books;
+mod keeps;
 mod lines;
 mod nodes;
 mod pass;
+mod place;
+mod runs;
 mod ties;
+mod waits;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, NodeId, WallTime};
+use loadline_model::{Amounts, AttemptId, JobId, NodeId, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
+use crate::policy::{
+    Accounts, BackfillRules, End, Estimates, OrderRules, ShareRules, Starting, Team, YieldRules,
+};
 use crate::queue::{QueueEntry, Start};
 use crate::report::{Report, Waiting, Why};
 use crate::snapshot::{Node, Snapshot};
 
+pub use blocked::Eviction;
 pub(crate) use books::Books;
+pub use keeps::{Kept, KeptFor};
+pub use runs::{Ending, Running};
+
+use keeps::Keeps;
 use lines::Lines;
 use nodes::Nodes;
+use runs::Runs;
+pub(crate) use waits::about;
 
 /// What the operators of the fleet decide about placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// A plan ends once it has so many assignments; workers that start together are never torn apart for it.
     pub assignments_max: usize,
+    /// What teams and users have had counts half after so long.
+    pub half_life: Span,
+    /// Who goes first.
+    pub order: OrderRules,
+    /// How many that found no room have it kept.
+    pub backfill: BackfillRules,
+    /// Who makes room; none: nobody does.
+    pub yielding: Option<YieldRules>,
+    /// In a second the whole fleet is looked over so often at most, for who might yield or when there will be room.
+    pub looks_max: u32,
 }
 
 impl Default for Policy {
-    /// 256, as many records as one group commit takes (design §5).
+    /// 256 assignments, as many records as one group commit takes (design §5); four looks, some tens of
+    /// milliseconds on a fleet of 10,000 nodes.
     fn default() -> Self {
-        Self { assignments_max: 256 }
+        Self {
+            assignments_max: 256,
+            half_life: ShareRules::HALF_LIFE,
+            order: OrderRules::default(),
+            backfill: BackfillRules::default(),
+            yielding: Some(YieldRules::default()),
+            looks_max: 4,
+        }
+    }
+}
+
+impl Policy {
+    /// Whoever fits starts: nothing is kept for anyone, and nobody yields.
+    #[must_use]
+    pub fn greedy() -> Self {
+        Self {
+            backfill: BackfillRules { reservations: 0 },
+            yielding: None,
+            ..Self::default()
+        }
     }
 }
 
@@ -62,7 +107,9 @@ pub struct Assignment {
 pub struct Plan {
     /// The assignments, in the order in which they were decided.
     pub assignments: Vec<Assignment>,
-    /// True if it ended at its limit and planning again would assign more.
+    /// Workers that have to make room, each for a job that has none.
+    pub evictions: Vec<Eviction>,
+    /// True if it ended at its limit, or freed what was kept: planning again would assign more.
     pub more: bool,
 }
 
@@ -74,9 +121,23 @@ const SHAPES_FEW: usize = 1024;
 pub struct Planner {
     nodes: Nodes,
     lines: Lines,
+    accounts: Accounts,
+    estimates: Estimates,
+    runs: Runs,
+    keeps: Keeps,
     version: u64,
     /// What the plan that is being made has moved, as far as others are tied to it.
     moved: ties::Moved,
+    /// Goes up when anything but room has turned that could let someone start.
+    turned: u64,
+    /// When that happens next by time alone.
+    wake: Option<WallTime>,
+    /// When the first job of a line was last looked for room for in vain.
+    looked: BTreeMap<u64, WallTime>,
+    /// Since when looks over the whole fleet are counted, and how many are left.
+    looks: (Option<WallTime>, u32),
+    /// Lines that jobs went on to in the plan at hand.
+    wishes: Vec<u64>,
     /// So many shapes the engine may know before those that nobody asks for are forgotten.
     shapes_max: usize,
 }
@@ -120,6 +181,12 @@ impl Planner {
         self.version
     }
 
+    /// What teams and users hold, have spent and may.
+    #[must_use]
+    pub const fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// The nodes as it knows them, in no order.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -128,11 +195,99 @@ impl Planner {
         }
     }
 
-    /// The jobs as it knows them, in the order in which their turn comes.
+    /// Says what a team may, from now on; what it holds stays. What it paid of another budget is told by
+    /// [`Self::forget_past`] and what is said after.
+    pub fn set_team(&mut self, name: &str, team: Team, now: WallTime) {
+        self.accounts.set_team(name, team, now);
+        self.turned += 1;
+        self.version += 1;
+    }
+
+    /// Forgets teams, what they and their users hold and have had, what runs, and what is kept: all is told anew.
+    pub fn forget_past(&mut self) {
+        self.accounts = Accounts::new(*self.accounts.rules());
+        self.estimates = Estimates::default();
+        self.runs = Runs::default();
+        self.forget_kept();
+    }
+
+    /// Keeps nothing for anyone: what was planned did not come to be.
+    pub fn forget_kept(&mut self) {
+        self.keeps = Keeps::default();
+        self.turned += 1;
+        self.version += 1;
+    }
+
+    /// Takes over what is said of a worker that holds room. It is charged from when it began.
+    pub fn put_running(&mut self, is: &Running) {
+        if self.runs.is_known(is) {
+            return;
+        }
+        let estimate = self.estimates.of(&is.user, is.limit);
+        let before = self.runs.put(is, estimate);
+        let charged = before.as_ref().is_some_and(|before| before.given_up.is_none());
+        if let Some(at) = is.given_up.filter(|_| charged) {
+            self.accounts.end(is.job, is.worker, at);
+        } else if is.given_up.is_none() && !charged {
+            // Another attempt of the same worker would be counted twice.
+            self.accounts.end(is.job, is.worker, is.started);
+            self.accounts.start(&starting(is, estimate), is.started);
+        }
+        if before.is_some() {
+            self.turned += 1;
+        }
+        self.version += 1;
+    }
+
+    /// A worker holds no room any more. None: as if it had never been.
+    pub fn remove_running(&mut self, attempt: AttemptId, ending: Option<Ending>) {
+        let Some(run) = self.runs.remove(attempt) else {
+            return;
+        };
+        self.turned += 1;
+        self.version += 1;
+        let is = run.is;
+        let at = ending.map_or(is.started, |ending| ending.at);
+        if is.given_up.is_none() {
+            self.accounts.end(is.job, is.worker, at);
+        }
+        if ending.is_some_and(|ending| ending.own) {
+            self.estimates.learn(&is.user, is.limit, at.since(is.started));
+        }
+    }
+
+    /// A worker that has ended already, for accounts that begin anew; in the order in which they ended.
+    pub fn recall(&mut self, was: &Running, ending: Ending, now: WallTime) {
+        self.accounts
+            .recall(&starting(was, None), was.started, ending.at, now);
+        if ending.own {
+            let ran = ending.at.since(was.started);
+            self.estimates.learn(&was.user, was.limit, ran);
+        }
+    }
+
+    /// Room that is kept, in the order in which it was kept.
+    pub fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.keeps.all.iter().map(|keep| &keep.is)
+    }
+
+    /// When each worker that runs will probably end, for whoever checks what is kept.
+    pub fn expected(&self, now: WallTime) -> impl Iterator<Item = (&Running, End)> {
+        self.runs.iter().map(move |run| (&run.is, run.end(now)))
+    }
+
+    /// When a worker of a job that started now would probably end.
+    #[must_use]
+    pub fn expected_end(&self, entry: &QueueEntry, now: WallTime) -> End {
+        let estimate = self.estimates.of(&entry.user, entry.limit());
+        End::after(End::At(now), estimate)
+    }
+
+    /// The jobs as it knows them: standard before burst, then by number.
     #[must_use]
     pub fn queue(&self) -> Vec<QueueEntry> {
         let mut queue = self.lines.entries();
-        queue.sort_by_key(|(_, entry)| (entry.tier, entry.submitted_at, entry.job));
+        queue.sort_by_key(|(_, entry)| in_queue(entry));
         queue.into_iter().map(|(_, entry)| entry).collect()
     }
 
@@ -142,19 +297,12 @@ impl Planner {
         self.lines.line_of(job)
     }
 
-    /// Says why the next worker of a job waits, or that it is next in line; none: it does not wait.
-    #[must_use]
-    pub fn why(&self, job: JobId, now: WallTime) -> Option<Why> {
-        let entry = self.lines.entry(job)?;
-        Some(Books::new(self.nodes.iter(), now).why(&entry, together(&entry)))
-    }
-
     /// Says why each job waits that does.
     #[must_use]
     pub fn report(&self, now: WallTime) -> Report {
         let books = Books::new(self.nodes.iter(), now);
         let mut entries = self.lines.entries();
-        entries.sort_by_key(|(_, entry)| (entry.tier, entry.submitted_at, entry.job));
+        entries.sort_by_key(|(_, entry)| in_queue(entry));
         let mut known: BTreeMap<u64, Arc<Why>> = BTreeMap::new();
         let waiting = entries.into_iter().map(|(line, entry)| Waiting {
             job: entry.job,
@@ -162,12 +310,28 @@ impl Planner {
             why: Arc::clone(
                 known
                     .entry(line)
-                    .or_insert_with(|| Arc::new(books.why(&entry, together(&entry)))),
+                    .or_insert_with(|| Arc::new(self.why_entry(&books, &entry))),
             ),
         });
         Report {
             waiting: waiting.collect(),
         }
+    }
+}
+
+fn in_queue(entry: &QueueEntry) -> (loadline_model::Tier, u64, WallTime, JobId) {
+    (entry.tier, entry.number, entry.submitted_at, entry.job)
+}
+
+fn starting(is: &Running, estimate: Option<Span>) -> Starting<'_> {
+    Starting {
+        job: is.job,
+        worker: is.worker,
+        team: &is.team,
+        user: &is.user,
+        amounts: Amounts::from(is.request),
+        estimate,
+        limit: is.limit,
     }
 }
 

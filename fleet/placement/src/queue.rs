@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, Needs, NodeId, Tier, WallTime, WorkerRequest, Workers};
+use loadline_model::{JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest, Workers};
 use serde::{Deserialize, Serialize};
 
 /// How the workers a job needs have to start.
@@ -101,17 +101,29 @@ impl Refusal {
 pub struct QueueEntry {
     /// Which job.
     pub job: JobId,
+    /// Its number, for people; of one user's equal jobs the lower goes first.
+    #[serde(default)]
+    pub number: u64,
     /// Its tier; standard goes before burst.
     pub tier: Tier,
-    /// Among equals the earlier goes first.
+    /// The higher goes first within its tier.
+    #[serde(default)]
+    pub priority: Priority,
+    /// When it came: who has waited longer is more urgent.
     pub submitted_at: WallTime,
+    /// The time limit of each attempt; none: it may run as long as it likes.
+    #[serde(default)]
+    pub time: Option<Span>,
+    /// How long a worker may take to end when asked.
+    #[serde(default)]
+    pub grace: Span,
     /// What each worker asks for.
     pub request: WorkerRequest,
     /// Which workers.
     pub wanted: Wanted,
     /// Who submitted it.
     pub user: String,
-    /// The submitter's team.
+    /// The team that pays; empty: none.
     pub team: String,
     /// What its nodes must be.
     pub needs: Arc<Needs>,
@@ -121,4 +133,11 @@ pub struct QueueEntry {
     pub nodes: Vec<String>,
     /// Nodes that refused it, for good or for now.
     pub refusals: Vec<Refusal>,
+}
+
+impl QueueEntry {
+    /// How long each of its workers may run, its farewell included.
+    pub(crate) fn limit(&self) -> Option<Span> {
+        self.time.map(|time| time.plus(self.grace))
+    }
 }

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::JobId;
+use loadline_model::{JobId, WallTime};
 
 use crate::change::Change;
 
@@ -77,11 +77,21 @@ pub enum ReasonCode {
     TooNear,
     /// Even without any other work there is no room for all workers that must start together.
     GangBeyondFleet,
+    /// The node has room, and it is kept for another job.
+    KeptForOthers,
+    /// The team or its user may not hold or spend so much more.
+    QuotaReached,
+    /// It may start at certain times only.
+    WindowShut,
+    /// Others go first. It says who comes before, not what is missing: that is what the other reasons say.
+    BehindOthers,
 }
 
 impl ReasonCode {
     /// Every code, in the order in which reasons are told.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 35] = [
+        Self::QuotaReached,
+        Self::WindowShut,
         Self::NoNodes,
         Self::NodeUnknown,
         Self::GangBeyondFleet,
@@ -102,6 +112,7 @@ impl ReasonCode {
         Self::NotNear,
         Self::TooNear,
         Self::NotAllTogether,
+        Self::KeptForOthers,
         Self::TeamNotAllowed,
         Self::NodeRefused,
         Self::NodeRefusedForNow,
@@ -113,6 +124,7 @@ impl ReasonCode {
         Self::NodeLendsNothing,
         Self::NodeBanned,
         Self::NodeNotSelected,
+        Self::BehindOthers,
     ];
 
     /// The stable word used in JSON, tests and metrics.
@@ -149,6 +161,10 @@ impl ReasonCode {
             Self::NotNear => "not_near",
             Self::TooNear => "too_near",
             Self::GangBeyondFleet => "gang_beyond_fleet",
+            Self::KeptForOthers => "kept_for_others",
+            Self::QuotaReached => "quota_reached",
+            Self::WindowShut => "window_shut",
+            Self::BehindOthers => "behind_others",
         }
     }
 
@@ -169,6 +185,10 @@ impl ReasonCode {
                 | Self::SpreadFull
                 | Self::NotNear
                 | Self::TooNear
+                | Self::KeptForOthers
+                | Self::QuotaReached
+                | Self::WindowShut
+                | Self::BehindOthers
         )
     }
 }
@@ -198,6 +218,19 @@ pub struct Why {
     pub passes: bool,
     /// How many nodes were looked at: all but banned ones that the job does not name.
     pub considered: u32,
+    /// Room is kept for it.
+    pub expected: Option<Expected>,
+    /// How many jobs go before it.
+    pub before: u32,
+}
+
+/// When a job for which room is kept will probably start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Then; none: nobody knows how long those take that have to end before.
+    pub at: Option<WallTime>,
+    /// Others have been asked to make room for it.
+    pub yielding: bool,
 }
 
 /// A job with workers that were not placed.
@@ -235,15 +268,24 @@ impl Why {
 
     /// What to do, in one or two sentences.
     pub fn advice(&self) -> String {
-        const BY_ITSELF: &str = "It starts by itself as soon as a node has room for it";
+        let first = self.reasons.first().map(|reason| reason.code);
+        let by_itself = match (first, self.expected) {
+            (_, Some(Expected { yielding: true, .. })) => {
+                "Others have been asked to make room for it: it starts once they are gone"
+            }
+            (_, Some(_)) => "It is next, and room is kept for it: it starts as soon as there is enough",
+            (Some(ReasonCode::QuotaReached), _) => "It starts by itself once its team may hold or spend more",
+            (Some(ReasonCode::WindowShut), _) => "It starts by itself when it is time",
+            _ => "It starts by itself as soon as a node has room for it",
+        };
         let none = self
             .reasons
             .iter()
             .any(|reason| reason.code == ReasonCode::NoNodes);
         match (&self.change, self.passes || self.reasons.is_empty()) {
             (None, _) if none => "Let a node join first: an operator types `fleet token node NAME`.".into(),
-            (None, true) => alloc::format!("{BY_ITSELF}."),
-            (Some(change), true) => alloc::format!("{BY_ITSELF}. To start it now: {change}."),
+            (None, true) => alloc::format!("{by_itself}."),
+            (Some(change), true) => alloc::format!("{by_itself}. To start it now: {change}."),
             (Some(change), false) => alloc::format!("It cannot start as it is. To start it now: {change}."),
             (None, false) => "It cannot start as it is, and no single change would start it now.".into(),
         }

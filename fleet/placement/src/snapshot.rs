@@ -105,6 +105,13 @@ pub struct Node {
     pub held: HeldByTier,
 }
 
+impl Node {
+    /// True if it takes new work at all.
+    pub(crate) const fn takes_work(&self) -> bool {
+        self.lending && matches!(self.state, NodeState::Ready)
+    }
+}
+
 /// All nodes that are not forgotten, at one moment. The order does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -130,6 +137,17 @@ fn whole_gpus(request: &WorkerRequest, needs: &Needs) -> (Amounts, u32) {
 }
 
 impl Held {
+    /// What one worker holds.
+    pub(crate) fn of(tier: Tier, request: &WorkerRequest, needs: &Needs) -> Self {
+        let (amounts, gpu_shares) = whole_gpus(request, needs);
+        Self {
+            amounts,
+            whole_cpus: whole_cpus(tier, request),
+            gpu_shares,
+            scratch: needs.scratch,
+        }
+    }
+
     /// GPUs, in thousandths of one.
     const fn gpu_parts(&self) -> u32 {
         parts(self.amounts.gpus).saturating_add(self.gpu_shares)
@@ -151,21 +169,25 @@ impl HeldByTier {
     /// Accounts one more worker.
     pub fn add(&mut self, tier: Tier, request: &WorkerRequest, needs: &Needs) {
         let held = self.tier(tier);
-        let (amounts, share) = whole_gpus(request, needs);
-        held.amounts = held.amounts.plus(amounts);
-        held.whole_cpus = held.whole_cpus.saturating_add(whole_cpus(tier, request));
-        held.gpu_shares = held.gpu_shares.saturating_add(share);
-        held.scratch = held.scratch.plus(needs.scratch);
+        let more = Held::of(tier, request, needs);
+        held.amounts = held.amounts.plus(more.amounts);
+        held.whole_cpus = held.whole_cpus.saturating_add(more.whole_cpus);
+        held.gpu_shares = held.gpu_shares.saturating_add(more.gpu_shares);
+        held.scratch = held.scratch.plus(more.scratch);
     }
 
     /// Accounts one worker less.
     pub fn remove(&mut self, tier: Tier, request: &WorkerRequest, needs: &Needs) {
+        self.take_back(tier, &Held::of(tier, request, needs));
+    }
+
+    /// Accounts less, by what was held.
+    pub(crate) fn take_back(&mut self, tier: Tier, less: &Held) {
         let held = self.tier(tier);
-        let (amounts, share) = whole_gpus(request, needs);
-        held.amounts = held.amounts.minus(amounts);
-        held.whole_cpus = held.whole_cpus.saturating_sub(whole_cpus(tier, request));
-        held.gpu_shares = held.gpu_shares.saturating_sub(share);
-        held.scratch = held.scratch.minus(needs.scratch);
+        held.amounts = held.amounts.minus(less.amounts);
+        held.whole_cpus = held.whole_cpus.saturating_sub(less.whole_cpus);
+        held.gpu_shares = held.gpu_shares.saturating_sub(less.gpu_shares);
+        held.scratch = held.scratch.minus(less.scratch);
     }
 
     /// Both tiers together.
@@ -213,6 +235,26 @@ impl Line {
     /// Space on disks that is still free.
     pub(crate) const fn free_scratch(&self, held: &HeldByTier) -> Bytes {
         self.scratch.minus(held.standard.scratch.plus(held.burst.scratch))
+    }
+
+    /// True if all that is held lies within the lines, as far as a tier is concerned.
+    pub(crate) fn has(&self, held: &HeldByTier, tier: Tier) -> bool {
+        let within = match tier {
+            Tier::Burst => held.total().fits_in(&self.now),
+            Tier::Standard => {
+                held.standard.amounts.fits_in(&self.firm) && held.total().fits_in(&self.higher())
+            }
+        };
+        let (firm, now) = (parts(self.firm.gpus), parts(self.now.gpus));
+        let standard = held.standard.gpu_parts();
+        let all = standard.saturating_add(held.burst.gpu_parts());
+        let gpus = match tier {
+            Tier::Burst => all <= now,
+            Tier::Standard => standard <= firm && all <= firm.max(now),
+        };
+        let scratch = held.standard.scratch.plus(held.burst.scratch) <= self.scratch;
+        let given = held.standard.whole_cpus.saturating_add(held.burst.whole_cpus);
+        within && gpus && scratch && (tier == Tier::Burst || given <= self.whole_cpus)
     }
 
     /// The whole CPUs that may still be given for exclusive use, within the free amount.

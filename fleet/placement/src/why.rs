@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use loadline_model::{Bytes, CpuRequest, MilliCpu};
 
-use crate::blocks::{Blocks, blocks, room, room_empty, scratch, wants_exclusive};
-use crate::planner::Books;
+use crate::blocks::{Blocks, room, room_empty, scratch, wants_exclusive};
+use crate::planner::{Books, about};
 use crate::queue::QueueEntry;
 use crate::report::{Reason, ReasonCode, Why};
 use crate::snapshot::{HeldByTier, Node};
@@ -28,7 +28,7 @@ impl Books<'_> {
         let (mut considered, mut fitting) = (0u32, 0u32);
         let mut nearest: Option<(&Node, Blocks)> = None;
         for (node, held) in self.iter() {
-            let found = blocks(node, held, entry, self.now);
+            let found = self.blocks(node, entry);
             if found.contains(ReasonCode::NodeBanned) && entry.nodes.is_empty() {
                 continue;
             }
@@ -57,10 +57,10 @@ impl Books<'_> {
             } else {
                 &mut rest
             };
-            list.extend(
-                kept.get_mut(&code)
-                    .map(|nodes| reason(code, nodes, entry, considered)),
-            );
+            list.extend(kept.get_mut(&code).map(|nodes| match code {
+                ReasonCode::KeptForOthers => self.kept_for_others(nodes),
+                _ => reason(code, nodes, entry, considered),
+            }));
         }
         reasons.append(&mut first);
         reasons.append(&mut rest);
@@ -69,6 +69,8 @@ impl Books<'_> {
             change: self.cheapest_change(entry, together),
             passes: !nearest.is_empty() && nearest.all_pass(),
             considered,
+            expected: None,
+            before: 0,
         }
     }
 
@@ -80,6 +82,8 @@ impl Books<'_> {
                 change: None,
                 passes: true,
                 considered,
+                expected: None,
+                before: 0,
             };
         }
         let most = self.room_when_empty(entry);
@@ -98,7 +102,7 @@ impl Books<'_> {
         };
         let mut names: Vec<String> = self
             .iter()
-            .filter(|(node, held)| blocks(node, held, entry, self.now).is_empty())
+            .filter(|(node, _)| self.blocks(node, entry).is_empty())
             .map(|(node, _)| node.name.clone())
             .collect();
         names.sort_unstable();
@@ -116,6 +120,30 @@ impl Books<'_> {
             change,
             passes,
             considered,
+            expected: None,
+            before: 0,
+        }
+    }
+
+    /// Nodes that have room, for someone else.
+    fn kept_for_others(&self, kept: &mut [(&Node, &HeldByTier)]) -> Reason {
+        kept.sort_by(|(a, _), (b, _)| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        let first = kept.first().and_then(|(node, _)| self.kept.get(&node.id));
+        let (number, starts_in) = first.map_or((0, None), |kept| (kept.number, kept.starts_in));
+        let when = match starts_in {
+            Some(span) => format!("is expected to start in {}", about(span)),
+            None => "starts when others have ended".to_string(),
+        };
+        let have = subject(kept, "has room", "have room");
+        Reason {
+            code: ReasonCode::KeptForOthers,
+            sentence: format!("{have}, kept for job {number}, which {when}"),
+            nodes: u32::try_from(kept.len()).unwrap_or(u32::MAX),
+            examples: kept
+                .iter()
+                .take(EXAMPLES_MAX)
+                .map(|(node, _)| node.name.clone())
+                .collect(),
         }
     }
 
@@ -189,6 +217,8 @@ fn sentence(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry,
         | C::SpreadFull
         | C::NotNear
         | C::TooNear => constraints::sentence(code, kept, entry, all),
+        // Not of nodes, or told where more is known.
+        C::KeptForOthers | C::QuotaReached | C::WindowShut | C::BehindOthers => code.word().into(),
         C::NodeNotSelected => subject(
             kept,
             "is not among the nodes the job names",

@@ -61,6 +61,10 @@ fn job(number: u8, workers: u32, needs: Needs) -> QueueEntry {
     QueueEntry {
         job: job_id(number),
         tier: Tier::Standard,
+        number: number.into(),
+        priority: loadline_model::Priority::NORMAL,
+        time: None,
+        grace: loadline_model::Span::ZERO,
         submitted_at: WallTime(number.into()),
         request: WorkerRequest {
             cpus: CpuRequest::Exclusive(1),

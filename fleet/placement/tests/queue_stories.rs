@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use loadline_model::{MilliCpu, Span, Tier, WallTime, WeekSpan};
-use loadline_placement::policy::{AtOnce, Budget, Priority, Quota, Team, Windows};
+use loadline_placement::policy::{AtOnce, Budget, Period, Priority, Quota, Team, Windows};
 use loadline_placement::sim::{Load, Ours, OursRules, SimJob, simulate};
 
 struct Words<'a>(BTreeMap<&'a str, &'a str>);
@@ -78,8 +78,7 @@ impl Story {
 
     fn team(&mut self, name: &str, words: &Words<'_>) {
         let budget = words.0.get("cpu-hours-a-day").map(|hours| Budget {
-            period: Span::from_secs(24 * 3600),
-            since: WallTime(0),
+            period: Period::DAY,
             cpu_hours: Some(hours.parse().unwrap()),
             gib_hours: None,
             gpu_hours: None,

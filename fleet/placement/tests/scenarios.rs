@@ -169,6 +169,10 @@ impl Story {
             } else {
                 Tier::Standard
             },
+            number: 0,
+            priority: loadline_model::Priority::NORMAL,
+            time: None,
+            grace: loadline_model::Span::ZERO,
             submitted_at: WallTime(words.text("at", "0").parse().unwrap()),
             request: WorkerRequest {
                 cpus: cpus(words.text("cpus", "1")),

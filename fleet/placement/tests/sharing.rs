@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use loadline_model::{Amounts, Bytes, JobId, LocalTime, MilliCpu, Span, Tier, WallTime, Weekday};
 use loadline_placement::policy::{
-    Accounts, Asked, AtOnce, Budget, Claim, Gate, Gated, OrderRules, OverQuota, Priority, Quota, Ready,
-    ShareRules, Shutter, Starting, Tab, Team, Windows, gate, order,
+    Accounts, Asked, AtOnce, Budget, Claim, Gate, Gated, OrderRules, OverQuota, Period, Priority, Quota,
+    Ready, ShareRules, Shutter, Starting, Tab, Team, Windows, gate, order,
 };
 use loadline_placement::sim::{Load, Ours, OursRules, Outcome, SimJob, simulate};
 use proptest::prelude::*;
@@ -191,6 +191,7 @@ fn claim<'a>(number: u64, team: &'a str, user: &'a str, priority: i16, submitted
         submitted_at: at(submitted),
         team,
         user,
+        extra: false,
         amounts: amounts(1, 1, 0),
         estimate: Some(Span::from_secs(60)),
         reserved: false,
@@ -359,8 +360,10 @@ impl Books {
                 ..AtOnce::default()
             },
             budget: Some(Budget {
-                period: Span::from_secs(PERIOD),
-                since: at(0),
+                period: Period::Each {
+                    length: Span::from_secs(PERIOD),
+                    since: at(0),
+                },
                 cpu_hours: None,
                 gib_hours: None,
                 gpu_hours: Some(GPU_HOURS),
@@ -408,6 +411,7 @@ impl Books {
             team: TEAMS[*team],
             user: USERS[*user],
             amounts,
+            workers: 1,
             limit: Some(limit),
         };
         if self.accounts.admits(&asked, &Tab::default(), self.now).is_ok() {
@@ -445,7 +449,7 @@ impl Books {
             let of_team = || self.running.values().filter(move |held| held.team == team);
             let cpus: u64 = of_team().map(|held| held.amounts.cpu.0).sum();
             prop_assert!(cpus <= TEAM_CPUS);
-            prop_assert_eq!(self.accounts.held(name).cpu.0, cpus);
+            prop_assert_eq!(self.accounts.held(name).amounts.cpu.0, cpus);
             for user in 0..USERS.len() {
                 let memory: u64 = of_team()
                     .filter(|held| held.user == user)
@@ -480,6 +484,7 @@ fn a_plan_cannot_pass_a_quota_by_starting_several_at_once() {
         team: "left",
         user: "ada",
         amounts: amounts(5, 1, 0),
+        workers: 1,
         limit: Some(Span::from_secs(60)),
     };
     let mut tab = Tab::default();
@@ -561,6 +566,7 @@ fn the_gate_names_what_to_wait_for_first() {
             team: "night",
             user: "ada",
             amounts: amounts(1, 1, 1),
+            workers: 1,
             limit: None,
         },
         tier: Tier::Burst,

@@ -195,7 +195,11 @@ fn entry(number: u8) -> impl Strategy<Value = QueueEntry> {
         move |(tier, at, ((request, needs), gang), workers, (names, named, refusals, team, ties))| {
             QueueEntry {
                 job: JobId::from_slice(&[number; 16]).unwrap(),
+                number: 0,
                 tier,
+                priority: loadline_model::Priority::NORMAL,
+                time: None,
+                grace: loadline_model::Span::ZERO,
                 submitted_at: WallTime(at),
                 request,
                 wanted: {
@@ -367,7 +371,7 @@ fn carried_out_at(
 }
 
 fn decide(snapshot: &Snapshot, queue: &[QueueEntry]) -> (Plan, Report) {
-    plan(snapshot, queue, &Policy::default(), NOW)
+    plan(snapshot, queue, &Policy::greedy(), NOW)
 }
 
 fn must_start(entry: &QueueEntry) -> u32 {
@@ -441,9 +445,15 @@ fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
                 ties.away.remove(&node.id);
             }
         }
-        C::NoNodes | C::NodeUnknown | C::NotAllTogether | C::SpreadFull | C::GangBeyondFleet => {
-            panic!("{code:?} is not about a node")
-        }
+        C::NoNodes
+        | C::NodeUnknown
+        | C::NotAllTogether
+        | C::SpreadFull
+        | C::GangBeyondFleet
+        | C::KeptForOthers
+        | C::QuotaReached
+        | C::WindowShut
+        | C::BehindOthers => panic!("{code:?} is not about a node"),
     }
 }
 
@@ -501,6 +511,9 @@ fn changed(change: &Change, snapshot: &Snapshot, entry: &QueueEntry) -> (Snapsho
         Change::LeaveOut { what } => entry = what.left_out(&entry),
         Change::Tolerate { taint, .. } => Arc::make_mut(&mut entry.needs).tolerate.push(taint.clone()),
         Change::LessScratch { scratch, .. } => Arc::make_mut(&mut entry.needs).scratch = *scratch,
+        Change::GiveTime | Change::ShorterTime { .. } | Change::RaiseQuota { .. } => {
+            panic!("there are no quotas and nothing is kept: {change:?}")
+        }
         Change::ResumeNode { node } => {
             let node = snapshot
                 .nodes
@@ -606,7 +619,7 @@ fn the_checker_finds_what_it_is_for() {
         };
         let bad = Plan {
             assignments: vec![assignment],
-            more: false,
+            ..Plan::default()
         };
         let found = check::violations(&snapshot, &queue, &bad, NOW);
         assert!(!found.is_empty(), "not found: {node:?} {entry:?}");
@@ -616,7 +629,7 @@ fn the_checker_finds_what_it_is_for() {
         }));
         let twice = Plan {
             assignments: vec![assignment, assignment],
-            more: false,
+            ..Plan::default()
         };
         let found = check::violations(&snapshot, &queue, &twice, NOW);
         assert!(

@@ -177,6 +177,13 @@ impl Edge {
             unix_account,
             team,
         } = person;
+        if !team.is_empty() && !loadline_model::is_team_name(&team) {
+            let shown: String = team.chars().take(40).collect();
+            return Err(Failure::invalid(
+                format!("`{shown}` cannot name a team: 1 to 32 lower-case letters, digits, `-`, `_` or `.`"),
+                "`fleet team list` shows the teams that there are",
+            ));
+        }
         if !is_user_name(&name) {
             return Err(Failure::invalid(
                 format!(

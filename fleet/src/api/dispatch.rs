@@ -15,7 +15,7 @@ use super::call::RequestId;
 use super::failure::Failure;
 use super::wire::{
     AccessServer, AccessService, AdminServer, AdminService, JobsServer, JobsService, NodesServer,
-    NodesService,
+    NodesService, SharingServer, SharingService,
 };
 use crate::session::{NodeSessionServer, NodeSessionService};
 use crate::tls::{Peer, PeerBuckets, Rate};
@@ -31,6 +31,7 @@ pub fn session_service(
         jobs: JobsServer::new(JobsService(edge.clone())).max_encoding_message_size(ANSWER_MAX),
         nodes: NodesServer::new(NodesService(edge.clone())).max_encoding_message_size(ANSWER_MAX),
         admin: AdminServer::new(AdminService(edge.clone())),
+        sharing: SharingServer::new(SharingService(edge.clone())).max_encoding_message_size(ANSWER_MAX),
         session: NodeSessionServer::new(NodeSessionService(edge.clone())),
     });
     move |request| {
@@ -38,6 +39,7 @@ pub fn session_service(
         measured(edge.clone(), request, move |service, request| match service {
             "loadline.fleet.v1.Jobs" => Some(call(services.jobs.clone(), request)),
             "loadline.fleet.v1.Nodes" => Some(call(services.nodes.clone(), request)),
+            "loadline.fleet.v1.Sharing" => Some(call(services.sharing.clone(), request)),
             "loadline.fleet.v1.Admin" => Some(call(services.admin.clone(), request)),
             "loadline.node.v1.NodeSession" => Some(call(services.session.clone(), request)),
             _ => None,
@@ -49,6 +51,7 @@ struct SessionServices {
     jobs: JobsServer<JobsService>,
     nodes: NodesServer<NodesService>,
     admin: AdminServer<AdminService>,
+    sharing: SharingServer<SharingService>,
     session: NodeSessionServer<NodeSessionService>,
 }
 

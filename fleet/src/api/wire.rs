@@ -4,16 +4,19 @@ mod access;
 mod admin;
 mod jobs;
 mod nodes;
+mod sharing;
 
 pub(super) use access::AccessService;
 pub(super) use admin::AdminService;
 pub(super) use jobs::JobsService;
 pub(super) use nodes::NodesService;
+pub(super) use sharing::SharingService;
 
 pub(super) use loadline_proto::fleet::v1::access_server::AccessServer;
 pub(super) use loadline_proto::fleet::v1::admin_server::AdminServer;
 pub(super) use loadline_proto::fleet::v1::jobs_server::JobsServer;
 pub(super) use loadline_proto::fleet::v1::nodes_server::NodesServer;
+pub(super) use loadline_proto::fleet::v1::sharing_server::SharingServer;
 
 use tonic::{Response, Status};
 

@@ -189,14 +189,16 @@ impl Tx<'_> {
         };
         let created_at = self.now.wall;
         self.log("user_added", by, &name, role.word());
-        Ok(self.put_user(UserRow {
-            name,
+        let reply = self.put_user(UserRow {
+            name: name.clone(),
             role,
             unix_account,
-            team,
+            team: team.clone(),
             banned: false,
             created_at,
-        }))
+        });
+        self.join_team(by, &team, &name);
+        Ok(reply)
     }
 
     pub(crate) fn ban_user(&mut self, by: &str, name: &str, banned: bool) -> Result<Reply, Refused> {
@@ -206,12 +208,7 @@ impl Tx<'_> {
                 .get(name)
                 .ok_or_else(|| Refused::UserUnknown(name.to_owned()))?,
         );
-        let admin = |user: &UserRow| user.role == Role::Admin && !user.banned;
-        let others = users
-            .values()
-            .filter(|user| admin(user) && user.name != name)
-            .count();
-        if banned && admin(&row) && others == 0 {
+        if banned && self.is_last_admin(name) {
             return Err(Refused::LastAdmin(name.to_owned()));
         }
         if row.banned == banned {
@@ -224,7 +221,14 @@ impl Tx<'_> {
         }))
     }
 
-    fn put_user(&mut self, row: UserRow) -> Reply {
+    /// True if nobody else could give the role back.
+    pub(crate) fn is_last_admin(&self, name: &str) -> bool {
+        let admin = |user: &&Arc<UserRow>| user.role == Role::Admin && !user.banned;
+        let mut admins = self.state.users.values().filter(admin);
+        admins.next().is_some_and(|first| first.name == name) && admins.next().is_none()
+    }
+
+    pub(crate) fn put_user(&mut self, row: UserRow) -> Reply {
         let view = user_view(&row);
         self.put(Change::User(row.name.clone(), Some(Arc::new(row))));
         Reply::User(view)
@@ -269,7 +273,7 @@ fn token_view(row: &TokenRow, now: Now) -> TokenView {
     }
 }
 
-fn user_view(row: &UserRow) -> UserView {
+pub(crate) fn user_view(row: &UserRow) -> UserView {
     UserView {
         name: row.name.clone(),
         role: row.role,

@@ -48,6 +48,7 @@ impl Tx<'_> {
             }
             (AttemptStage::Live(_), AttemptPhase::Ended) => {
                 let ended = report.ended.clone().unwrap_or_else(|| untold(at));
+                let ended = self.as_ordered(&row, ended);
                 self.over(&row, ended);
             }
             (AttemptStage::Live(phase), next) => {

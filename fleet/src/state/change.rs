@@ -13,9 +13,10 @@ use super::command::TokenId;
 use super::held::Books;
 use super::link::Link;
 use super::node_types::{CostCounts, Receipt};
+use super::order::StopReason;
 use super::rows::{
     AttemptRow, Avoid, BucketRow, CeilingRow, CostRow, JobRow, JobStage, LogRow, NodeRow, OrderRow, Progress,
-    ProveRow, ReportRow, Standing, TokenRow, UserRow, WorkerRow, WorkerStage,
+    ProveRow, ReportRow, Standing, TeamRow, TokenRow, UserRow, WorkerRow, WorkerStage,
 };
 use super::{Job, Node, State};
 
@@ -52,6 +53,10 @@ pub enum Change {
     Receipt(NodeId, LedgerId, Sequence, Option<Arc<Receipt>>),
     /// A person.
     User(String, Option<Arc<UserRow>>),
+    /// A team.
+    Team(String, Option<Arc<TeamRow>>),
+    /// A person in a team: the team, then the person.
+    Member(String, String, Option<()>),
     /// A token.
     Token(TokenId, Option<Arc<TokenRow>>),
     /// Five minutes of a node, by their beginning. Memory keeps only which was the last.
@@ -134,17 +139,14 @@ impl State {
                 Change::Receipt(*node, *ledger, *sequence, old)
             }
             Change::User(name, row) => {
-                Change::User(name.clone(), replace(&mut self.users, name.clone(), row.clone()))
+                let old = replace(&mut self.users, name.clone(), row.clone());
+                Change::User(name.clone(), old)
             }
+            Change::Team(name, row) => self.apply_team(name, row.clone()),
+            Change::Member(team, user, is) => self.apply_member(team, user, *is),
             Change::Token(id, row) => self.apply_token(id, row.clone()),
-            Change::Bucket(id, start, _) => {
-                let node = self.nodes.get_mut(id)?;
-                Change::LastBucket(*id, node.last_bucket.replace(*start))
-            }
-            Change::LastBucket(id, start) => {
-                let node = self.nodes.get_mut(id)?;
-                Change::LastBucket(*id, std::mem::replace(&mut node.last_bucket, *start))
-            }
+            Change::Bucket(id, start, _) => self.apply_last_bucket(*id, Some(*start))?,
+            Change::LastBucket(id, start) => self.apply_last_bucket(*id, *start)?,
             Change::ForgetBuckets(_) | Change::Log(_) => return None,
             Change::Link(id, row) => {
                 let node = self.nodes.get_mut(id)?;
@@ -228,6 +230,7 @@ impl State {
         if let Some(row) = &row {
             self.account(row, Books::add);
         }
+        self.count_yielded(old.as_deref(), row.as_deref());
         match (&old, &row) {
             (None, Some(row)) => {
                 if let Some(job) = self.jobs.get_mut(&row.job) {
@@ -242,6 +245,15 @@ impl State {
             _ => {}
         }
         Change::Attempt(id, old)
+    }
+
+    /// How often a job has yielded follows from its attempts.
+    fn count_yielded(&mut self, old: Option<&AttemptRow>, new: Option<&AttemptRow>) {
+        let yields = |row: Option<&AttemptRow>| row.is_some_and(|row| row.stop == Some(StopReason::Yielded));
+        let job = new.or(old).and_then(|row| self.jobs.get_mut(&row.job));
+        if let Some(job) = job {
+            job.yielded = job.yielded + u32::from(yields(new)) - u32::from(yields(old)).min(job.yielded);
+        }
     }
 
     /// Counts an attempt on its node, or no longer.
@@ -288,6 +300,28 @@ impl State {
         if let Some(new) = new {
             self.node_names.insert(new.to_owned(), id);
         }
+    }
+
+    fn apply_last_bucket(&mut self, id: NodeId, start: Option<WallTime>) -> Option<Change> {
+        let node = self.nodes.get_mut(&id)?;
+        Some(Change::LastBucket(
+            id,
+            std::mem::replace(&mut node.last_bucket, start),
+        ))
+    }
+
+    fn apply_team(&mut self, name: &str, row: Option<Arc<TeamRow>>) -> Change {
+        let old = replace(&mut self.teams, name.to_owned(), row);
+        Change::Team(name.to_owned(), old)
+    }
+
+    fn apply_member(&mut self, team: &str, user: &str, is: Option<()>) -> Change {
+        let key = (team.to_owned(), user.to_owned());
+        let was = match is {
+            Some(()) => !self.members.insert(key),
+            None => self.members.remove(&key),
+        };
+        Change::Member(team.to_owned(), user.to_owned(), was.then_some(()))
     }
 
     fn apply_token(&mut self, id: &TokenId, row: Option<Arc<TokenRow>>) -> Change {

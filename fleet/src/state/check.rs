@@ -12,6 +12,7 @@ pub fn violations(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     for job in state.jobs.values() {
         check_job(state, job, &mut found);
+        check_yielded(state, job, &mut found);
     }
     for attempt in state.attempts.values() {
         check_attempt(state, attempt, &mut found);
@@ -125,6 +126,19 @@ fn check_attempt(state: &State, row: &AttemptRow, found: &mut Vec<String>) {
             !pending(|what| what == OrderWhat::Start),
             "it is over and would still be started",
         );
+    }
+}
+
+fn check_yielded(state: &State, job: &Job, found: &mut Vec<String>) {
+    let attempts = job.attempts.iter().filter_map(|id| state.attempts.get(id));
+    let yielded = attempts
+        .filter(|row| row.stop == Some(super::order::StopReason::Yielded))
+        .count();
+    if u32::try_from(yielded) != Ok(job.yielded) {
+        found.push(format!(
+            "job {}: how often it yielded is miscounted",
+            job.row.number
+        ));
     }
 }
 

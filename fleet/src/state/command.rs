@@ -9,7 +9,8 @@ use loadline_model::{
 };
 
 use super::node_types::{Event, Hello, Inventory, LendMode, Word};
-use super::view::{JobSummary, NodeSummary, ProveView, TokenView, UserView};
+use super::teams::{QuotaChange, TeamChange};
+use super::view::{JobSummary, NodeSummary, ProveView, TeamView, TokenView, UserView};
 use crate::trust::Role;
 
 /// The SHA-256 of a token's secret. The secret itself never reaches the state.
@@ -187,6 +188,42 @@ pub enum Command {
         /// True to ban.
         banned: bool,
     },
+    /// Make a team, or change it.
+    SetTeam {
+        /// Who asks.
+        by: String,
+        /// Which.
+        team: String,
+        /// How.
+        change: TeamChange,
+    },
+    /// Remove a team that has no open jobs.
+    RemoveTeam {
+        /// Who asks.
+        by: String,
+        /// Which.
+        team: String,
+    },
+    /// Change what a team may hold and spend.
+    SetQuota {
+        /// Who asks.
+        by: String,
+        /// Whose.
+        team: String,
+        /// How.
+        change: QuotaChange,
+    },
+    /// Change a person.
+    SetUser {
+        /// Who asks.
+        by: String,
+        /// Whom.
+        name: String,
+        /// The team that pays from now on; empty: none.
+        team: Option<String>,
+        /// What they may do from now on.
+        role: Option<Role>,
+    },
     /// A node connected. Use [`Fleet::open_session`](crate::Fleet::open_session), which also subscribes to its orders.
     Hello(Box<Hello>),
     /// A node's stream ended.
@@ -265,7 +302,9 @@ pub enum Reply {
         /// Its pool.
         pool: String,
     },
-    /// To `AddUser`, `BanUser`, `RedeemLoginToken`.
+    /// To `SetTeam` and `SetQuota`.
+    Team(Box<TeamView>),
+    /// To `AddUser`, `BanUser`, `SetUser`, `RedeemLoginToken`.
     User(UserView),
     /// To `Hello`.
     Welcome {

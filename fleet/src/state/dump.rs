@@ -17,6 +17,13 @@ impl State {
                 .map(|(name, row)| Change::User(name.clone(), Some(Arc::clone(row)))),
         );
         rows.extend(
+            self.teams
+                .iter()
+                .map(|(name, row)| Change::Team(name.clone(), Some(Arc::clone(row)))),
+        );
+        let members = self.members.iter();
+        rows.extend(members.map(|(team, user)| Change::Member(team.clone(), user.clone(), Some(()))));
+        rows.extend(
             self.tokens
                 .iter()
                 .map(|(id, row)| Change::Token(id.clone(), Some(Arc::clone(row)))),

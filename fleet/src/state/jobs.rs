@@ -48,7 +48,7 @@ impl Tx<'_> {
             number: self.state.next_number,
             user: by.to_owned(),
             unix_account: user.unix_account.clone(),
-            team: user.team.clone(),
+            team: self.paying_team(user, spec.team.as_deref())?,
             spec: Arc::new(spec),
             submitted_at: self.now.wall,
             started_at: None,
@@ -158,7 +158,9 @@ impl Tx<'_> {
         let (open, retries) = (job.row.stage.is_open(), job.row.spec.retries);
         let next = after(worker, ended.reason, open, retries);
         self.put_worker(attempt.job, attempt.worker, next);
-        if let Some(avoid) = avoid_after(ended, self.now.mono) {
+        // Who yields to another job may come back: its node has not been short of room for production.
+        let yielded = attempt.stop == Some(StopReason::Yielded);
+        if let Some(avoid) = avoid_after(ended, self.now.mono).filter(|_| !yielded) {
             self.put(Change::Avoid(attempt.job, attempt.node, Some(avoid)));
         }
         match next.stage {

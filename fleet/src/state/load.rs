@@ -50,6 +50,7 @@ impl State {
             next_number: last_number + 1,
             ..Self::default()
         };
+        state.touched.past();
         let mut dangling = Vec::new();
         for change in rows {
             match state.refers_to_nothing(&change) {
@@ -117,6 +118,10 @@ impl State {
             Change::Counted(id, _) | Change::Costs(id, ..) => node(id),
             Change::Prove(id, _) | Change::Report(id, _) => node(id),
             Change::Avoid(id, other, _) => job(id).or_else(|| node(other)),
+            Change::Member(team, user, Some(())) => {
+                let there = self.teams.contains_key(team) && self.users.contains_key(user);
+                (!there).then(|| format!("there is no team {team}, or nobody called {user}"))
+            }
             _ => None,
         }
     }

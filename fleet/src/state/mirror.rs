@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use loadline_model::{JobId, NodeId, Span};
+use loadline_model::{AttemptId, JobId, NodeId, Span};
 use loadline_placement::policy::Ready;
 
 use super::change::Change;
@@ -27,9 +27,23 @@ pub(crate) struct Touched {
     due: BTreeSet<(Span, NodeId)>,
     /// Jobs that leave a node alone for a while.
     paused: BTreeSet<JobId>,
+    attempts: BTreeSet<AttemptId>,
+    /// Nothing of what teams hold and have had is to be kept: all of it is told anew.
+    past: bool,
 }
 
 impl Touched {
+    /// Whatever was said of attempts is said again.
+    pub(crate) fn past(&mut self) {
+        self.past = true;
+    }
+
+    /// The attempts that have changed; none: all of them are to be told anew.
+    pub(crate) fn take_attempts(&mut self) -> Option<BTreeSet<AttemptId>> {
+        let attempts = std::mem::take(&mut self.attempts);
+        (!std::mem::take(&mut self.past)).then_some(attempts)
+    }
+
     pub(crate) fn node(&mut self, id: NodeId) {
         self.nodes.insert(id);
     }
@@ -51,8 +65,11 @@ impl Touched {
             Change::Node(id, _) | Change::Progress(id, _) | Change::Ceiling(id, _) | Change::Link(id, _) => {
                 self.nodes.insert(*id);
             }
-            Change::Attempt(..)
-            | Change::Order(..)
+            Change::Attempt(id, _) => {
+                self.attempts.insert(*id);
+            }
+            Change::Team(..) => self.past = true,
+            Change::Order(..)
             | Change::Prove(..)
             | Change::Report(..)
             | Change::Counted(..)
@@ -60,6 +77,7 @@ impl Touched {
             | Change::Ledger(..)
             | Change::Receipt(..)
             | Change::User(..)
+            | Change::Member(..)
             | Change::Token(..)
             | Change::Bucket(..)
             | Change::LastBucket(..)
@@ -74,6 +92,7 @@ impl State {
     pub(crate) fn tell_planner(&mut self, now: Now) {
         self.notice_silence(now);
         self.notice_time(now);
+        self.tell_attempts(now);
         for id in std::mem::take(&mut self.touched.nodes) {
             let known = self.nodes.get(&id);
             let Some(node) = known.filter(|node| node.row.standing != Standing::Forgotten) else {

@@ -109,4 +109,6 @@ pub enum StopReason {
     Cancelled,
     /// It was given up with its node, and the node is back.
     NodeLost,
+    /// It made room for a job that outranks its own.
+    Yielded,
 }

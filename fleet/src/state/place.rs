@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptPhase, Bytes, JobId, NODE_GPUS_MAX, WallTime};
+use loadline_model::{Amounts, AttemptPhase, Bytes, JobId, NODE_GPUS_MAX};
 use loadline_placement::policy::Ready;
 use loadline_placement::{
-    Assignment, Line, Node as Candidate, NodeState, Policy, QueueEntry, Refusal, Snapshot, Wanted, Why,
+    Assignment, Line, Node as Candidate, NodeState, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
 
 use super::command::{JobRef, Now};
@@ -58,6 +58,8 @@ impl State {
         }
     }
 
+    /// All who wait, for the checks.
+    #[cfg(debug_assertions)]
     pub(crate) fn queue_entries(&self, now: Now) -> Vec<QueueEntry> {
         let jobs = self.queue.iter().filter_map(|id| self.jobs.get(id));
         let jobs = jobs.filter(|job| self.ready(&job.row) == Ready::Now);
@@ -87,8 +89,12 @@ impl State {
             });
         QueueEntry {
             job: job.row.id,
+            number: job.row.number,
             tier: job.row.spec.tier,
-            submitted_at: queue_time(job),
+            priority: job.row.spec.priority,
+            submitted_at: job.row.submitted_at,
+            time: job.row.spec.time,
+            grace: job.row.spec.grace,
             request: job.row.spec.worker,
             wanted: {
                 let wanted = Wanted::new(job.row.spec.workers, present, missing);
@@ -116,6 +122,8 @@ impl State {
                 reasons: Vec::new(),
                 change: String::new(),
                 nodes_considered: 0,
+                expected: None,
+                before: 0,
             });
         }
         if let Some(waits) = self.waits(&job.row) {
@@ -130,9 +138,15 @@ impl State {
                 reasons: vec![reason],
                 change: waits.advice,
                 nodes_considered: 0,
+                expected: None,
+                before: 0,
             });
         }
-        let why = loadline_placement::explain(&self.snapshot(now), &self.entry(job, now), now.wall);
+        // As of the last plan, which follows every change.
+        let why = self.planner.why(job.row.id, &self.policy, now.wall);
+        let why = why.unwrap_or_else(|| {
+            loadline_placement::explain(&self.snapshot(now), &self.entry(job, now), now.wall)
+        });
         Ok(explanation(summary, &why))
     }
 }
@@ -159,15 +173,10 @@ impl State {
             return Some(Arc::clone(why));
         }
         whys.retain(|_, (known, _)| *known == version);
-        let why = Arc::new(self.planner.why(job, self.planned_at)?);
+        let why = Arc::new(self.planner.why_line(job, self.planned_at)?);
         whys.insert(line, (version, Arc::clone(&why)));
         Some(why)
     }
-}
-
-/// Jobs queue in the order of their numbers, whatever the wall clock did meanwhile.
-fn queue_time(job: &Job) -> WallTime {
-    WallTime(i64::try_from(job.row.number).unwrap_or(i64::MAX))
 }
 
 fn explanation(summary: super::JobSummary, why: &Why) -> Explanation {
@@ -182,6 +191,8 @@ fn explanation(summary: super::JobSummary, why: &Why) -> Explanation {
         reasons: reasons.collect(),
         change: why.advice(),
         nodes_considered: why.considered,
+        expected: why.expected.and_then(|expected| expected.at),
+        before: why.before,
     }
 }
 
@@ -224,12 +235,23 @@ impl Tx<'_> {
             assert!(found.is_empty(), "placement was not told: {found:?}");
             (self.state.snapshot(now), self.state.queue_entries(now))
         };
-        let plan = self.state.planner.plan(&Policy::default(), now.wall);
         #[cfg(debug_assertions)]
-        check(&snapshot, &queue, &plan, now.wall);
+        let mut sharing = self.state.sharing(now);
+        let policy = self.state.policy;
+        let plan = self.state.planner.plan(&policy, now.wall);
+        #[cfg(debug_assertions)]
+        {
+            sharing.still_kept(&self.state.planner);
+            check(&snapshot, &queue, &sharing, &plan, now.wall);
+        }
         for assignment in &plan.assignments {
             self.assign(assignment);
         }
+        for eviction in &plan.evictions {
+            self.let_yield(eviction);
+        }
+        // So that what teams hold is what was just given.
+        self.state.tell_attempts(now);
         self.state.planned_at = now.wall;
         self.state.unplanned = plan.more;
     }
@@ -281,7 +303,18 @@ impl Tx<'_> {
 }
 
 #[cfg(debug_assertions)]
-fn check(snapshot: &Snapshot, queue: &[QueueEntry], plan: &loadline_placement::Plan, now: WallTime) {
+fn check(
+    snapshot: &Snapshot,
+    queue: &[QueueEntry],
+    sharing: &loadline_placement::check::Sharing,
+    plan: &loadline_placement::Plan,
+    now: loadline_model::WallTime,
+) {
     let found = loadline_placement::check::violations(snapshot, queue, plan, now);
     assert!(found.is_empty(), "placement broke its own rules: {found:?}");
+    let found = loadline_placement::check::unfair(snapshot, queue, sharing, plan);
+    assert!(
+        found.is_empty(),
+        "placement broke the rules of sharing: {found:?}"
+    );
 }

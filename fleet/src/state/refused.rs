@@ -51,6 +51,15 @@ pub enum Refused {
     /// No such person.
     #[error("there is no user {0}")]
     UserUnknown(String),
+    /// No such team.
+    #[error("there is no team {0}")]
+    TeamUnknown(String),
+    /// The team cannot pay for them.
+    #[error("{0} is not in team {1}")]
+    NotInTeam(String, String),
+    /// It pays for jobs that are not done.
+    #[error("team {0} pays for {1} jobs that are not done")]
+    TeamBusy(String, usize),
     /// The name is taken.
     #[error("there is already a user {0}")]
     UserExists(String),
@@ -119,10 +128,14 @@ impl Refused {
     pub const fn code(&self) -> Code {
         match self {
             Self::JobConflict(_) | Self::UserExists(_) => Code::AlreadyExists,
-            Self::JobUnknown(_) | Self::NodeUnknown(_) | Self::UserUnknown(_) | Self::TokenUnknown(_) => {
-                Code::NotFound
+            Self::JobUnknown(_)
+            | Self::NodeUnknown(_)
+            | Self::UserUnknown(_)
+            | Self::TeamUnknown(_)
+            | Self::TokenUnknown(_) => Code::NotFound,
+            Self::NotInTeam(..) | Self::UserBanned(_) | Self::TokenInvalid | Self::NodeBanned(_) => {
+                Code::PermissionDenied
             }
-            Self::UserBanned(_) | Self::TokenInvalid | Self::NodeBanned(_) => Code::PermissionDenied,
             Self::TokenLife(_)
             | Self::Dependency(_)
             | Self::DependencyUnknown(_)
@@ -130,6 +143,7 @@ impl Refused {
             | Self::MarksTooMany(..) => Code::InvalidArgument,
             Self::LastAdmin(_)
             | Self::ArrayNeedsRunner
+            | Self::TeamBusy(..)
             | Self::NodeConnected(_)
             | Self::NodeNeverSeen(_)
             | Self::NodeTooOld(_)
@@ -157,6 +171,9 @@ impl Refused {
             Self::MarksTooMany(..) => "MARKS_TOO_MANY",
             Self::NodeUnknown(_) => "NODE_UNKNOWN",
             Self::UserUnknown(_) => "USER_UNKNOWN",
+            Self::TeamUnknown(_) => "TEAM_UNKNOWN",
+            Self::NotInTeam(..) => "NOT_IN_TEAM",
+            Self::TeamBusy(..) => "TEAM_BUSY",
             Self::UserExists(_) => "USER_EXISTS",
             Self::UserBanned(_) => "USER_BANNED",
             Self::TokenUnknown(_) => "TOKEN_UNKNOWN",
@@ -195,6 +212,11 @@ impl Refused {
             Self::MarksTooMany(..) => "take some away first, with `KEY-`",
             Self::NodeUnknown(_) => "list nodes with `fleet nodes`",
             Self::UserUnknown(_) => "list people with `fleet user list`, add one with `fleet user add`",
+            Self::TeamUnknown(_) => "list teams with `fleet team list`, make one with `fleet team set NAME`",
+            Self::NotInTeam(..) => {
+                "ask an operator to type `fleet team set TEAM --add NAME`; `fleet team list` shows who is in which"
+            }
+            Self::TeamBusy(..) => "wait for them or cancel them: `fleet jobs` lists them",
             Self::UserExists(_) => "choose another name",
             Self::UserBanned(_) => "ask an administrator",
             Self::TokenUnknown(_) => "list tokens with `fleet token list`",

@@ -6,6 +6,7 @@ use loadline_model::{
     AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, Labels, LedgerId, NodeId,
     ProveAsk, ProveId, Span, WallTime,
 };
+use loadline_placement::policy::{Quota, Windows};
 
 use super::command::{Sha256, TokenId};
 use super::node_types::{Cost, Inventory, ProveReport, ProveStage, Site};
@@ -297,12 +298,42 @@ pub struct UserRow {
     pub role: Role,
     /// The account their jobs run as.
     pub unix_account: String,
-    /// Their team; empty: none.
+    /// The team that pays unless a job says otherwise; empty: none.
     pub team: String,
     /// Refused until unbanned.
     pub banned: bool,
     /// When they were added.
     pub created_at: WallTime,
+}
+
+/// A team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeamRow {
+    /// Its name.
+    pub name: String,
+    /// Its part of the fleet is this by the sum of the weights of all that want something.
+    pub weight: u32,
+    /// What it may hold and spend.
+    pub quota: Quota,
+    /// When its work may start, by UTC; without any: always.
+    pub windows: Windows,
+    /// When it was made.
+    pub created_at: WallTime,
+}
+
+impl TeamRow {
+    /// Its windows, `;` between them.
+    pub fn windows_text(&self) -> String {
+        let windows: Vec<String> = self.windows.0.iter().map(ToString::to_string).collect();
+        windows.join(";")
+    }
+
+    /// Reads them back; none: that are no windows.
+    pub fn read_windows(text: &str) -> Option<Windows> {
+        let parts = text.split(';').filter(|part| !part.is_empty());
+        let windows: Option<Vec<_>> = parts.map(|part| part.parse().ok()).collect();
+        windows.map(Windows)
+    }
 }
 
 /// Whom a token lets in.

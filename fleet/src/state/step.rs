@@ -82,6 +82,10 @@ impl Tx<'_> {
                 team,
             } => self.add_user(&by, name, role, unix_account, team),
             Command::BanUser { by, name, banned } => self.ban_user(&by, &name, banned),
+            Command::SetTeam { .. }
+            | Command::RemoveTeam { .. }
+            | Command::SetQuota { .. }
+            | Command::SetUser { .. } => self.decide_sharing(command),
             Command::Hello(hello) => self.hello(*hello),
             Command::Bye { node, session } => self.bye(node, session),
             Command::Alive {
@@ -91,6 +95,14 @@ impl Tx<'_> {
                 word,
                 inventory,
             } => self.alive((node, session), sample, word, inventory),
+            Command::Warden { .. } | Command::Events { .. } | Command::Applied { .. } => self.said(command),
+            Command::Tick => Ok(self.tick()),
+        }
+    }
+
+    /// What a node says on its connection.
+    fn said(&mut self, command: Command) -> Result<Reply, Refused> {
+        match command {
             Command::Warden {
                 node,
                 session,
@@ -115,7 +127,18 @@ impl Tx<'_> {
                 self.in_session(node, session)?;
                 self.applied(node, generation)
             }
-            Command::Tick => Ok(self.tick()),
+            _ => Ok(Reply::Done),
+        }
+    }
+
+    /// What is asked about teams and those in them.
+    fn decide_sharing(&mut self, command: Command) -> Result<Reply, Refused> {
+        match command {
+            Command::SetTeam { by, team, change } => self.set_team(&by, &team, change),
+            Command::RemoveTeam { by, team } => self.remove_team(&by, &team),
+            Command::SetQuota { by, team, change } => self.set_quota(&by, &team, &change),
+            Command::SetUser { by, name, team, role } => self.set_user(&by, &name, team, role),
+            _ => Ok(Reply::Done),
         }
     }
 

@@ -52,6 +52,9 @@ impl State {
     /// Undoes a whole batch: the commit failed.
     pub fn roll_back(&mut self, batch: Batch) {
         self.undo_to(&mut { batch }, (0, 0));
+        // What was told of attempts meanwhile cannot be taken back one by one: charges decay.
+        self.touched.past();
+        self.planner.forget_kept();
     }
 
     fn undo_to(&mut self, batch: &mut Batch, mark: (usize, usize)) {

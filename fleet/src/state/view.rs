@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, Labels, NodeId, NodeSample, Span,
-    Tier, WallTime,
+    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, Labels, NodeId, NodeSample, PerMille,
+    Priority, Span, Tier, WallTime,
 };
+
+use loadline_placement::policy::{Held, Spent};
 
 use super::command::TokenId;
 use super::node_types::{Inventory, Receipt, Reported, Site, Word};
 use super::order::Ceiling;
-use super::rows::{CostRow, ProveRow, ReportRow};
+use super::rows::{CostRow, ProveRow, ReportRow, TeamRow};
 use crate::trust::Role;
 
 /// A job in a list.
@@ -24,8 +26,10 @@ pub struct JobSummary {
     pub name: String,
     /// Who submitted it.
     pub user: String,
-    /// Their team at that moment.
+    /// The team that pays.
     pub team: String,
+    /// As in the specification.
+    pub priority: Priority,
     /// As in the specification.
     pub tier: Tier,
     /// Where it stands.
@@ -108,6 +112,10 @@ pub struct Explanation {
     pub change: String,
     /// How many nodes were looked at.
     pub nodes_considered: u32,
+    /// When room is expected for it, if room is kept for it and that is known.
+    pub expected: Option<WallTime>,
+    /// How many jobs go before it.
+    pub before: u32,
 }
 
 /// One way in which nodes do not fit.
@@ -188,6 +196,44 @@ pub struct CeilingView {
     pub at: WallTime,
     /// The node has it in its ledger.
     pub applied: bool,
+}
+
+/// A team and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeamView {
+    /// What was decided about it.
+    pub row: Arc<TeamRow>,
+    /// Who is in it, by name.
+    pub members: Vec<String>,
+    /// What its workers hold now.
+    pub held: Held,
+    /// What is spent or promised of its budget in this period.
+    pub paid: Spent,
+    /// Its part of all that teams have had lately.
+    pub share: PerMille,
+    /// Jobs that wait.
+    pub jobs_queued: u32,
+    /// Jobs that run.
+    pub jobs_running: u32,
+    /// What follows from a quota below what is held; empty: nothing.
+    pub note: String,
+    /// As of when.
+    pub at: WallTime,
+}
+
+/// A person, with their teams and what they hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserDetail {
+    /// As in lists.
+    pub user: UserView,
+    /// The teams that may pay for their jobs.
+    pub teams: Vec<String>,
+    /// Jobs that wait.
+    pub jobs_queued: u32,
+    /// Jobs that run.
+    pub jobs_running: u32,
+    /// What their workers hold now, whichever team pays.
+    pub held: Held,
 }
 
 /// A node's tests.

@@ -71,6 +71,7 @@ impl State {
             name: row.spec.name.clone(),
             user: row.user.clone(),
             team: row.team.clone(),
+            priority: row.spec.priority,
             tier: row.spec.tier,
             phase,
             workers_max: row.spec.workers.max(),

@@ -8,6 +8,7 @@ mod prove;
 mod read;
 mod row;
 mod schema;
+mod team;
 mod write;
 
 use std::fs::{File, OpenOptions, TryLockError};

@@ -94,6 +94,8 @@ pub enum Action<'a> {
     OperateNode,
     /// Make, list or revoke tokens that let a node join.
     ManageNodeTokens,
+    /// Make, change, remove teams and their quotas.
+    ManageTeams,
     /// Make login tokens, add, list, ban people.
     ManagePeople,
     /// Open a node's session or renew its certificate.
@@ -149,6 +151,7 @@ impl Action<'_> {
             Self::WhoAmI => "ask who they are",
             Self::OperateNode => "operate nodes",
             Self::ManageNodeTokens => "manage node tokens",
+            Self::ManageTeams => "manage teams and quotas",
             Self::ManagePeople => "manage people",
             Self::SpeakFor { .. } => "speak for a node",
         }
@@ -204,7 +207,7 @@ fn person(name: &str, role: Role, action: Action<'_>) -> Result<(), Denied> {
                 })
             }
         }
-        Action::OperateNode | Action::ManageNodeTokens => allow(operator),
+        Action::OperateNode | Action::ManageNodeTokens | Action::ManageTeams => allow(operator),
         Action::ManagePeople => allow(role == Role::Admin),
         Action::SpeakFor { .. } => Err(Denied::NotANode),
     }
@@ -231,6 +234,7 @@ mod tests {
             ("who am i", Action::WhoAmI),
             ("operate node", Action::OperateNode),
             ("node tokens", Action::ManageNodeTokens),
+            ("teams", Action::ManageTeams),
             ("people", Action::ManagePeople),
             (
                 "speak for itself",
@@ -248,7 +252,7 @@ mod tests {
     }
 
     /// The whole table: admin, operator, user, viewer (all called ada), node.
-    const TABLE: [(&str, [bool; 5]); 15] = [
+    const TABLE: [(&str, [bool; 5]); 16] = [
         ("submit", [true, true, true, false, false]),
         ("list", [true, true, true, true, false]),
         ("see own", [true, true, true, true, false]),
@@ -261,6 +265,7 @@ mod tests {
         ("who am i", [true, true, true, true, false]),
         ("operate node", [true, true, false, false, false]),
         ("node tokens", [true, true, false, false, false]),
+        ("teams", [true, true, false, false, false]),
         ("people", [true, false, false, false, false]),
         ("speak for itself", [false, false, false, false, true]),
         ("speak for other", [false, false, false, false, false]),

@@ -1,6 +1,7 @@
 //! The parts of rows that the store keeps as protobuf messages: what travels in the same shape anyway.
 
 use loadline_model::{Ended, JobSpec, ProveAsk};
+use loadline_placement::policy::Quota;
 use loadline_proto::types::v1 as types;
 use prost::Message;
 
@@ -9,6 +10,7 @@ use super::job::{read_spec, write_spec};
 use super::node::{read_inventory, write_inventory};
 use super::phase::{read_ended, read_receipt, read_site, write_ended, write_receipt, write_site};
 use super::prove::{read_ask, read_report, write_ask, write_report};
+use super::sharing::{read_quota, write_quota};
 use crate::state::{Inventory, ProveReport, Receipt, Site};
 
 /// Bytes that are not what they should be.
@@ -43,6 +45,14 @@ blob!(
     types::JobSpec,
     write_spec,
     read_spec
+);
+blob!(
+    quota_to_bytes,
+    quota_from_bytes,
+    Quota,
+    types::Quota,
+    write_quota,
+    read_quota
 );
 blob!(
     ended_to_bytes,

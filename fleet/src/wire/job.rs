@@ -1,7 +1,8 @@
 //! Job specifications. What comes in is checked by [`JobSpec::new`], the same rules the command line applies.
 
 use loadline_model::{
-    Bytes, CpuRequest, Elastic, JobDraft, JobSpec, MilliCpu, OnNodeLost, Span, Tier, WorkerRequest, Workers,
+    Bytes, CpuRequest, Elastic, JobDraft, JobSpec, MilliCpu, OnNodeLost, Priority, Span, Tier, WorkerRequest,
+    Workers,
 };
 use loadline_proto::fleet::v1 as fleet;
 use loadline_proto::types::v1::{self as types, worker_request::Cpu};
@@ -45,6 +46,11 @@ pub fn read_spec(spec: types::JobSpec) -> Result<JobSpec, WireError> {
         Cpu::SharedMillicpu(amount) => CpuRequest::Shared(MilliCpu(amount)),
     };
     let (min, max) = (spec.workers_min, spec.workers_max);
+    let priority = i16::try_from(spec.priority).map(Priority);
+    let priority = priority.map_err(|_| WireError::Value {
+        field: "priority",
+        value: spec.priority.to_string(),
+    })?;
     let given = |text: String| (!text.is_empty()).then_some(text);
     JobSpec::new(JobDraft {
         name: given(spec.name),
@@ -67,6 +73,8 @@ pub fn read_spec(spec: types::JobSpec) -> Result<JobSpec, WireError> {
             gpus: worker.gpus,
         },
         nodes: spec.nodes,
+        priority,
+        team: given(spec.team),
         needs,
         waits,
         gang: spec.gang,
@@ -108,6 +116,8 @@ pub fn write_spec(spec: &JobSpec) -> types::JobSpec {
             ..Default::default()
         }),
         nodes: spec.nodes.clone(),
+        priority: spec.priority.0.into(),
+        team: spec.team.clone().unwrap_or_default(),
         ..Default::default()
     };
     needs::write(spec, &mut wire);
@@ -159,6 +169,8 @@ mod tests {
         let elastic = types::JobSpec {
             workers_max: 4,
             tier: types::Tier::Burst.into(),
+            priority: -7,
+            team: "vision".into(),
             ..wire()
         };
         let spec = read_spec(elastic).unwrap();

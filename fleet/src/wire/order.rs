@@ -26,6 +26,7 @@ pub fn write_order(fleet: FleetId, order: &Order) -> types::Order {
             reason: match stop.why {
                 StopReason::Cancelled => types::EndReason::Cancelled,
                 StopReason::NodeLost => types::EndReason::NodeLost,
+                StopReason::Yielded => types::EndReason::Evicted,
             }
             .into(),
             grace_us: stop.grace.0,

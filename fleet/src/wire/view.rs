@@ -28,6 +28,8 @@ pub fn write_job_summary(job: &JobSummary) -> fleet::JobSummary {
         exit_code: job.exit_code.map(u32::from),
         never_started: job.never_started.clone(),
         waiting_for: job.waiting_for.clone(),
+        team: job.team.clone(),
+        priority: job.priority.0.into(),
     }
 }
 
@@ -80,6 +82,8 @@ pub fn write_explanation(explanation: &Explanation) -> fleet::Explanation {
             .collect(),
         change: explanation.change.clone(),
         nodes_considered: explanation.nodes_considered,
+        expected_us: explanation.expected.map(|at| at.0),
+        jobs_before: explanation.before,
     }
 }
 

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use loadline_model::{NodeId, Span};
+use loadline_placement::Policy;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -61,10 +62,23 @@ impl WriterThread {
 ///
 /// # Errors
 /// When the state cannot be loaded.
-pub fn start(mut store: Box<dyn Store>, clock: Clock) -> Result<(Fleet, WriterThread), StartError> {
+pub fn start(store: Box<dyn Store>, clock: Clock) -> Result<(Fleet, WriterThread), StartError> {
+    start_with(store, clock, Policy::default())
+}
+
+/// The same, for a fleet that is shared by rules of its own.
+///
+/// # Errors
+/// When the state cannot be loaded.
+pub fn start_with(
+    mut store: Box<dyn Store>,
+    clock: Clock,
+    sharing: Policy,
+) -> Result<(Fleet, WriterThread), StartError> {
     let begun = Instant::now();
     let mut ids = RandomIds;
-    let state = load(&mut *store, read_clocks(&clock, begun), &mut ids)?;
+    let mut state = load(&mut *store, read_clocks(&clock, begun), &mut ids)?;
+    state.share_by(sharing);
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let (shell, directory) = Shell::new(&state);
     let stats = Arc::new(Stats::default());

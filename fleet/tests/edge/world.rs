@@ -20,6 +20,7 @@ use loadline_proto::fleet::v1::access_client::AccessClient;
 use loadline_proto::fleet::v1::admin_client::AdminClient;
 use loadline_proto::fleet::v1::jobs_client::JobsClient;
 use loadline_proto::fleet::v1::nodes_client::NodesClient;
+use loadline_proto::fleet::v1::sharing_client::SharingClient;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -214,6 +215,7 @@ pub(crate) struct Person {
     pub(crate) jobs: JobsClient<Channel>,
     pub(crate) nodes: NodesClient<Channel>,
     pub(crate) admin: AdminClient<Channel>,
+    pub(crate) sharing: SharingClient<Channel>,
 }
 
 impl Person {
@@ -226,7 +228,8 @@ impl Person {
         Self {
             jobs: JobsClient::new(channel.clone()),
             nodes: NodesClient::new(channel.clone()),
-            admin: AdminClient::new(channel),
+            admin: AdminClient::new(channel.clone()),
+            sharing: SharingClient::new(channel),
         }
     }
 

@@ -293,6 +293,7 @@ fn a_store_of_the_first_version_becomes_a_current_one() {
     connection
         .execute_batch(
             "DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; DROP TABLE prove; DROP TABLE prove_report;
+             DROP TABLE team; DROP TABLE member;
              ALTER TABLE node DROP COLUMN labels; ALTER TABLE node DROP COLUMN taints;
              PRAGMA user_version = 1",
         )

@@ -77,6 +77,8 @@ pub(crate) fn draft() -> JobDraft {
         waits: loadline_model::Waits::default(),
         gang: false,
         tasks: None,
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     }
 }
 

@@ -13,7 +13,7 @@ use core::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, CpuRequest, MilliCpu, Span, WorkerRequest};
+use crate::{Bytes, CpuRequest, MilliCpu, Priority, Span, WorkerRequest};
 
 mod needs;
 
@@ -21,6 +21,8 @@ pub use needs::{After, AfterJob, Arrange, Domain, JobName, JobNameProblem, Needs
 
 /// A name may be this long: it appears in unit descriptions, metrics and tables.
 const NAME_LEN_MAX: usize = 63;
+/// As long as the name of a person.
+const TEAM_LEN_MAX: usize = 32;
 /// Linux refuses longer single arguments (`MAX_ARG_STRLEN`, 32 pages).
 const ARG_LEN_MAX: usize = 128 * 1024;
 /// All arguments and variables together; half of Linux's usual `ARG_MAX` of 2 MiB.
@@ -147,6 +149,10 @@ pub struct JobDraft {
     pub gang: bool,
     /// The tasks that its workers share, if it is an array.
     pub tasks: Option<Tasks>,
+    /// How urgent it is within its tier.
+    pub priority: Priority,
+    /// The team that pays; none: the submitter's own.
+    pub team: Option<String>,
 }
 
 /// A checked draft with every default filled in. Can only be made by [`JobSpec::new`].
@@ -189,6 +195,10 @@ pub struct SpecFields {
     pub gang: bool,
     /// The tasks that its workers share, if it is an array.
     pub tasks: Option<Tasks>,
+    /// How urgent it is within its tier.
+    pub priority: Priority,
+    /// The team that pays; none: the submitter's own.
+    pub team: Option<String>,
 }
 
 impl Deref for JobSpec {
@@ -261,6 +271,8 @@ impl JobSpec {
             waits: draft.waits,
             gang: draft.gang,
             tasks: draft.tasks,
+            priority: draft.priority,
+            team: draft.team,
         })))
     }
 }
@@ -355,6 +367,25 @@ fn check_place(draft: &JobDraft, problems: &mut Problems) {
         "nodes",
         "a node's name is 1 to 253 characters",
     );
+    let team = draft.team.as_deref();
+    problems.add(
+        team.is_some_and(|team| !is_team_name(team)),
+        "team",
+        "a team's name is 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first",
+    );
+    problems.add(
+        !draft.priority.is_allowed(),
+        "priority",
+        "low, normal, high, or a number from -1000 to 1000",
+    );
+}
+
+/// True for names that teams may have; they stand in tables, on command lines and in metrics.
+pub fn is_team_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    (1..=TEAM_LEN_MAX).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(fits)
 }
 
 fn check_amounts(draft: &JobDraft, problems: &mut Problems) {
@@ -414,6 +445,8 @@ mod tests {
             waits: Waits::default(),
             gang: false,
             tasks: None,
+            priority: Priority::NORMAL,
+            team: None,
         }
     }
 

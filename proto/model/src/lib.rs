@@ -15,6 +15,7 @@ mod job;
 mod label;
 mod observation;
 mod phase;
+mod priority;
 mod prove;
 mod quantity;
 mod receipt;
@@ -27,7 +28,7 @@ pub use demand::{Demand, DemandProblem, GpuDemand, NODE_GPUS_MAX};
 pub use ids::{AttemptId, FleetId, Generation, JobId, LedgerId, NodeId, ParseIdError, ProveId, Sequence};
 pub use job::{
     After, AfterJob, Arrange, Domain, Elastic, JobDraft, JobName, JobNameProblem, JobSpec, Needs, Numa,
-    OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tasks, Tier, Waits, Workers,
+    OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tasks, Tier, Waits, Workers, is_team_name,
 };
 pub use label::{
     Is, LabelProblem, Labels, Mark, OWN_KEYS, Requirement, Taint, as_label_value, label_key, label_value,
@@ -35,9 +36,12 @@ pub use label::{
 };
 pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};
 pub use phase::{AttemptPhase, EndReason, Ended, JobOutcome, JobPhase, Peaks};
+pub use priority::{ParsePriorityError, Priority};
 pub use prove::{AskProblem, NoResource, ProveAsk, Resource};
 pub use quantity::{Bytes, MilliCpu, ParseQuantityError, PerMille, Span, WallTime};
 pub use receipt::{Receipt, ReceiptAction, ReceiptSubject};
 pub use resources::{Amounts, CpuRequest, Gpu, Gpus, WorkerRequest};
 pub use topology::{NumaNode, Thread, Topology, TopologyProblem};
-pub use week::{Days, LocalTime, ParseDaysError, ParseTimeOfDayError, TimeOfDay, WeekSpan, Weekday};
+pub use week::{
+    Days, LocalTime, ParseDaysError, ParseTimeOfDayError, ParseWeekSpanError, TimeOfDay, WeekSpan, Weekday,
+};

@@ -84,6 +84,34 @@ impl FromStr for Days {
     }
 }
 
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        let mut run: Option<(Weekday, Weekday)> = None;
+        let mut tell = |f: &mut fmt::Formatter<'_>, (first, last): (Weekday, Weekday)| {
+            write!(f, "{separator}{}", first.word())?;
+            separator = ",";
+            if first == last {
+                Ok(())
+            } else {
+                write!(f, "-{}", last.word())
+            }
+        };
+        for day in Weekday::ALL {
+            run = match (run, self.contains(day)) {
+                (None, true) => Some((day, day)),
+                (Some((first, _)), true) => Some((first, day)),
+                (Some(done), false) => {
+                    tell(f, done)?;
+                    None
+                }
+                (None, false) => None,
+            };
+        }
+        run.map_or(Ok(()), |done| tell(f, done))
+    }
+}
+
 /// Minutes since midnight, 0 to 1440; written `19:00`, and `24:00` for the end of the day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TimeOfDay(u16);
@@ -142,6 +170,48 @@ pub struct WeekSpan {
     pub to: TimeOfDay,
 }
 
+/// A text that is not a time of the week.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a time of the week: write it like \"Mon-Fri 19:00-07:00\"")]
+pub struct ParseWeekSpanError(String);
+
+impl FromStr for WeekSpan {
+    type Err = ParseWeekSpanError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (days, times) = text.trim().split_once(' ')?;
+            let (from, to) = times.trim().split_once('-')?;
+            Some(Self {
+                days: days.parse().ok()?,
+                from: from.parse().ok()?,
+                to: to.parse().ok()?,
+            })
+        };
+        read().ok_or_else(|| ParseWeekSpanError(text.chars().take(40).collect()))
+    }
+}
+
+impl fmt::Display for WeekSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}-{}", self.days, self.from, self.to)
+    }
+}
+
+impl LocalTime {
+    /// By UTC.
+    pub fn utc(now: crate::WallTime) -> Self {
+        let minutes = now.0.div_euclid(60_000_000);
+        // 1970 began on a Thursday.
+        let day = (minutes.div_euclid(24 * 60) + 3).rem_euclid(7);
+        let day = usize::try_from(day).ok().and_then(|day| Weekday::ALL.get(day));
+        Self {
+            day: day.copied().unwrap_or(Weekday::Mon),
+            minute: u16::try_from(minutes.rem_euclid(24 * 60)).unwrap_or(0),
+        }
+    }
+}
+
 impl WeekSpan {
     /// True if the moment lies in it.
     pub fn contains(&self, local: LocalTime) -> bool {
@@ -158,7 +228,36 @@ impl WeekSpan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
     use alloc::vec::Vec;
+
+    #[test]
+    fn times_of_the_week_are_read_back_as_they_are_written() {
+        for text in [
+            "Mon-Fri 19:00-07:00",
+            "Sat-Sun 00:00-24:00",
+            "Mon,Wed-Thu 08:30-09:00",
+        ] {
+            assert_eq!(text.parse::<WeekSpan>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "19:00-07:00",
+            "Mon 19:00",
+            "Mon 19-07",
+            "Mon-Fri 19:00-07:00 UTC",
+        ] {
+            assert!(bad.parse::<WeekSpan>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn it_is_monday_in_utc_when_the_calendar_says_so() {
+        // 2026-11-30T07:05Z.
+        let local = LocalTime::utc(crate::WallTime((20_787 * 24 * 60 + 7 * 60 + 5) * 60_000_000));
+        assert_eq!((local.day, local.minute), (Weekday::Mon, 425));
+        assert_eq!(LocalTime::utc(crate::WallTime(-1)).day, Weekday::Wed);
+    }
 
     #[test]
     fn days_wrap_around_the_week() {

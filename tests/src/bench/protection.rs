@@ -36,11 +36,12 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let form = Form::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
     let start = clock::now();
-    eprintln!("bench: booting and installing; {} cells", form.cells().len());
+    let cells = matrix::chosen(form.cells())?;
+    eprintln!("bench: booting and installing; {} cells", cells.len());
     let rig = Rig::boot(cache, &packages)?;
     eprintln!("bench: ready after {} s", start.elapsed().as_secs());
     let mut bench = Bench::start("protection")?;
-    let seen = measure(&rig, form, &mut bench)?;
+    let seen = measure(&rig, form, &cells, &mut bench)?;
     drop(rig);
     if seen.cells.is_empty() {
         bail!("no cell could be measured");
@@ -62,9 +63,8 @@ struct Seen {
 }
 
 /// Every cell; one that cannot be measured is counted, and the node begins anew for the next.
-fn measure(rig: &Rig, form: Form, bench: &mut Bench) -> Result<Seen> {
+fn measure(rig: &Rig, form: Form, cells: &[Cell], bench: &mut Bench) -> Result<Seen> {
     let mut seen = Seen::default();
-    let cells = form.cells();
     for same in cells.chunk_by(|one, next| one.production == next.production) {
         let production = same[0].production;
         let capacity = rig

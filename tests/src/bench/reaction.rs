@@ -1,8 +1,9 @@
 //! From production's first need to the first lower limit of lent work (promise P2), and from an operator's brake to a
 //! tier that is idle.
 //!
-//! fleetd and the node share one guest, so that there is one clock. Lent work spins at its line; the probe beside it
-//! saturates every CPU again and again, also while systemd reloads its units back to back.
+//! fleetd has a guest of its own: on the node it would be production, and leave nothing to lend of this little machine.
+//! Onsets and limits are seen on the node, by one clock; the brake is an operator's who sits at the node. Lent work spins
+//! at its line; the probe beside it saturates every CPU again and again, also while systemd reloads its units back to back.
 
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use crate::deploy::{self, FLEET_GUEST, Packages, as_person};
 use crate::inguest::onset::Onsets;
 use crate::testbed::cache::Cache;
 use crate::testbed::image::Image;
-use crate::testbed::wait::{Look, wait_for};
+use crate::testbed::wait::{Look, wait_resting};
 use crate::testbed::{Fleet, Guest, GuestSpec};
 
 const CPUS: u32 = 2;
+const NODE: &str = "node";
 /// P2.
 const GOAL_MS: f64 = 150.0;
 /// A 99th percentile of fewer says nothing.
@@ -26,18 +28,32 @@ const ONSETS_LEAST: f64 = 30.0;
 /// All of burst's CPU is gone (design §7, `fleet node line NODE 0`).
 const GOAL_BRAKE_MS: f64 = 2000.0;
 const BRAKES: usize = 5;
-/// Most of a machine is kept idle here. What matters is that lent work is at its line, where every rise of production's
-/// use takes something from it; from the usual line, 1600 of 2000, it would be most of a minute away after each onset.
-const POLICY: &str = "version = 1\n[lend]\nmode = \"enforce\"\n[production]\nreserve = { cpus = 0 }\n\
-                      headroom = { cpu = \"70%\" }\n";
-/// What lent work has before each onset, of the 600 of that line, from which fleetd's and the agent's use is taken.
-const QUOTA_LEAST: u64 = 350;
+/// What is kept idle here, and what lent work has before each onset, in thousandths of a CPU. What matters is that lent
+/// work is at its line, where every rise of production's use takes something from it.
+#[derive(Debug)]
+struct Line {
+    headroom: &'static str,
+    quota_least: u64,
+}
+/// From the usual line, 1600 of 2000, it would be most of a minute away after each onset: of 600 here fleetd's and the
+/// agent's use is taken.
+const QUIET_LINE: Line = Line {
+    headroom: "70%",
+    quota_least: 350,
+};
+/// systemd itself uses one CPU of the two while it reloads.
+const RELOAD_LINE: Line = Line {
+    headroom: "20%",
+    quota_least: 500,
+};
 const LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at whether lent work runs: more often, and the looks are what it cannot start beside.
+const REST: Duration = Duration::from_secs(5);
 
 /// How many onsets of each kind, and how long they may take.
 const fn amount(form: Form) -> (u32, Duration) {
     match form {
-        Form::One | Form::Short => (40, Duration::from_secs(180)),
+        Form::One | Form::Short => (32, Duration::from_secs(360)),
         Form::Release => (200, Duration::from_secs(1500)),
     }
 }
@@ -45,52 +61,70 @@ const fn amount(form: Form) -> (u32, Duration) {
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let form = Form::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
-    let specs = [GuestSpec::new(FLEET_GUEST, Image::Debian13, CPUS)];
+    let specs = [
+        GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
+        GuestSpec::new(NODE, Image::Debian13, CPUS),
+    ];
     let fleet = Fleet::boot(cache, "bench-reaction", &specs)?;
-    let guest = fleet.guest(FLEET_GUEST)?;
-    prepare(&fleet, guest, &packages)?;
+    prepare(&fleet, &packages)?;
+    let (admin, guest) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NODE)?);
     let mut bench = Bench::start("reaction")?;
-    let jobs = [lend(guest, "standard", 2)?, lend(guest, "burst", 1)?];
-    let quiet = onsets(guest, form, "")?;
+    let jobs = [lend(admin, "standard", 2)?, lend(admin, "burst", 1)?];
+    let quiet = onsets(guest, form, &QUIET_LINE, "")?;
     add(&mut bench, &QUIET, &quiet)?;
     // A reload takes an emulated guest seconds; one follows the other around each onset.
-    let reloaded = onsets(guest, form, "--reload")?;
+    draw(guest, &RELOAD_LINE)?;
+    guest.ok("systemctl reload loadline-warden")?;
+    let reloaded = onsets(guest, form, &RELOAD_LINE, "--reload")?;
     add(&mut bench, &RELOADS, &reloaded)?;
     for job in jobs {
-        guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
+        admin.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
     }
-    brake(&mut bench, guest)?;
+    brake(&mut bench, admin, guest)?;
     bench.finish()
 }
 
-fn prepare(fleet: &Fleet, guest: &Guest, packages: &Packages) -> Result<()> {
-    deploy::start_fleetd(fleet, packages)?;
-    packages.install(guest, &["loadline-node"])?;
-    let written = guest.run_with_input("cat > /etc/loadline/node.toml", POLICY.into(), LIMIT)?;
-    ensure!(written.status == 0, "write node.toml: {}", written.stderr);
-    deploy::join(guest, guest)?;
-    deploy::await_ready(guest, FLEET_GUEST)?;
+fn prepare(fleet: &Fleet, packages: &Packages) -> Result<()> {
+    deploy::start_fleet(fleet, packages)?;
     deploy::add_person(fleet, "alice", "user")?;
+    let (admin, guest) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NODE)?);
+    draw(guest, &QUIET_LINE)?;
+    guest.ok("systemctl reload loadline-warden")?;
+    packages.install(guest, &["loadline-cli"])?;
+    admin.ok("fleet user add carol --role operator")?;
+    let token = deploy::token(admin, "fleet token login carol")?;
+    guest.ok(&format!("fleet login {token}"))?;
     guest.put(&beside_this_program("benchprobe")?, "/usr/local/bin/benchprobe")?;
     guest
         .ok("chmod 755 /usr/local/bin/benchprobe; systemctl is-system-running --wait || true")
         .map(drop)
 }
 
+/// Writes the line into node.toml.
+fn draw(guest: &Guest, line: &Line) -> Result<()> {
+    let policy = format!(
+        "version = 1\n[lend]\nmode = \"enforce\"\n[production]\nreserve = {{ cpus = 0 }}\nheadroom = {{ cpu = \"{}\" }}\n",
+        line.headroom
+    );
+    let written = guest.run_with_input("cat > /etc/loadline/node.toml", policy.into(), LIMIT)?;
+    ensure!(written.status == 0, "write node.toml: {}", written.stderr);
+    Ok(())
+}
+
 /// Workers that spin; returns once all of them run.
-fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
+fn lend(admin: &Guest, tier: &str, workers: usize) -> Result<u64> {
     let submit = format!(
         "fleet run --detach -o json --tier {tier} --workers {workers} --cpus 50m --memory 32MiB -- \
          sh -c \"while :; do :; done\""
     );
-    let printed = guest.ok(&as_person("alice", &submit))?;
+    let printed = admin.ok(&as_person("alice", &submit))?;
     let answer: Value =
         serde_json::from_str(&printed).with_context(|| format!("submitting printed {printed}"))?;
     let job = answer["job"]
         .as_u64()
         .with_context(|| format!("no number in {answer}"))?;
-    wait_for(&format!("{tier} runs"), LIMIT, || {
-        let printed = guest.ok(&as_person("alice", &format!("fleet job {job} -o json")))?;
+    wait_resting(&format!("{tier} runs"), LIMIT, REST, || {
+        let printed = admin.ok(&as_person("alice", &format!("fleet job {job} -o json")))?;
         let seen: Value =
             serde_json::from_str(&printed).with_context(|| format!("`fleet job` printed {printed}"))?;
         let attempts = seen["attempts"].as_array().map_or(&[][..], Vec::as_slice);
@@ -103,11 +137,12 @@ fn lend(guest: &Guest, tier: &str, workers: usize) -> Result<u64> {
     })
 }
 
-fn onsets(guest: &Guest, form: Form, more: &str) -> Result<Onsets> {
+fn onsets(guest: &Guest, form: Form, line: &Line, more: &str) -> Result<Onsets> {
     let (onsets, limit) = amount(form);
     let command = format!(
         "chrt --reset-on-fork --fifo 10 benchprobe onset --onsets {onsets} --threads {CPUS} \
-         --quota-least {QUOTA_LEAST} --limit-s {} {more}",
+         --quota-least {} --limit-s {} {more}",
+        line.quota_least,
         limit.as_secs()
     );
     let printed = guest.ok_within(&command, limit + LIMIT)?;
@@ -174,24 +209,20 @@ fn add(bench: &mut Bench, ids: &Ids, seen: &Onsets) -> Result<()> {
 }
 
 /// From `fleet node line NODE 0` to a burst tier that uses no CPU; and back.
-fn brake(bench: &mut Bench, guest: &Guest) -> Result<()> {
-    if guest.run("fleet node line --help", LIMIT)?.status != 0 {
-        println!("reaction.brake_ms: not measured, this `fleet` has no `node line`");
-        return Ok(());
-    }
+fn brake(bench: &mut Bench, admin: &Guest, guest: &Guest) -> Result<()> {
     let mut millis = Vec::new();
     for _ in 0..BRAKES {
-        let job = lend(guest, "burst", 1)?;
+        let job = lend(admin, "burst", 1)?;
         let command = format!(
             "chrt --reset-on-fork --fifo 10 benchprobe brake --group loadline.slice/loadline-burst.slice -- \
-             fleet node line {FLEET_GUEST} 0"
+             fleet node line {NODE} 0"
         );
         let printed = guest.ok_within(&command, LIMIT)?;
         let took: f64 =
             serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.300}"))?;
         millis.push(took);
-        guest.ok(&format!("fleet node line {FLEET_GUEST} 100"))?;
-        guest.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
+        guest.ok(&format!("fleet node line {NODE} 100"))?;
+        admin.ok(&as_person("alice", &format!("fleet cancel {job}")))?;
     }
     let brake = Figure::new("reaction.brake_ms", "ms", Better::Lower, &millis);
     bench.add(brake.map(|figure| figure.goal(Goal::Value(GOAL_BRAKE_MS))))

@@ -26,6 +26,7 @@ mod reloads;
 mod said;
 mod shadow;
 mod shapes;
+mod sharing;
 mod shm;
 mod store;
 
@@ -62,6 +63,10 @@ pub(super) const SUITE: Suite = Suite {
         (
             "three_minutes_apart_replace_counts_one_and_wait_waits",
             partition::long,
+        ),
+        (
+            "two_teams_share_a_node_by_weight_quota_and_rank",
+            sharing::two_teams,
         ),
         ("limits_in_the_kernel_are_those_that_were_meant", lend::limits),
         ("a_worker_is_its_user_and_shut_in", lend::shut_in),

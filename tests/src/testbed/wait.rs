@@ -22,7 +22,21 @@ const REST: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// When the time is over, or at once when a look itself fails.
-pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
+pub fn wait_for<T>(what: &str, limit: Duration, look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
+    wait_resting(what, limit, REST, look)
+}
+
+/// Likewise, with another rest between two looks: where a look is a command of ours, which uses as much of a guest's
+/// CPU as production does there, what is waited for may be that it uses less.
+///
+/// # Errors
+/// As above.
+pub fn wait_resting<T>(
+    what: &str,
+    limit: Duration,
+    rest: Duration,
+    mut look: impl FnMut() -> Result<Look<T>>,
+) -> Result<T> {
     let start = clock::now();
     loop {
         match look()? {
@@ -33,7 +47,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result
                     limit.as_secs_f32()
                 );
             }
-            Look::Pending(_) => clock::pause(REST),
+            Look::Pending(_) => clock::pause(rest),
         }
     }
 }

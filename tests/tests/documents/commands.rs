@@ -51,6 +51,10 @@ const DEPLOY: &str = "tests/src/deploy.rs";
 const LEND: &str = "tests/src/scenarios/fleet/lend.rs";
 const MISTAKES: &str = "tests/src/scenarios/fleet/mistakes.rs";
 const PACKAGES: &str = "tests/src/scenarios/packages.rs";
+const SHARING: &str = "tests/src/scenarios/fleet/sharing.rs";
+const TEAMS: &str = "fleet/cli/tests/command/sharing.rs";
+/// The scenario of teams and quotas.
+const TWO_TEAMS: &str = "fleet::two_teams_share_a_node_by_weight_quota_and_rank";
 const PROVE: &str = "tests/src/scenarios/fleet/prove.rs";
 
 /// The first words of a command, and who runs it.
@@ -126,6 +130,28 @@ const ROWS: &[(&str, By)] = &[
     ("fleet job", Program(COMMAND, "job 412")),
     ("fleet node label", Program(COMMAND, "node label n1 zone=eu old-")),
     ("fleet node taint", Program(COMMAND, "node taint n1 only=gpu")),
+    (
+        "fleet team set",
+        Guests(TWO_TEAMS, SHARING, "fleet team set vision"),
+    ),
+    ("fleet team list", Guests(TWO_TEAMS, SHARING, "fleet team list")),
+    (
+        "fleet team remove",
+        Guests(TWO_TEAMS, SHARING, "fleet team remove"),
+    ),
+    (
+        "fleet quota set",
+        Guests(TWO_TEAMS, SHARING, "fleet quota set vision"),
+    ),
+    (
+        "fleet quota remove",
+        Guests(TWO_TEAMS, SHARING, "fleet quota remove"),
+    ),
+    (
+        "fleet user set",
+        Guests(TWO_TEAMS, SHARING, "fleet user set alice"),
+    ),
+    ("fleet user show", Program(TEAMS, "user show ada")),
     (
         "loadline-warden line",
         Nobody("no guest runs it yet; what it calls is tested over a real socket (warden/socket/tests.rs)"),

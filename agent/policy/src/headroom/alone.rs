@@ -2,15 +2,18 @@
 //! wait says nothing about lent work: taken for its doing, it would hold lent work at its floor for ever.
 //!
 //! **Approach.** Tenths of a second in which lent work is held at its floor or sleeps show how production waits alone.
-//! Mean and spread are kept for each band of its use; only a wait beyond both is lent work's doing. A limit of mean
-//! plus four spreads is what TCP takes for a reply that does not come any more (RFC 6298 §2). Nobody has to be stopped
-//! to learn it: where waits of its own look like lent work's, that is cut, and being cut is what is learnt from.
+//! For each band of its use mean, spread and the longest are kept. A tenth is lent work's doing only beyond all of
+//! them: mean plus four spreads is what TCP takes for a reply that does not come any more (RFC 6298 §2), but waits of a
+//! server are rare and long, and one in a hundred tenths lies beyond. What lasts shows in the mean of a second, in
+//! which one long wait does not count for much: there two spreads are enough. Nobody has to be stopped to learn it:
+//! where waits of its own look like lent work's, that is cut, and being cut is what is learnt from.
 //! **Limits.** What lent work makes production wait for while it hardly runs is taken for production's own.
 
 use loadline_model::{MilliCpu, Span};
 
 use super::intake::Interval;
 use super::prorate;
+use super::tail::Tail;
 use super::window::TENTH;
 
 /// Bands of a tenth of the capacity each.
@@ -26,12 +29,22 @@ const LEAST: u64 = 1000;
 /// Looks come every 100 ms, some a little early.
 const FULL: Span = Span::from_millis(80);
 
+/// Longer than this within a tenth of a second production does not wait by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// In a single one.
+    pub(super) tenth: Span,
+    /// In the mean of a second.
+    pub(super) lasting: Span,
+}
+
 /// Waits in one band, in µs of a tenth of a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Band {
     seen: u64,
     mean: u64,
     spread: u64,
+    tail: Tail,
     ago: Span,
 }
 
@@ -40,12 +53,14 @@ impl Band {
         seen: 0,
         mean: 0,
         spread: 0,
+        tail: Tail::NEW,
         ago: Span::ZERO,
     };
 
     fn learn(&mut self, waited: u64) {
         self.seen = (self.seen + 1).min(MEMORY);
         self.ago = Span::ZERO;
+        self.tail.add(waited);
         let off = waited.abs_diff(self.mean);
         self.mean = nearer(self.mean, waited, self.seen);
         // The first is all the mean there is: it is off by nothing.
@@ -54,9 +69,16 @@ impl Band {
         }
     }
 
-    fn limit(&self) -> Option<Span> {
-        let known = self.seen >= KNOWN && self.ago < FORGOTTEN;
-        known.then(|| Span(self.mean + LEAST.max(4 * self.spread)))
+    const fn is_known(&self) -> bool {
+        self.seen >= KNOWN && self.ago.0 < FORGOTTEN.0
+    }
+
+    fn limits(&self) -> Limits {
+        let above = |spreads: u64| Span(self.mean + LEAST.max(spreads * self.spread));
+        Limits {
+            tenth: above(4).max(Span(self.tail.longest())),
+            lasting: above(2),
+        }
     }
 }
 
@@ -92,11 +114,12 @@ impl Alone {
         }
     }
 
-    /// Longer than this within a tenth of a second production does not wait by itself when it uses so much; none: not
-    /// known. What is known of a lower use holds too: it waits no less when it uses more.
-    pub(super) fn limit(&self, production: MilliCpu, capacity: MilliCpu) -> Option<Span> {
+    /// What it does not wait by itself when it uses so much; none: not known. What is known of a lower use holds too: it
+    /// waits no less when it uses more.
+    pub(super) fn limits(&self, production: MilliCpu, capacity: MilliCpu) -> Option<Limits> {
         let band = band(production, capacity);
-        self.bands[..=band].iter().rev().find_map(Band::limit)
+        let known = self.bands[..=band].iter().rev().find(|band| band.is_known());
+        known.map(Band::limits)
     }
 
     /// An interval about which both are known. `floor`: lent work that runs no more is as good as out.

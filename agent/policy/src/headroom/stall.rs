@@ -66,6 +66,17 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The limit and its window, where production waits `usual` in a tenth of a second by itself.
+    fn limit_beyond(self, usual: Span) -> (Span, Span) {
+        let limit = match self {
+            Self::Cpu => self.limit().max(usual),
+            Self::Memory | Self::Io => self.limit(),
+        };
+        (limit, self.window())
+    }
+}
+
 /// Production waited, this long in each tenth of a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stall {
@@ -92,6 +103,8 @@ const IO_BYSTANDER: u64 = 1 << 20;
 /// Loadline's own programs use less of the capacity than one part in this many.
 const OWN_USUAL: u64 = 20;
 const TENTH: Span = Span::from_millis(100);
+/// What lasts is looked for in a second.
+const TENTHS: u64 = 10;
 
 /// What was found bad: at most one stall for each kind, in the order of [`Kind::ALL`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,16 +167,11 @@ impl Gauge {
     }
 
     /// What of it is bad, if any is; after that, or after a window, it begins anew.
-    fn judge(&mut self, kind: Kind, capacity: MilliCpu, alone: &Alone) -> Option<Stall> {
+    fn judge(&mut self, kind: Kind, (limit, window): (Span, Span), capacity: MilliCpu) -> Option<Stall> {
         // Looks are a little early or late: four fifths of a window are judged as one, in proportion. Within less
         // the limit does not get smaller, or a look right after an event would find a moment's wait bad.
-        let enough = Span(kind.window().0 / 5 * 4);
-        let usual = match kind {
-            Kind::Cpu => alone.limit(self.used(), capacity).unwrap_or_default(),
-            Kind::Memory | Kind::Io => Span::ZERO,
-        };
-        let limit = kind.limit().max(usual);
-        let limit = prorate(limit.0, self.passed.max(enough).0, kind.window().0);
+        let enough = Span(window.0 / 5 * 4);
+        let limit = prorate(limit.0, self.passed.max(enough).0, window.0);
         let ran = prorate(capacity.0, self.passed.0, 1000 * BYSTANDER);
         let took_part = match (kind, self.moved) {
             // What is written back uses no CPU of its own: the disk's own count is better, where there is one.
@@ -194,6 +202,8 @@ impl Gauge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watch {
     gauges: [Gauge; 3],
+    /// Waits for CPUs that are long in no tenth of a second, and lent work's doing by their sum.
+    lasting: Gauge,
     last: Option<(Stall, Span)>,
     /// How many bad moments the run has that the last one belongs to.
     run: u32,
@@ -203,6 +213,7 @@ impl Watch {
     pub(super) const fn new() -> Self {
         Self {
             gauges: [Gauge::EMPTY; 3],
+            lasting: Gauge::EMPTY,
             last: None,
             run: 0,
         }
@@ -222,7 +233,8 @@ impl Watch {
             bad.0[kind.index()] = match interval.waits[kind.index()] {
                 Some(wait) => {
                     gauge.add(wait, interval);
-                    gauge.judge(kind, capacity, alone)
+                    let usual = alone.limits(gauge.used(), capacity).unwrap_or_default();
+                    gauge.judge(kind, kind.limit_beyond(usual.tenth), capacity)
                 }
                 None => {
                     *gauge = Gauge::EMPTY;
@@ -230,12 +242,37 @@ impl Watch {
                 }
             };
         }
+        bad.0[Kind::Cpu.index()] = self.judge_lasting(interval, capacity, alone, bad.0[Kind::Cpu.index()]);
+        bad
+    }
+
+    fn judge_lasting(
+        &mut self,
+        interval: &Interval,
+        capacity: MilliCpu,
+        alone: &Alone,
+        at_once: Option<Stall>,
+    ) -> Option<Stall> {
+        let (None, Some(wait)) = (at_once, interval.waits[Kind::Cpu.index()]) else {
+            self.lasting = Gauge::EMPTY;
+            return at_once;
+        };
+        self.lasting.add(wait, interval);
+        let usual = alone.limits(self.lasting.used(), capacity)?;
+        let limit = Kind::Cpu.limit().max(usual.lasting).times(TENTHS);
+        let bad = self
+            .lasting
+            .judge(Kind::Cpu, (limit, TENTH.times(TENTHS)), capacity);
+        if bad.is_some() {
+            self.gauges[Kind::Cpu.index()] = Gauge::EMPTY;
+        }
         bad
     }
 
     /// What was being added up is worth nothing across a gap.
     pub(super) const fn forget(&mut self) {
         self.gauges = [Gauge::EMPTY; 3];
+        self.lasting = Gauge::EMPTY;
     }
 
     /// The last bad moment, if it was a moment ago.

@@ -9,7 +9,8 @@ use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::Mode;
 use loadline_policy::reconcile::AtOnce;
 use loadline_policy::settings::{
-    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, TasksLimit, slice_settings,
+    BytesPerSecond, CpuMax, Limit, Observed, Setpoints, Slice, SliceSettings, TasksLimit, cpu_quota,
+    slice_settings,
 };
 use tracing::{debug, warn};
 
@@ -21,6 +22,11 @@ use crate::warden::brakes::Taken;
 
 /// So long at least between two values for systemd …
 const TELL_EVERY: Span = Span::from_secs(5);
+/// … longer if it is nearly the same value: calls of ours are work of production's, and a quota that follows each breath
+/// of production costs it more than the last tenth of the machine is worth to lent work …
+const TELL_SELDOM: Span = Span::from_secs(30);
+/// … which is within a part of the capacity, one in so many.
+const NEARLY: u64 = 10;
 /// … unless a tier is squeezed or let go: then nothing must start in it, or may again.
 const TELL_SOON: Span = Span::from_millis(500);
 /// One that was evicted needs some time to be gone and to be missed; then production's need is judged anew.
@@ -50,8 +56,41 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 || falls(wanted.io, self.yields.io)
                 || tasks(&wanted) < tasks(&self.yields)
         });
-        let wait = if soon { TELL_SOON } else { TELL_EVERY };
+        let far = wanted.is_none_or(|wanted| self.is_far(&wanted));
+        let wait = match (soon, far) {
+            (true, _) => TELL_SOON,
+            (false, true) => TELL_EVERY,
+            (false, false) => TELL_SELDOM,
+        };
         self.clock.monotonic().minus(self.told_at) >= wait
+    }
+
+    /// True if what is wanted is worth a call: far from what the kernel does, the brake included.
+    fn is_far(&self, wanted: &Setpoints) -> bool {
+        let most = self.node.line.most().cpu;
+        let far = |slice: Slice| {
+            let Limit::At(wanted) = cpu_quota(slice, most, wanted) else {
+                return cpu_quota(slice, most, &self.yields) != Limit::Max;
+            };
+            match self.cgroups.cpu_max(&self.slice_cgroup(slice)) {
+                Some(Limit::At(now)) => {
+                    now.cpu().0.abs_diff(wanted.0) >= self.node.line.cpu.capacity.0 / NEARLY
+                }
+                Some(Limit::Max) | None => true,
+            }
+        };
+        let same_but_cpu = Setpoints {
+            cpu: self.yields.cpu,
+            burst: self.yields.burst,
+            ..*wanted
+        };
+        // Burst's share follows standard's use also while there is nobody to have it.
+        let has_burst = self
+            .state
+            .attempts
+            .keys()
+            .any(|attempt| self.tier(*attempt) == Tier::Burst);
+        same_but_cpu != self.yields || far(Slice::Root) || (has_burst && far(Slice::Burst))
     }
 
     /// True if the loop wants something that systemd has not been told.

@@ -59,9 +59,9 @@ pub(super) fn take(state: &mut State, orders: Vec<Incoming>, boot: &str, now: Mo
             what @ (Ordered::Ceiling { .. } | Ordered::Prove(_)) => about_the_node(state, what, now),
             Ordered::Start(work) if state.knows(attempt) => {
                 info!(%attempt, job = %work.job, "an order that is known already");
-                reclaim(state, work, signed, now);
+                reclaim(state, *work, signed, now);
             }
-            Ordered::Start(work) => start(state, work, signed, account, boot, now),
+            Ordered::Start(work) => start(state, *work, signed, account, boot, now),
             Ordered::Stop { why, grace } => stop(state, attempt, why, grace, boot, now),
             Ordered::Unclear(sentence) if state.knows(attempt) => {
                 warn!(%attempt, sentence, "an order about a known attempt is not understood");

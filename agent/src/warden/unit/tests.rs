@@ -36,6 +36,8 @@ fn unit(command: &[&str], dir: Option<&str>, env: &[(&str, &str)]) -> WorkerUnit
         waits: loadline_model::Waits::default(),
         gang: false,
         tasks: None,
+        priority: loadline_model::Priority::NORMAL,
+        team: None,
     })
     .unwrap();
     let order = WorkOrder {

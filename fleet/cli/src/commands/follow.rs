@@ -99,7 +99,7 @@ pub(super) struct Submission {
 #[derive(Debug)]
 enum Target {
     /// Submit it, until the fleet confirms it.
-    New(Submission),
+    New(Box<Submission>),
     /// It is there.
     Known(JobRef),
 }
@@ -135,7 +135,7 @@ impl Follow {
     /// Submits a job, prints its logs and where it stands.
     pub(super) fn of_run(submission: Submission, quiet: bool) -> Self {
         Self::new(
-            Target::New(submission),
+            Target::New(Box::new(submission)),
             Telling {
                 notes: !quiet,
                 logs: true,

@@ -128,6 +128,17 @@ pub(super) async fn user(session: &mut Session, command: UserCommand) -> Result<
             session.out.users(&users)?;
             return Ok(Exit::Done);
         }
+        UserCommand::Show { name } => {
+            let user = client.user(&name).await?;
+            session.out.user_shown(&user)?;
+            return Ok(Exit::Done);
+        }
+        UserCommand::Set { name, team, role } => {
+            let team = team.map(|team| if team == "none" { String::new() } else { team });
+            let user = client.set_user(&name, team, role).await?;
+            session.out.user_changed(&user)?;
+            return Ok(Exit::Done);
+        }
         UserCommand::Add {
             name,
             role,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loadline_model::{Bytes, CpuRequest, Domain, Elastic, Span, Workers};
+use loadline_model::{Bytes, CpuRequest, Domain, Elastic, Priority, Span, Workers};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -10,7 +10,7 @@ use super::{Mistake, Place, Said, Written};
 use super::{needs, words};
 
 const KEYS: &str = "version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, require, prefer, \
-     tolerate, spread, prefer_spread, pack, near, away_from, gang, after, after_any, after_failed, start_after, array, \
+     tolerate, spread, prefer_spread, pack, near, away_from, priority, team, gang, after, after_any, after_failed, start_after, array, \
      [worker]";
 const WORKER_KEYS: &str = "cpus, memory, gpus, gpu_model, gpu_memory, gpu_share, scratch, numa";
 
@@ -90,6 +90,8 @@ impl Reader<'_> {
                 self.written.on_node_lost =
                     self.said(name, value, |value| words::on_node_lost(&string(value)?));
             }
+            "priority" => self.written.priority = self.said(name, value, priority),
+            "team" => self.written.team = self.said(name, value, string),
             "nodes" => self.written.nodes = self.said(name, value, nodes),
             "worker" => self.worker(value),
             _ if self.needs(name, value) => {}
@@ -298,6 +300,14 @@ fn command(value: &DeValue<'_>) -> Result<Vec<String>, String> {
         value,
         "a list of words like [\"python\", \"train.py\"], since there is no shell in between",
     )
+}
+
+/// A number, or a word in quotes.
+fn priority(value: &DeValue<'_>) -> Result<Priority, String> {
+    match value.as_integer() {
+        Some(number) => words::priority(number.as_str()),
+        None => words::priority(&string(value)?),
+    }
 }
 
 fn nodes(value: &DeValue<'_>) -> Result<Vec<String>, String> {

@@ -32,6 +32,8 @@ pub(super) fn read(
             text.parse().map_err(words::told)
         }),
         on_node_lost: flags.read("on_node_lost", args.on_node_lost.as_deref(), words::on_node_lost),
+        priority: flags.read("priority", args.priority.as_deref(), words::priority),
+        team: args.team.clone().map(said),
         nodes: (!args.node.is_empty()).then(|| said(args.node.clone())),
         cpus: flags.read("worker.cpus", args.cpus.as_deref(), words::cpus),
         memory: flags.read("worker.memory", args.memory.as_deref(), |text| {

@@ -186,7 +186,7 @@ fn each_mistake_of_a_file_has_its_line_and_its_remedy() {
     told(&[
         (
             "colour = 1",
-            "job.toml:3: colour: there is no such key; the keys are version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, require, prefer, tolerate, spread, prefer_spread, pack, near, away_from, gang, after, after_any, after_failed, start_after, array, [worker]",
+            "job.toml:3: colour: there is no such key; the keys are version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, require, prefer, tolerate, spread, prefer_spread, pack, near, away_from, priority, team, gang, after, after_any, after_failed, start_after, array, [worker]",
         ),
         (
             "time = 2",

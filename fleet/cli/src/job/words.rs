@@ -1,6 +1,6 @@
 //! The words of amounts and choices, the same in files and flags.
 
-use loadline_model::{CpuRequest, Elastic, MilliCpu, OnNodeLost, Tier, Workers};
+use loadline_model::{CpuRequest, Elastic, MilliCpu, OnNodeLost, Priority, Tier, Workers};
 
 /// `2`: whole CPUs; `500m`: a share.
 pub(super) fn cpus(text: &str) -> Result<CpuRequest, String> {
@@ -36,6 +36,10 @@ pub(super) fn on_node_lost(text: &str) -> Result<OnNodeLost, String> {
         .into_iter()
         .find(|choice| choice.word() == text)
         .ok_or_else(|| format!("`{text}` is not one of \"wait\" and \"replace\""))
+}
+
+pub(super) fn priority(text: &str) -> Result<Priority, String> {
+    text.parse().map_err(told)
 }
 
 pub(super) fn count(text: &str) -> Result<u32, String> {

@@ -99,6 +99,10 @@ pub(super) fn job(job: &JobView, now: WallTime) -> String {
     sheet.line("tier", row.tier);
     sheet.line("nodes", spec.nodes.join(", "));
     sheet.line("needs", spec.needs.join(" "));
+    if spec.priority != "normal" {
+        sheet.line("priority", spec.priority.clone());
+    }
+    sheet.line("team", spec.team.clone());
     let limit = spec
         .time_limit_us
         .map_or_else(|| "none".into(), |limit| Span(limit).to_string());
@@ -156,6 +160,8 @@ pub(super) fn explained(why: &Explained) -> String {
         reasons,
         change,
         nodes_considered,
+        expected_at,
+        jobs_before: _,
     } = why;
     let mut text = String::new();
     let nodes = count(*nodes_considered, "node");
@@ -195,6 +201,13 @@ pub(super) fn explained(why: &Explained) -> String {
             }
         };
         let _ = writeln!(text, "  - {}{}", printable(&reason.sentence), printable(&names));
+    }
+    if let Some(at) = expected_at {
+        let _ = writeln!(
+            text,
+            "room is kept for it; it is expected to start at {}",
+            rfc3339(at.0)
+        );
     }
     if let Some(change) = change {
         let _ = writeln!(text, "{}", printable(change));

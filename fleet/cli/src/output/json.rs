@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Note, Output};
 use crate::view::{
     Check, Explained, FleetStatus, HeadroomView, JobRow, JobView, LogLine, Me, NewToken, NodeRow, NodeView,
-    ProveLast, ProveRun, ReceiptRow, Submitted, TokenRow, UserRow,
+    ProveLast, ProveRun, ReceiptRow, Submitted, TeamRow, TokenRow, UserRow, UserView,
 };
 
 /// Prints JSON.
@@ -26,6 +26,12 @@ struct LoggedIn<'a> {
 #[derive(Serialize)]
 struct Revoked<'a> {
     token_id: &'a str,
+    state: &'static str,
+}
+
+#[derive(Serialize)]
+struct Removed<'a> {
+    team: &'a str,
     state: &'static str,
 }
 
@@ -145,6 +151,37 @@ impl<W: Write> Output for Json<W> {
 
     fn users(&mut self, users: &[UserRow]) -> io::Result<()> {
         self.document(users)
+    }
+
+    fn user_shown(&mut self, user: &UserView) -> io::Result<()> {
+        self.document(user)
+    }
+
+    fn user_changed(&mut self, user: &UserRow) -> io::Result<()> {
+        self.document(user)
+    }
+
+    fn teams(&mut self, teams: &[TeamRow]) -> io::Result<()> {
+        self.document(teams)
+    }
+
+    fn team(&mut self, team: &TeamRow) -> io::Result<()> {
+        self.document(team)
+    }
+
+    fn team_changed(&mut self, team: &TeamRow) -> io::Result<()> {
+        self.document(team)
+    }
+
+    fn team_removed(&mut self, team: &str) -> io::Result<()> {
+        self.document(&Removed {
+            team,
+            state: "removed",
+        })
+    }
+
+    fn quota(&mut self, team: &TeamRow) -> io::Result<()> {
+        self.document(team)
     }
 
     fn logged_in(&mut self, me: &Me, address: &str) -> io::Result<()> {

@@ -6,11 +6,11 @@ use comfy_table::{Cell, TableStyle};
 use loadline_model::{Bytes, MilliCpu, WallTime};
 
 use super::note::Note;
-use super::{Output, detail, headroom};
+use super::{Output, detail, headroom, sharing};
 use crate::text::{ago, clipped, count, cpus, lines_printable, printable, rfc3339, shell, short};
 use crate::view::{
     Check, Explained, FleetStatus, HeadroomView, Health, JobRow, JobView, LogLine, Me, NewToken, NodeRow,
-    NodeView, ProveLast, ProveRun, ReceiptRow, Submitted, TokenRow, UserRow,
+    NodeView, ProveLast, ProveRun, ReceiptRow, Submitted, TeamRow, TokenRow, UserRow, UserView,
 };
 
 /// Prints tables.
@@ -55,6 +55,14 @@ impl<O: Write, E: Write> Table<O, E> {
     /// Onto these, at this moment.
     pub const fn new(out: O, err: E, now: WallTime) -> Self {
         Self { out, err, now }
+    }
+
+    /// What people should know of a team's quota, beside the table.
+    fn note_of_team(&mut self, team: &TeamRow) -> io::Result<()> {
+        match &team.note {
+            Some(note) => writeln!(self.err, "fleet: {}", printable(note)),
+            None => Ok(()),
+        }
     }
 
     /// Gives both back.
@@ -328,6 +336,55 @@ impl<O: Write, E: Write> Output for Table<O, E> {
             users.iter().map(row).collect(),
             "There is nobody. `fleet user add NAME` adds someone.",
         )
+    }
+
+    fn user_shown(&mut self, user: &UserView) -> io::Result<()> {
+        self.told(sharing::user(user).trim_end())
+    }
+
+    fn user_changed(&mut self, user: &UserRow) -> io::Result<()> {
+        let UserRow { name, role, team, .. } = user;
+        let team = match team.as_str() {
+            "" => "in no team".to_owned(),
+            team => format!("in team {}", printable(team)),
+        };
+        self.told(&format!("{} is now {team}, role {role}", printable(name)))
+    }
+
+    fn teams(&mut self, teams: &[TeamRow]) -> io::Result<()> {
+        if teams.is_empty() {
+            return writeln!(self.err, "There is no team. `fleet team set NAME` makes one.");
+        }
+        self.told(&sharing::teams(teams))
+    }
+
+    fn team(&mut self, team: &TeamRow) -> io::Result<()> {
+        self.told(sharing::team(team).trim_end())?;
+        self.note_of_team(team)
+    }
+
+    fn team_changed(&mut self, team: &TeamRow) -> io::Result<()> {
+        let TeamRow {
+            team: name,
+            weight,
+            members,
+            ..
+        } = team;
+        let members = match members.as_slice() {
+            [] => "nobody is in it".to_owned(),
+            members => members.join(", "),
+        };
+        let (name, members) = (printable(name), printable(&members));
+        self.told(&format!("team {name} has weight {weight}: {members}"))
+    }
+
+    fn team_removed(&mut self, team: &str) -> io::Result<()> {
+        self.told(&format!("team {} is no more", printable(team)))
+    }
+
+    fn quota(&mut self, team: &TeamRow) -> io::Result<()> {
+        self.told(sharing::quota(team).trim_end())?;
+        self.note_of_team(team)
     }
 
     fn logged_in(&mut self, me: &Me, address: &str) -> io::Result<()> {

@@ -93,6 +93,10 @@ pub struct SpecView {
     /// What else it asks of its nodes and waits for, as it would be typed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// `low`, `normal`, `high` or a number.
+    pub priority: String,
+    /// The team it names; empty: the submitter's own.
+    pub team: String,
     /// What each worker gets.
     pub worker: RequestView,
 }
@@ -205,6 +209,10 @@ pub struct Explained {
     pub change: Option<String>,
     /// How many nodes were looked at.
     pub nodes_considered: u32,
+    /// When it will probably start, if room is kept for it.
+    pub expected_at: Option<Moment>,
+    /// How many jobs go before it.
+    pub jobs_before: u32,
 }
 
 /// A line that a worker wrote, or that says what was done to it.

@@ -236,7 +236,7 @@ impl Client {
     }
 }
 
-fn user(user: pb::User) -> UserRow {
+pub(super) fn user(user: pb::User) -> UserRow {
     UserRow {
         name: user.name,
         role: user.role,

@@ -9,6 +9,7 @@ use loadline_model::{JobId, JobSpec};
 use loadline_proto::fleet::v1 as pb;
 use loadline_proto::fleet::v1::{
     admin_client::AdminClient, jobs_client::JobsClient, nodes_client::NodesClient,
+    sharing_client::SharingClient,
 };
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -29,6 +30,7 @@ pub struct Client {
     pub(super) jobs: JobsClient<Channel>,
     pub(super) nodes: NodesClient<Channel>,
     pub(super) admin: AdminClient<Channel>,
+    pub(super) sharing: SharingClient<Channel>,
 }
 
 /// Which logs.
@@ -94,7 +96,8 @@ impl Client {
         Ok(Self {
             jobs: JobsClient::new(channel.clone()),
             nodes: NodesClient::new(channel.clone()),
-            admin: AdminClient::new(channel),
+            admin: AdminClient::new(channel.clone()),
+            sharing: SharingClient::new(channel),
         })
     }
 

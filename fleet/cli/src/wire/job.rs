@@ -243,6 +243,8 @@ pub(super) fn explanation(explanation: pb::Explanation) -> Result<Explained, Cal
         reasons: explanation.reasons.into_iter().map(reason).collect(),
         change: text(explanation.change),
         nodes_considered: explanation.nodes_considered,
+        expected_at: explanation.expected_us.map(moment),
+        jobs_before: explanation.jobs_before,
     })
 }
 

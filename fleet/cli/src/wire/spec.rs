@@ -1,6 +1,6 @@
 //! Job specifications to the wire, and back as views.
 
-use loadline_model::{CpuRequest, JobSpec, OnNodeLost, Tier};
+use loadline_model::{CpuRequest, JobSpec, OnNodeLost, Priority, Tier};
 use loadline_proto::types::v1 as pb;
 
 use super::needs;
@@ -40,6 +40,8 @@ pub(super) fn to_wire(spec: &JobSpec) -> pb::JobSpec {
             ..Default::default()
         }),
         nodes: spec.nodes.clone(),
+        priority: spec.priority.0.into(),
+        team: spec.team.clone().unwrap_or_default(),
         ..Default::default()
     };
     needs::write(spec, &mut wire);
@@ -71,6 +73,11 @@ pub(super) fn view(spec: pb::JobSpec) -> SpecView {
         on_node_lost,
         nodes: spec.nodes,
         needs,
+        priority: i16::try_from(spec.priority)
+            .map(Priority)
+            .unwrap_or_default()
+            .to_string(),
+        team: spec.team,
         worker: RequestView {
             millicpu,
             exclusive,

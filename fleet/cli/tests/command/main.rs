@@ -4,6 +4,7 @@
 mod authority;
 mod following;
 mod prove;
+mod sharing;
 mod trust;
 mod wire;
 mod words;

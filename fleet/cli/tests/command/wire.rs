@@ -13,6 +13,7 @@ use loadline_proto::fleet::v1::{
     admin_server::{Admin, AdminServer},
     jobs_server::{Jobs, JobsServer},
     nodes_server::{Nodes, NodesServer},
+    sharing_server::{Sharing, SharingServer},
 };
 use loadline_proto::types::v1::{self as types, ErrorInfo};
 use prost::Message;
@@ -170,6 +171,7 @@ fn by_path(
             let done: Done = match call.uri().path().split('/').nth(1) {
                 Some("loadline.fleet.v1.Jobs") => JobsServer::new(fake).call(call).await,
                 Some("loadline.fleet.v1.Nodes") => NodesServer::new(fake).call(call).await,
+                Some("loadline.fleet.v1.Sharing") => SharingServer::new(fake).call(call).await,
                 Some("loadline.fleet.v1.Admin") => AdminServer::new(fake).call(call).await,
                 _ => AccessServer::new(fake).call(call).await,
             };
@@ -268,6 +270,8 @@ pub(crate) fn summary(phase: pb::JobPhase) -> pb::JobSummary {
         exit_code: None,
         waiting_for: String::new(),
         never_started: String::new(),
+        team: String::new(),
+        priority: 0,
     }
 }
 
@@ -604,12 +608,92 @@ impl Admin for Fake {
         Ok(Response::new(pb::ListUsersReply::default()))
     }
 
+    async fn get_user(&self, request: Request<pb::UserRef>) -> Answer<pb::UserDetail> {
+        let user = self.person("show", request)?.into_inner();
+        Ok(Response::new(pb::UserDetail {
+            user: Some(user),
+            ..Default::default()
+        }))
+    }
+
+    async fn set_user(&self, request: Request<pb::SetUserRequest>) -> Answer<pb::User> {
+        let pb::SetUserRequest { name, team, role } = request.into_inner();
+        self.asked(format!("set {name} {team:?} {role:?}"))?;
+        Ok(Response::new(pb::User {
+            name,
+            role: role.unwrap_or_default(),
+            team: team.unwrap_or_default(),
+            ..Default::default()
+        }))
+    }
+
     async fn ban_user(&self, request: Request<pb::UserRef>) -> Answer<pb::User> {
         self.person("ban", request)
     }
 
     async fn unban_user(&self, request: Request<pb::UserRef>) -> Answer<pb::User> {
         self.person("unban", request)
+    }
+}
+
+fn vision() -> pb::Team {
+    pb::Team {
+        name: "vision".into(),
+        weight: 200,
+        members: vec!["ada".into()],
+        note: "5 CPUs are held where 4 CPUs are allowed".into(),
+        ..Default::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Sharing for Fake {
+    async fn list_teams(&self, _: Request<pb::ListTeamsRequest>) -> Answer<pb::ListTeamsReply> {
+        self.asked("teams")?;
+        Ok(Response::new(pb::ListTeamsReply {
+            teams: vec![vision()],
+        }))
+    }
+
+    async fn get_team(&self, request: Request<pb::TeamRef>) -> Answer<pb::Team> {
+        self.asked(format!("team {}", request.into_inner().name))?;
+        Ok(Response::new(vision()))
+    }
+
+    async fn set_team(&self, request: Request<pb::SetTeamRequest>) -> Answer<pb::Team> {
+        let pb::SetTeamRequest {
+            name,
+            weight,
+            add,
+            remove,
+            windows,
+            always,
+        } = request.into_inner();
+        self.asked(format!(
+            "set team {name} {weight:?} +{add:?} -{remove:?} {windows:?} {always}"
+        ))?;
+        Ok(Response::new(vision()))
+    }
+
+    async fn remove_team(&self, request: Request<pb::TeamRef>) -> Answer<pb::RemoveTeamReply> {
+        self.asked(format!("remove team {}", request.into_inner().name))?;
+        Ok(Response::new(pb::RemoveTeamReply {}))
+    }
+
+    async fn set_quota(&self, request: Request<pb::SetQuotaRequest>) -> Answer<pb::Team> {
+        let pb::SetQuotaRequest {
+            team,
+            set,
+            lift,
+            lift_all,
+        } = request.into_inner();
+        let set = set.unwrap_or_default();
+        let (of_team, user) = (set.team.unwrap_or_default(), set.user.unwrap_or_default());
+        self.asked(format!(
+            "set quota {team} {:?} {:?} {:?} {:?} {lift:?} {lift_all}",
+            of_team.millicpu, user.memory_bytes, set.gpu_hours, set.period
+        ))?;
+        Ok(Response::new(vision()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The engine alone, on a fleet that is 85 % full; one measurement a call, printed as JSON.
+//! The engine alone, and the planner with all its rules (`turns`, and `teams` with 60 times as many lines), on a fleet that is 85 % full; one measurement a call, printed as JSON.
 //!
 //! `make bench-placement` builds this once and calls it for each figure, so that measurements are interleaved.
 
@@ -6,6 +6,7 @@ mod load;
 mod measure;
 #[path = "../seeded/random.rs"]
 mod random;
+mod turns;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,7 +16,7 @@ fn main() -> Result<()> {
         .filter(|argument| argument != "--bench")
         .collect();
     let [what, nodes, seed] = arguments.as_slice() else {
-        bail!("usage: placement rate|decision|gang|pass NODES SEED");
+        bail!("usage: placement rate|decision|gang|pass|turns|teams NODES SEED");
     };
     let nodes: u32 = nodes
         .parse()
@@ -26,7 +27,9 @@ fn main() -> Result<()> {
         "decision" => measure::decision(nodes, seed)?,
         "gang" => measure::gang(nodes, seed)?,
         "pass" => measure::pass(nodes, seed)?,
-        other => bail!("{other}: rate, decision, gang or pass"),
+        "turns" => turns::turns(nodes, seed, (1, 1))?,
+        "teams" => turns::turns(nodes, seed, (20, 3))?,
+        other => bail!("{other}: rate, decision, gang, pass, turns or teams"),
     };
     println!("{measured}");
     Ok(())

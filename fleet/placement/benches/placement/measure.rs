@@ -88,7 +88,7 @@ pub(crate) fn pass(nodes: u32, seed: u64) -> Result<serde_json::Value> {
 }
 
 /// How long this thread has had a CPU: on a host that is busy with other things, less than the time that passed.
-fn on_cpu() -> Result<Duration> {
+pub(crate) fn on_cpu() -> Result<Duration> {
     let path = "/proc/thread-self/schedstat";
     let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
@@ -110,6 +110,6 @@ fn longest(took: &[Duration]) -> Duration {
     clippy::disallowed_methods,
     reason = "a benchmark measures real time; nothing is decided by it"
 )]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

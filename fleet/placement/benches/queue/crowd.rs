@@ -54,6 +54,7 @@ pub(crate) fn order_ms(claims: usize, seed: u64) -> Result<f64> {
             submitted_at: WallTime(i64::try_from(random.below(86_400_000_000))?),
             team,
             user,
+            extra: false,
             amounts: amounts(&mut random)?,
             estimate: Some(Span::from_secs(60 + random.below(86_400) as u64)),
             reserved: false,

@@ -8,11 +8,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, Needs, Tier, WallTime, WorkerRequest};
+use loadline_model::{JobId, Needs, Priority, Span, Tier, WallTime, WorkerRequest};
 
 use crate::engine::ShapeIx;
 use crate::planner::together;
-use crate::queue::{QueueEntry, Refusal, Start, Ties, Wanted};
+use crate::queue::{QueueEntry, Refusal, Ties, Wanted};
 
 /// What is tried together: all of standard before burst, as what it takes on top of its needs would push burst over
 /// its line again; and needs before wishes.
@@ -44,6 +44,10 @@ pub(crate) struct Kind {
     pub(crate) team: String,
     pub(crate) needs: Arc<Needs>,
     pub(crate) ties: Option<Arc<Ties>>,
+    pub(crate) user: String,
+    pub(crate) priority: Priority,
+    pub(crate) time: Option<Span>,
+    pub(crate) grace: Span,
     /// By name; empty: all.
     pub(crate) nodes: Vec<String>,
     pub(crate) refusals: Vec<Refusal>,
@@ -51,8 +55,23 @@ pub(crate) struct Kind {
     pub(crate) together: u32,
 }
 
-/// When a job's turn comes, and which it is.
-pub(crate) type Turn = (WallTime, JobId);
+/// When a job's turn comes among equals, and which it is: by number, whatever the wall clock did meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    pub(crate) number: u64,
+    pub(crate) submitted_at: WallTime,
+    pub(crate) job: JobId,
+}
+
+impl Turn {
+    const fn of(entry: &QueueEntry) -> Self {
+        Self {
+            number: entry.number,
+            submitted_at: entry.submitted_at,
+            job: entry.job,
+        }
+    }
+}
 
 /// Jobs of one kind.
 #[derive(Debug, Clone)]
@@ -65,8 +84,9 @@ pub(crate) struct Line {
     pub(crate) unlearnt: u32,
 }
 
-/// Until when lines without room rest: what the engine counted as freed, and what was known of names and teams.
-pub(crate) type Mark = (u64, u64);
+/// Until when lines rest that could not start: what the engine counted as freed, what was known of names and teams,
+/// and how often anything else has turned that could let them start.
+pub(crate) type Mark = (u64, u64, u64);
 
 /// The lines of one phase.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +102,7 @@ pub(crate) struct Lines {
     lines: BTreeMap<u64, Line>,
     next: u64,
     numbers: BTreeMap<Arc<Kind>, u64>,
-    jobs: BTreeMap<JobId, (u64, WallTime)>,
+    jobs: BTreeMap<JobId, (u64, Turn)>,
     lots: BTreeMap<Phase, Lot>,
 }
 
@@ -94,10 +114,10 @@ impl Lines {
             return known.is_some() && self.remove(entry.job);
         }
         let kind = Arc::new(Kind::of(entry));
-        if let Some((number, at)) = known {
+        if let Some((number, turn)) = known {
             let line = self.lines.get(&number);
-            let same = line.filter(|line| line.kind == kind && at == entry.submitted_at);
-            let wanted = same.and_then(|line| line.jobs.get(&(at, entry.job)));
+            let same = line.filter(|line| line.kind == kind && turn == Turn::of(entry));
+            let wanted = same.and_then(|line| line.jobs.get(&turn));
             if wanted == Some(&entry.wanted) {
                 return false;
             }
@@ -108,7 +128,7 @@ impl Lines {
         } else {
             0
         };
-        self.insert(kind, (entry.submitted_at, entry.job), entry.wanted.clone(), fresh);
+        self.insert(kind, Turn::of(entry), entry.wanted.clone(), fresh);
         true
     }
 
@@ -134,18 +154,18 @@ impl Lines {
         });
         line.jobs.insert(turn, wanted);
         line.unlearnt = line.unlearnt.saturating_add(fresh);
-        self.jobs.insert(turn.1, (number, turn.0));
+        self.jobs.insert(turn.job, (number, turn));
     }
 
     /// Forgets a job; false if it was not known.
     pub(crate) fn remove(&mut self, job: JobId) -> bool {
-        let Some((number, at)) = self.jobs.remove(&job) else {
+        let Some((number, turn)) = self.jobs.remove(&job) else {
             return false;
         };
         let Some(line) = self.lines.get_mut(&number) else {
             return true;
         };
-        line.jobs.remove(&(at, job));
+        line.jobs.remove(&turn);
         if line.jobs.is_empty() {
             let kind = Arc::clone(&line.kind);
             self.lines.remove(&number);
@@ -158,50 +178,69 @@ impl Lines {
         true
     }
 
-    /// The first jobs of the lines that are to be tried, each with the number of its line.
-    pub(crate) fn heads(&mut self, phase: Phase, mark: Mark) -> BTreeSet<(Turn, u64)> {
+    /// The lines of a phase that are to be tried.
+    pub(crate) fn ready(&mut self, phase: Phase, mark: Mark) -> Vec<u64> {
         let lot = self.lots.entry(phase).or_default();
         if lot.since != mark {
             lot.since = mark;
             lot.ready.append(&mut lot.resting);
         }
-        let heads = lot.ready.iter().filter_map(|number| {
-            let turn = self.lines.get(number)?.jobs.keys().next()?;
-            Some((*turn, *number))
-        });
-        heads.collect()
+        lot.ready.iter().copied().collect()
+    }
+
+    /// True if a line is to be tried.
+    pub(crate) fn is_ready(&self, number: u64) -> bool {
+        let lot = self
+            .lines
+            .get(&number)
+            .and_then(|line| self.lots.get(&line.kind.phase));
+        lot.is_some_and(|lot| lot.ready.contains(&number))
     }
 
     /// The first job of a line.
-    pub(crate) fn head(&self, number: u64) -> Option<(Turn, u64)> {
-        let turn = self.lines.get(&number)?.jobs.keys().next()?;
-        Some((*turn, number))
+    pub(crate) fn head(&self, number: u64) -> Option<(Turn, &Kind, &Wanted)> {
+        let line = self.lines.get(&number)?;
+        let (turn, wanted) = line.jobs.first_key_value()?;
+        Some((*turn, &line.kind, wanted))
+    }
+
+    /// The job of a line that comes after one of it.
+    pub(crate) fn after(&self, number: u64, turn: Turn) -> Option<(Turn, &Kind, &Wanted)> {
+        let line = self.lines.get(&number)?;
+        let from = (core::ops::Bound::Excluded(turn), core::ops::Bound::Unbounded);
+        let (turn, wanted) = line.jobs.range(from).next()?;
+        Some((*turn, &line.kind, wanted))
+    }
+
+    /// The numbers of all lines.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.lines.keys().copied()
+    }
+
+    pub(crate) fn is_extra(&self, number: u64) -> bool {
+        self.lines.get(&number).is_some_and(|line| line.kind.phase.extra)
     }
 
     pub(crate) fn line(&mut self, number: u64) -> Option<&mut Line> {
         self.lines.get_mut(&number)
     }
 
-    /// What a job of a line wants now: of which kind, how many, and whether all of them or none.
-    pub(crate) fn wants(&self, number: u64, turn: Turn) -> Option<(Arc<Kind>, (usize, bool))> {
-        let line = self.lines.get(&number)?;
-        let wanted = line.jobs.get(&turn)?;
-        let needed = usize::try_from(wanted.needed).unwrap_or(usize::MAX);
-        let group = if line.kind.phase.extra {
-            (wanted.missing.len(), false)
-        } else {
-            (needed.min(wanted.missing.len()), wanted.start == Start::Together)
-        };
-        Some((Arc::clone(&line.kind), group))
-    }
-
-    /// A line found no room: it rests until there is some.
-    pub(crate) fn rest(&mut self, number: u64) {
-        if let Some(line) = self.lines.get(&number)
-            && let Some(lot) = self.lots.get_mut(&line.kind.phase)
-        {
-            lot.ready.remove(&number);
-            lot.resting.insert(number);
+    /// Lines that could not start: they rest until something turns.
+    pub(crate) fn rest(&mut self, mut numbers: Vec<u64>) {
+        numbers.sort_unstable();
+        for (phase, lot) in &mut self.lots {
+            let lines = &self.lines;
+            let here = |number: &u64| lines.get(number).is_some_and(|line| line.kind.phase == *phase);
+            let mut resting: BTreeSet<u64> = numbers.iter().copied().filter(here).collect();
+            // One after the other costs more than all at once, if they are many.
+            if resting.len() * 8 < lot.ready.len() {
+                for number in &resting {
+                    lot.ready.remove(number);
+                }
+            } else {
+                lot.ready.retain(|number| !resting.contains(number));
+            }
+            lot.resting.append(&mut resting);
         }
     }
 
@@ -218,10 +257,10 @@ impl Lines {
         let done = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         wanted.needed = wanted.needed.saturating_sub(done);
         if wanted.missing.is_empty() {
-            self.remove(turn.1);
+            self.remove(turn.job);
         } else if wanted.needed == 0 && !kind.phase.extra {
             let wanted = wanted.clone();
-            self.remove(turn.1);
+            self.remove(turn.job);
             let phase = Phase::new(kind.phase.tier, true);
             let wishes = Kind {
                 phase,
@@ -243,11 +282,17 @@ impl Lines {
         self.jobs.get(&job).map(|(number, _)| *number)
     }
 
-    /// A job as it was told, less what was planned since; but for who submitted it.
+    /// A job's turn and kind.
+    pub(crate) fn turn_of(&self, job: JobId) -> Option<(Turn, &Kind)> {
+        let (number, turn) = self.jobs.get(&job)?;
+        Some((*turn, &self.lines.get(number)?.kind))
+    }
+
+    /// A job as it was told, less what was planned since.
     pub(crate) fn entry(&self, job: JobId) -> Option<QueueEntry> {
-        let (number, at) = *self.jobs.get(&job)?;
+        let (number, turn) = *self.jobs.get(&job)?;
         let line = self.lines.get(&number)?;
-        Some(line.entry((at, job), line.jobs.get(&(at, job))?))
+        Some(line.entry(turn, line.jobs.get(&turn)?))
     }
 
     /// All jobs, each with the number of its line.
@@ -262,14 +307,23 @@ impl Lines {
 }
 
 impl Kind {
-    fn of(entry: &QueueEntry) -> Self {
+    /// How long each of its workers may run, its farewell included.
+    pub(crate) fn limit(&self) -> Option<Span> {
+        self.time.map(|time| time.plus(self.grace))
+    }
+
+    pub(crate) fn of(entry: &QueueEntry) -> Self {
         let QueueEntry {
             job: _,
+            number: _,
             tier,
+            priority,
             submitted_at: _,
+            time,
+            grace,
             request,
             wanted,
-            user: _,
+            user,
             team,
             needs,
             ties,
@@ -282,6 +336,10 @@ impl Kind {
             team: team.clone(),
             needs: Arc::clone(needs),
             ties: ties.clone(),
+            user: user.clone(),
+            priority: *priority,
+            time: *time,
+            grace: *grace,
             nodes: nodes.clone(),
             refusals: refusals.clone(),
             together: together(entry),
@@ -289,46 +347,43 @@ impl Kind {
     }
 }
 
-impl Kind {
-    /// A job of the kind, to ask where one could go.
-    pub(crate) fn probe(&self, job: JobId) -> QueueEntry {
-        let wanted = Wanted {
-            missing: Vec::new(),
-            needed: 1,
-            start: Start::OneByOne,
-        };
-        self.entry((WallTime(0), job), &wanted)
-    }
-
-    fn entry(&self, (submitted_at, job): Turn, wanted: &Wanted) -> QueueEntry {
-        let Self {
+impl Line {
+    fn entry(&self, turn: Turn, wanted: &Wanted) -> QueueEntry {
+        let Turn {
+            number,
+            submitted_at,
+            job,
+        } = turn;
+        let Kind {
             phase,
             request,
             team,
             needs,
             ties,
+            user,
+            priority,
+            time,
+            grace,
             nodes,
             refusals,
             together: _,
-        } = self;
+        } = &*self.kind;
         QueueEntry {
             job,
+            number,
             tier: phase.tier,
+            priority: *priority,
             submitted_at,
+            time: *time,
+            grace: *grace,
             request: *request,
             wanted: wanted.clone(),
-            user: String::new(),
+            user: user.clone(),
             team: team.clone(),
             needs: Arc::clone(needs),
             ties: ties.clone(),
             nodes: nodes.clone(),
             refusals: refusals.clone(),
         }
-    }
-}
-
-impl Line {
-    fn entry(&self, turn: Turn, wanted: &Wanted) -> QueueEntry {
-        self.kind.entry(turn, wanted)
     }
 }

@@ -26,11 +26,24 @@ pub(crate) struct Nodes {
     epoch: u64,
     /// The nodes by each label that jobs are spread or packed by, as of an epoch.
     pub(super) domains: BTreeMap<String, (u64, super::ties::ByValue)>,
+    /// The firm lines of nodes that lend, added up.
+    capacity: Amounts,
 }
 
 impl Nodes {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().flatten()
+    }
+
+    /// A node with its number.
+    pub(crate) fn by_id(&self, id: NodeId) -> Option<(NodeIx, &Node)> {
+        let number = *self.numbers.get(&id)?;
+        Some((number, self.at(number)?))
+    }
+
+    /// What all nodes lend together, whatever is held.
+    pub(crate) const fn capacity(&self) -> Amounts {
+        self.capacity
     }
 
     /// Goes up when a name, a team or a label may have come to mean something else.
@@ -62,13 +75,14 @@ impl Nodes {
                 number
             }
         };
-        let open = node.state == NodeState::Ready && node.lending;
+        let open = node.takes_work();
         let told = self.engine.set_node(number, &spec, &holding(&node.held), open);
         if told.is_err() {
             self.engine.set_open(number, false)?;
         }
         self.name(number, Some(&node));
         if let Some(slot) = self.nodes.get_mut(number.0 as usize) {
+            self.capacity = self.capacity.minus(lent(slot.as_ref())).plus(lent(Some(&node)));
             *slot = Some(node);
         }
         told
@@ -82,6 +96,7 @@ impl Nodes {
         self.engine.set_open(number, false).ok();
         self.name(number, None);
         if let Some(slot) = self.nodes.get_mut(number.0 as usize) {
+            self.capacity = self.capacity.minus(lent(slot.as_ref()));
             *slot = None;
         }
     }
@@ -168,6 +183,12 @@ impl Nodes {
         node.held.add(tier, request, needs);
         Some(node.id)
     }
+}
+
+/// What a node counts for in the fleet's capacity.
+fn lent(node: Option<&Node>) -> Amounts {
+    let lending = node.filter(|node| node.lending && node.state != NodeState::Banned);
+    lending.map_or_else(Amounts::default, |node| node.line.firm)
 }
 
 fn spec(node: &Node) -> NodeSpec {

@@ -1,10 +1,20 @@
-//! One plan: each phase in turn, of each line the first job, until nothing fits or the plan is full.
+//! One plan: whose turn it is, whether they may start, whether there is room; until nothing fits or the plan is full.
+//!
+//! Of each line the first job is tried. What a plan grants counts against quotas at once (the *tab*), and is charged
+//! when it is said that it runs.
 
-use loadline_model::{Demand, WallTime};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-use crate::engine::ShapeIx;
+use loadline_model::{Amounts, Demand, LocalTime, Span, WallTime};
+
+use crate::engine::{Grant, ShapeIx};
+use crate::planner::keeps::{Comer, LOOK_AGAIN};
 use crate::planner::lines::{Kind, Phase, Turn};
 use crate::planner::{Assignment, Plan, Planner, Policy, SHAPES_FEW};
+use crate::policy::order::{Claim, Turns};
+use crate::policy::{Asked, End, Gate, Gated, OverQuota, Ready, ShareRules, Shut, Shutter, Tab, gate};
+use crate::queue::{QueueEntry, Wanted};
 
 /// How trying a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,23 +25,133 @@ enum Tried {
     NoRoom,
     /// Another has moved that it is tied to: the next plan knows where.
     Later,
+    /// It may not have more.
+    Gated,
     /// The plan has no room for more of it.
     Full,
 }
 
+/// What one plan knows while it is made.
+pub(crate) struct Making<'p> {
+    pub(crate) policy: &'p Policy,
+    pub(crate) now: WallTime,
+    pub(crate) plan: Plan,
+    /// What it has granted.
+    tab: Tab,
+    shutter: Shutter,
+    /// The fewest workers of a shape that are known to find no room together, by what they may not be in the way of.
+    hopeless: BTreeMap<(ShapeIx, u64), u32>,
+}
+
 impl Planner {
-    /// Decides who goes where now. What it books counts at once: say what became of it before planning again.
+    /// Decides who goes where now, and who makes room. What it books counts at once: say what became of it before
+    /// planning again.
     pub fn plan(&mut self, policy: &Policy, now: WallTime) -> Plan {
-        let mut plan = Plan::default();
         self.forget_shapes();
         self.moved.clear();
+        self.open_books(policy, now);
+        let turned = self.turned;
+        let mut making = Making {
+            policy,
+            now,
+            plan: Plan::default(),
+            tab: Tab::default(),
+            shutter: shutter(now),
+            hopeless: BTreeMap::new(),
+        };
+        let mut turns = Turns::new(self.accounts.rules().capacity, policy.order, now);
         for phase in Phase::ALL {
-            self.phase(phase, policy.assignments_max, now, &mut plan);
+            let mark = (
+                self.nodes.engine.freed(phase.tier),
+                self.nodes.epoch(),
+                self.turned,
+            );
+            for number in self.lines.ready(phase, mark) {
+                self.enter(number, &mut turns);
+            }
         }
-        if !plan.assignments.is_empty() {
+        let mut rested = Vec::new();
+        while let Some(number) = turns.next() {
+            let full = making.left() == 0;
+            let tried = if full {
+                Tried::Full
+            } else {
+                self.try_line(number, &mut making)
+            };
+            match tried {
+                Tried::Placed => self.enter(number, &mut turns),
+                Tried::Gated => {
+                    self.keep_nothing(number);
+                    rested.push(number);
+                }
+                Tried::NoRoom => {
+                    self.blocked(number, &mut making);
+                    rested.push(number);
+                }
+                Tried::Later => making.plan.more = true,
+                Tried::Full => {
+                    making.plan.more = true;
+                    break;
+                }
+            }
+            turns.done(tried == Tried::Placed);
+            for number in core::mem::take(&mut self.wishes) {
+                self.enter(number, &mut turns);
+            }
+        }
+        self.lines.rest(rested);
+        // What was kept is free again: those who came before would start now.
+        making.plan.more |= self.turned != turned;
+        if !making.plan.assignments.is_empty() || !making.plan.evictions.is_empty() {
             self.version += 1;
         }
-        plan
+        making.plan
+    }
+
+    /// Brings accounts and what is kept up to the moment.
+    fn open_books(&mut self, policy: &Policy, now: WallTime) {
+        self.accounts.set_rules(ShareRules {
+            half_life: policy.half_life,
+            capacity: self.nodes.capacity(),
+        });
+        self.accounts.advance(now);
+        let lately = |since: WallTime| since <= now && now.since(since) < LOOK_AGAIN;
+        if !self.looks.0.is_some_and(lately) {
+            self.looks = (Some(now), policy.looks_max);
+        }
+        if self.wake.is_some_and(|wake| wake <= now) {
+            self.wake = None;
+            self.turned += 1;
+        }
+        self.drop_stale_keeps(now);
+    }
+
+    /// Enters the first job of a line.
+    fn enter(&self, number: u64, turns: &mut Turns) {
+        if let Some((turn, kind, _)) = self.lines.head(number) {
+            let claim = self.claim(turn, kind);
+            turns.enter(&claim, number, &self.accounts);
+        }
+    }
+
+    /// A job's wish to start workers.
+    pub(crate) fn claim<'k>(&self, turn: Turn, kind: &'k Kind) -> Claim<'k> {
+        Claim {
+            job: turn.job,
+            tier: kind.phase.tier,
+            priority: kind.priority,
+            submitted_at: turn.submitted_at,
+            team: &kind.team,
+            user: &kind.user,
+            extra: kind.phase.extra,
+            amounts: times(kind.request.into(), kind.together),
+            estimate: self.estimate(kind),
+            reserved: self.keeps.of(turn.job).is_some(),
+        }
+    }
+
+    fn estimate(&self, kind: &Kind) -> Option<Span> {
+        self.estimates.of(&kind.user, kind.limit())
     }
 
     /// Forgets shapes once they have doubled: what that costs is spread over as many new ones.
@@ -45,55 +165,99 @@ impl Planner {
         self.shapes_max = self.nodes.engine.shapes().saturating_mul(2);
     }
 
-    fn phase(&mut self, phase: Phase, most: usize, now: WallTime, plan: &mut Plan) {
-        let mark = (self.nodes.engine.freed(phase.tier), self.nodes.epoch());
-        let mut heads = self.lines.heads(phase, mark);
-        while let Some((turn, number)) = heads.pop_first() {
-            let left = most.saturating_sub(plan.assignments.len());
-            if left == 0 {
-                plan.more = true;
-                return;
-            }
-            match self.try_job(number, turn, left, now, plan) {
-                Tried::Placed => heads.extend(self.lines.head(number)),
-                Tried::NoRoom => self.lines.rest(number),
-                Tried::Later => plan.more = true,
-                Tried::Full => {
-                    plan.more = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn try_job(&mut self, number: u64, turn: Turn, left: usize, now: WallTime, plan: &mut Plan) -> Tried {
-        let Some((kind, (wants, together))) = self.lines.wants(number, turn) else {
+    /// Tries to start one more worker of the first job of a line, or all that start together: then others have their
+    /// turn, so a job of many workers does not take what several teams wait for.
+    fn try_line(&mut self, number: u64, making: &mut Making<'_>) -> Tried {
+        let Some((turn, kind, wanted)) = self.lines.head(number) else {
             return Tried::NoRoom;
         };
-        if self.moved.is_tied(&kind) {
+        if self.moved.is_tied(kind, turn.job) {
             return Tried::Later;
         }
+        let (wants, together) = group(kind, wanted);
+        let workers = if together { wants } else { 1 };
+        let estimate = self.estimate(kind);
+        if let Err(gated) = self.gate(kind, workers, estimate, making) {
+            self.note_turn(&gated, making.now);
+            return Tried::Gated;
+        }
+        let end = End::after(End::At(making.now), estimate);
+        let named = kind.ties.is_some()
+            || !kind.nodes.is_empty()
+            || kind.refusals.iter().any(|it| it.holds(making.now));
         let Some(shape) = self.shape(number) else {
             return Tried::NoRoom;
         };
-        let grants = self.grants(shape, (&kind, turn.1), (wants, together), left, now);
-        let workers = self.lines.take(number, turn, grants.len());
-        for (grant, worker) in grants.iter().zip(workers) {
-            let held = self
-                .nodes
-                .hold(grant.node, kind.phase.tier, &kind.request, &kind.needs);
-            self.moved.note(&kind, turn.1, held);
-            plan.assignments.extend(held.map(|node| Assignment {
-                job: turn.1,
-                worker,
-                node,
-            }));
+        let key = (shape, self.keeps.outlasted(turn.job, end));
+        if !named
+            && making
+                .hopeless
+                .get(&key)
+                .is_some_and(|few| workers >= *few as usize)
+        {
+            return Tried::NoRoom;
         }
-        match grants.len() {
-            got if got >= wants => Tried::Placed,
-            got if got >= left && !together => Tried::Full,
-            _ => Tried::NoRoom,
+        let Some(entry) = self.lines.entry(turn.job) else {
+            return Tried::NoRoom;
+        };
+        let place = self.place(&entry, shape, end, making.now);
+        let grants = self.book(&entry, &place, workers, making.now);
+        match grants {
+            Some(grants) => {
+                self.granted(number, turn, &entry, end, &grants, making);
+                Tried::Placed
+            }
+            None => making.give_up(key, named, workers),
         }
+    }
+
+    /// Whether so many workers of a kind may start, with what the plan has granted.
+    fn gate(
+        &self,
+        kind: &Kind,
+        workers: usize,
+        estimate: Option<Span>,
+        making: &Making<'_>,
+    ) -> Result<(), Gated> {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        let job = Gate {
+            asked: Asked {
+                team: &kind.team,
+                user: &kind.user,
+                amounts: times(kind.request.into(), workers),
+                workers,
+                limit: kind.limit(),
+            },
+            tier: kind.phase.tier,
+            estimate,
+            ready: Ready::Now,
+        };
+        gate(&job, &self.accounts, &making.tab, &making.shutter, making.now)
+    }
+
+    /// Keeps no room for a job that may not start at all.
+    fn keep_nothing(&mut self, number: u64) {
+        let job = self.lines.head(number).map(|(turn, ..)| turn.job);
+        if job.is_some_and(|job| self.keeps.drop(job)) {
+            self.turned += 1;
+        }
+    }
+
+    /// Notes when what keeps a job away may turn by time alone.
+    fn note_turn(&mut self, gated: &Gated, now: WallTime) {
+        let turns = match gated {
+            Gated::TeamWindow(shut) | Gated::BurstWindow(shut) => match shut {
+                Shut::Closed { opens_in } => opens_in.map(|span| now.plus(span)),
+                Shut::TooLong { closes_in, .. } => Some(now.plus(*closes_in)),
+            },
+            Gated::Quota(OverQuota::Spent { next, .. }) => Some(*next),
+            Gated::Quota(_) | Gated::Prerequisite(_) => None,
+        };
+        self.wake_at(turns);
+    }
+
+    pub(crate) fn wake_at(&mut self, at: Option<WallTime>) {
+        self.wake = [self.wake, at].into_iter().flatten().min();
     }
 
     /// The engine's number of what a line asks for; none: no node could ever be asked for it.
@@ -122,120 +286,119 @@ impl Planner {
             .learn(shape, core::mem::take(&mut line.unlearnt));
         Some(shape)
     }
+
+    /// What was booked becomes part of the plan.
+    fn granted(
+        &mut self,
+        number: u64,
+        turn: Turn,
+        entry: &QueueEntry,
+        end: End,
+        grants: &[Grant],
+        making: &mut Making<'_>,
+    ) {
+        let extra = self.lines.is_extra(number);
+        let workers = self.lines.take(number, turn, grants.len());
+        let count = u32::try_from(grants.len()).unwrap_or(u32::MAX);
+        making.tab.add(&asked(entry, count));
+        for (grant, worker) in grants.iter().zip(workers) {
+            let held = self
+                .nodes
+                .hold(grant.node, entry.tier, &entry.request, &entry.needs);
+            let Some(node) = held else { continue };
+            self.moved.note(entry, node);
+            self.keeps.started(node, &Comer { entry, end });
+            making.plan.assignments.push(Assignment {
+                job: turn.job,
+                worker,
+                node,
+            });
+        }
+        // What was kept for it has served; a job that goes on one by one has the room it kept until it has all.
+        let wish = self.lines.line_of(turn.job);
+        if wish != Some(number) && self.keeps.drop(turn.job) {
+            self.turned += 1;
+        }
+        if let Some(wish) = wish.filter(|wish| *wish != number && !extra)
+            && self.lines.is_ready(wish)
+            && self.lines.head(wish).is_some_and(|(head, ..)| head == turn)
+        {
+            self.wishes.push(wish);
+        }
+    }
+}
+
+impl Making<'_> {
+    fn left(&self) -> usize {
+        let most = self.policy.assignments_max;
+        most.saturating_sub(self.plan.assignments.len())
+    }
+
+    /// No room: nor for others of the shape that may not be in the way of the same.
+    fn give_up(&mut self, key: (ShapeIx, u64), named: bool, workers: usize) -> Tried {
+        if !named {
+            let few = self.hopeless.entry(key).or_insert(u32::MAX);
+            *few = (*few).min(u32::try_from(workers).unwrap_or(u32::MAX));
+        }
+        Tried::NoRoom
+    }
+}
+
+/// How many a job wants now, and whether all of them or none.
+pub(crate) fn group(kind: &Kind, wanted: &Wanted) -> (usize, bool) {
+    let needed = usize::try_from(wanted.needed).unwrap_or(usize::MAX);
+    if kind.phase.extra {
+        (wanted.missing.len(), false)
+    } else {
+        let together = wanted.start == crate::queue::Start::Together;
+        (needed.min(wanted.missing.len()), together)
+    }
+}
+
+pub(crate) fn times(amounts: Amounts, workers: u32) -> Amounts {
+    Amounts {
+        cpu: loadline_model::MilliCpu(amounts.cpu.0.saturating_mul(workers.into())),
+        memory: loadline_model::Bytes(amounts.memory.0.saturating_mul(workers.into())),
+        gpus: amounts.gpus.saturating_mul(workers),
+    }
+}
+
+pub(crate) fn asked(entry: &QueueEntry, workers: u32) -> Asked<'_> {
+    Asked {
+        team: &entry.team,
+        user: &entry.user,
+        amounts: times(entry.request.into(), workers),
+        workers,
+        limit: entry.limit(),
+    }
+}
+
+/// Whether so many workers of a job may start.
+pub(crate) fn gate_of(
+    entry: &QueueEntry,
+    workers: u32,
+    estimate: Option<Span>,
+    accounts: &crate::policy::Accounts,
+    tab: &Tab,
+    shutter: &Shutter,
+    now: WallTime,
+) -> Result<(), Gated> {
+    let job = Gate {
+        asked: asked(entry, workers),
+        tier: entry.tier,
+        estimate,
+        ready: Ready::Now,
+    };
+    gate(&job, accounts, tab, shutter, now)
+}
+
+/// What time it is, and when burst may start.
+pub(crate) fn shutter(now: WallTime) -> Shutter {
+    Shutter {
+        local: LocalTime::utc(now),
+        burst: crate::policy::Windows::default(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::string::String;
-    use alloc::sync::Arc;
-    use alloc::vec::Vec;
-
-    use loadline_model::{Amounts, Bytes, CpuRequest, JobId, MilliCpu, NodeId, Tier, WorkerRequest, Workers};
-
-    use super::*;
-    use crate::queue::{QueueEntry, Wanted};
-    use crate::snapshot::{HeldByTier, Line, Node, NodeState};
-
-    fn node() -> Node {
-        let amounts = Amounts {
-            cpu: MilliCpu::from_cpus(4),
-            memory: Bytes::from_gib(200),
-            gpus: 0,
-        };
-        Node {
-            id: NodeId::from_slice(&[1; 16]).unwrap(),
-            name: "n1".into(),
-            pool: "default".into(),
-            state: NodeState::Ready,
-            lending: true,
-            traits: Arc::default(),
-            line: Line {
-                firm: amounts,
-                now: amounts,
-                whole_cpus: 4,
-                scratch: Bytes::ZERO,
-            },
-            exclusive_cpus: true,
-            allow_teams: Vec::new(),
-            held: HeldByTier::default(),
-        }
-    }
-
-    fn job(number: u32) -> QueueEntry {
-        QueueEntry {
-            job: JobId::from_slice(&u128::from(number).to_be_bytes()).unwrap(),
-            tier: Tier::Standard,
-            submitted_at: WallTime(number.into()),
-            request: WorkerRequest {
-                cpus: CpuRequest::Exclusive(1),
-                memory: Bytes::from_mib(number.into()),
-                gpus: 0,
-            },
-            wanted: Wanted::new(Workers::Fixed(1), 0, [0].into()),
-            user: "ada".into(),
-            team: String::new(),
-            needs: Arc::default(),
-            ties: None,
-            nodes: Vec::new(),
-            refusals: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn what_nobody_asks_for_any_more_is_forgotten() {
-        let mut planner = Planner::default();
-        let mut most = 0;
-        // Twice as many as the mix of what is asked for remembers.
-        for number in 1..=140_000 {
-            planner.put_node(node()).unwrap();
-            planner.put_job(&job(number));
-            let plan = planner.plan(&Policy::default(), WallTime(0));
-            assert_eq!(plan.assignments.len(), 1, "job {number}");
-            most = most.max(planner.nodes.engine.shapes());
-        }
-        assert!(most <= 131_072, "{most} shapes were known at once");
-        let known = planner.nodes.engine.shapes();
-        // Those of the last 65,536 workers may be asked for again soon.
-        assert!(known < 75_000, "{known} shapes are known still");
-        // They still mean what they meant.
-        planner.put_node(node()).unwrap();
-        for number in [3, 1, 2, 250_000, 5, 6, 7] {
-            planner.put_job(&job(number));
-        }
-        let plan = planner.plan(&Policy::default(), WallTime(0));
-        let placed: Vec<u8> = plan.assignments.iter().map(|it| it.job.as_bytes()[15]).collect();
-        assert_eq!(
-            placed,
-            [1, 2, 3, 5],
-            "the first in turn, four CPUs, and none for who wants too much memory"
-        );
-    }
-
-    #[test]
-    fn a_queue_that_stands_still_is_not_looked_at_again() {
-        let mut planner = Planner::default();
-        planner.put_node(node()).unwrap();
-        for number in 1..=5 {
-            let request = job(1).request;
-            planner.put_job(&QueueEntry {
-                request,
-                ..job(number)
-            });
-        }
-        let plan = planner.plan(&Policy::default(), WallTime(0));
-        assert_eq!(plan.assignments.len(), 4);
-        let phase = Phase::ALL[0];
-        let heads = |planner: &mut Planner| {
-            let mark = (planner.nodes.engine.freed(Tier::Standard), planner.nodes.epoch());
-            planner.lines.heads(phase, mark).len()
-        };
-        planner.plan(&Policy::default(), WallTime(0));
-        assert_eq!(heads(&mut planner), 0, "nothing was freed");
-        planner.put_node(node()).unwrap();
-        assert_eq!(
-            heads(&mut planner),
-            1,
-            "the plan was not carried out: there is room again"
-        );
-    }
-}
+mod tests;

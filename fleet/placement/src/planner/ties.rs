@@ -15,9 +15,10 @@ use alloc::vec::Vec;
 use loadline_model::{Arrange, Domain, JobId, NodeId, WallTime};
 
 use crate::blocks::blocks;
-use crate::engine::{Among, Grant, NodeIx, ShapeIx};
+use crate::engine::{Grant, NodeIx};
 use crate::planner::Planner;
 use crate::planner::lines::Kind;
+use crate::planner::place::Place;
 use crate::queue::{QueueEntry, Ties};
 use crate::report::ReasonCode;
 use crate::snapshot::{HeldByTier, Node};
@@ -89,8 +90,8 @@ pub(crate) fn crowded(nodes: &[&Node], entry: &QueueEntry, now: WallTime) -> Opt
 /// What a plan has moved.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moved {
-    /// What moved is called.
-    names: BTreeSet<String>,
+    /// Who moved, by what others call it.
+    names: BTreeMap<String, BTreeSet<JobId>>,
     /// Workers of jobs that arrange them, by node.
     own: BTreeMap<JobId, Vec<NodeId>>,
     /// How many workers a domain may get, by what decides that.
@@ -104,144 +105,57 @@ impl Moved {
         self.most.clear();
     }
 
-    /// True if someone has moved to whom the job is tied.
-    pub(crate) fn is_tied(&self, kind: &Kind) -> bool {
-        let ties = kind.ties.as_ref();
-        ties.is_some_and(|ties| ties.with.iter().any(|name| self.names.contains(name)))
+    /// True if someone else has moved to whom the job is tied.
+    pub(crate) fn is_tied(&self, kind: &Kind, job: JobId) -> bool {
+        let Some(ties) = &kind.ties else { return false };
+        let mut moved = ties.with.iter().filter_map(|name| self.names.get(name));
+        moved.any(|jobs| jobs.iter().any(|other| *other != job))
     }
 
     /// Notes that a worker of the job goes to a node.
-    pub(crate) fn note(&mut self, kind: &Kind, job: JobId, node: Option<NodeId>) {
-        let Some(ties) = &kind.ties else { return };
+    pub(crate) fn note(&mut self, entry: &QueueEntry, node: NodeId) {
+        let Some(ties) = &entry.ties else { return };
         if !ties.me.is_empty() {
-            self.names.insert(ties.me.clone());
+            self.names.entry(ties.me.clone()).or_default().insert(entry.job);
         }
-        if kind.needs.arrange != Arrange::Anyhow {
-            self.own.entry(job).or_default().extend(node);
+        if entry.needs.arrange != Arrange::Anyhow {
+            self.own.entry(entry.job).or_default().push(node);
         }
-    }
-}
-
-/// The nodes that a job's workers may go to as far as it says.
-enum Base {
-    AllBut(Vec<NodeIx>),
-    Only(Vec<NodeIx>),
-}
-
-impl Base {
-    /// Books one worker there, on none of `avoid`.
-    fn place(&self, planner: &mut Planner, shape: ShapeIx, avoid: &BTreeSet<NodeIx>) -> Option<Grant> {
-        let engine = &mut planner.nodes.engine;
-        match self {
-            Self::AllBut(nodes) => {
-                let mut all = nodes.clone();
-                all.extend(avoid);
-                engine.place_among(shape, Among::AllBut(&all))
-            }
-            Self::Only(nodes) => {
-                let left: Vec<NodeIx> = nodes
-                    .iter()
-                    .copied()
-                    .filter(|node| !avoid.contains(node))
-                    .collect();
-                engine.place_among(shape, Among::Only(&left))
-            }
-        }
-    }
-
-    /// Books one worker on one of these.
-    fn place_on(&self, planner: &mut Planner, shape: ShapeIx, only: &BTreeSet<NodeIx>) -> Option<Grant> {
-        let may = |node: &NodeIx| match self {
-            Self::AllBut(nodes) => !nodes.contains(node),
-            Self::Only(nodes) => nodes.contains(node),
-        };
-        let left: Vec<NodeIx> = only.iter().copied().filter(may).collect();
-        planner.nodes.engine.place_among(shape, Among::Only(&left))
     }
 }
 
 impl Planner {
-    /// Books what a job wants: all or nothing, or as many as there is room for, in the fleet and in the plan.
-    pub(crate) fn grants(
+    /// Books one worker after the other, each where the arrangement wants it next; all or none.
+    pub(crate) fn arranged(
         &mut self,
-        shape: ShapeIx,
-        (kind, job): (&Kind, JobId),
-        (wants, together): (usize, bool),
-        left: usize,
+        place: &Place,
+        entry: &QueueEntry,
+        ties: &Ties,
+        workers: usize,
         now: WallTime,
-    ) -> Vec<Grant> {
-        let base = self.base(kind, now);
-        let packed = together && matches!(kind.needs.arrange, Arrange::Pack(_));
-        if let (Some(ties), false) = (&kind.ties, kind.needs.arrange == Arrange::Anyhow || packed) {
-            let wants = if together { wants } else { wants.min(left) };
-            return self.arranged(shape, (kind, ties, job), &base, (wants, together), now);
-        }
-        let among = match &base {
-            Base::AllBut(nodes) => Among::AllBut(nodes),
-            Base::Only(nodes) => Among::Only(nodes),
-        };
-        let engine = &mut self.nodes.engine;
-        if together {
-            let workers = u32::try_from(wants).unwrap_or(u32::MAX);
-            return engine.place_gang_among(shape, workers, among).unwrap_or_default();
-        }
-        let wanted = 0..wants.min(left);
-        wanted.map_while(|_| engine.place_among(shape, among)).collect()
-    }
-
-    fn base(&self, kind: &Kind, now: WallTime) -> Base {
-        let holding = kind.refusals.iter().filter(|refusal| refusal.holds(now));
-        let mut avoid = self.nodes.refused(holding);
-        let ties = kind.ties.as_deref();
-        avoid.extend(
-            ties.map(|ties| self.nodes.numbers(ties.away.iter()))
-                .unwrap_or_default(),
-        );
-        let near = ties.and_then(|ties| ties.near.as_ref());
-        let near = near.map(|near| self.nodes.numbers(near.iter()));
-        let mut only = match (kind.nodes.is_empty(), near) {
-            (true, None) => return Base::AllBut(avoid),
-            (true, Some(near)) => near,
-            (false, None) => self.nodes.named(&kind.nodes),
-            (false, Some(near)) => {
-                let mut named = self.nodes.named(&kind.nodes);
-                named.retain(|node| near.contains(node));
-                named
-            }
-        };
-        only.retain(|node| !avoid.contains(node));
-        Base::Only(only)
-    }
-
-    /// Books one worker after the other, each where the arrangement wants it next.
-    fn arranged(
-        &mut self,
-        shape: ShapeIx,
-        (kind, ties, job): (&Kind, &Ties, JobId),
-        base: &Base,
-        (wants, together): (usize, bool),
-        now: WallTime,
-    ) -> Vec<Grant> {
-        let (domain, most, pack) = match &kind.needs.arrange {
-            Arrange::Anyhow => return Vec::new(),
-            Arrange::Spread(domain) => (domain, self.most(kind, job, now), false),
+    ) -> Option<Vec<Grant>> {
+        let (domain, most, pack) = match &entry.needs.arrange {
+            Arrange::Anyhow => return None,
+            Arrange::Spread(domain) => (domain, self.most(entry, now), false),
             Arrange::PreferSpread(domain) => (domain, None, false),
             Arrange::Pack(domain) => (domain, None, true),
         };
         let mut counts: BTreeMap<In, u32> = BTreeMap::new();
-        let moved = self.moved.own.get(&job).cloned().unwrap_or_default();
+        let moved = self.moved.own.get(&entry.job).cloned().unwrap_or_default();
         let own = ties.own.iter().map(|(node, count)| (*node, *count));
         for (node, more) in own.chain(moved.into_iter().map(|node| (node, 1))) {
             self.count(node, domain, more, &mut counts);
         }
         let mut grants = Vec::new();
-        while grants.len() < wants {
+        while grants.len() < workers {
             let grant = if pack {
                 let used = self.nodes_of(counts.keys(), domain);
-                base.place_on(self, shape, &used)
-                    .or_else(|| base.place(self, shape, &BTreeSet::new()))
+                let engine = &mut self.nodes.engine;
+                place
+                    .book_on(engine, &used)
+                    .or_else(|| place.book_off(engine, &BTreeSet::new()))
             } else {
-                self.spread(shape, base, (domain, most), &counts)
+                self.spread(place, (domain, most), &counts)
             };
             let Some(grant) = grant else { break };
             if let Ok(node) = self.nodes.engine.node_id(grant.node) {
@@ -249,21 +163,21 @@ impl Planner {
             }
             grants.push(grant);
         }
-        if together && grants.len() < wants {
-            for grant in grants.drain(..) {
-                // What was booked a moment ago is held.
-                let undone = self.nodes.engine.release(&grant);
-                debug_assert!(undone.is_ok(), "{undone:?}");
-            }
+        if grants.len() == workers {
+            return Some(grants);
         }
-        grants
+        for grant in grants {
+            // What was booked a moment ago is held.
+            let undone = self.nodes.engine.release(&grant);
+            debug_assert!(undone.is_ok(), "{undone:?}");
+        }
+        None
     }
 
     /// Books one worker in a domain with as few of the job's workers as there is room.
     fn spread(
         &mut self,
-        shape: ShapeIx,
-        base: &Base,
+        place: &Place,
         (domain, most): (&Domain, Option<u32>),
         counts: &BTreeMap<In, u32>,
     ) -> Option<Grant> {
@@ -275,7 +189,7 @@ impl Planner {
         {
             let fuller = counts.iter().filter(|(_, count)| **count > level);
             let avoid = self.nodes_of(fuller.map(|(domain, _)| domain), domain);
-            if let Some(grant) = base.place(self, shape, &avoid) {
+            if let Some(grant) = place.book_off(&mut self.nodes.engine, &avoid) {
                 return Some(grant);
             }
         }
@@ -328,20 +242,20 @@ impl Planner {
     }
 
     /// How many workers of the job one domain may get, worked out once a plan for all jobs that are alike.
-    fn most(&mut self, kind: &Kind, job: JobId, now: WallTime) -> Option<u32> {
-        let alike = Kind {
+    fn most(&mut self, entry: &QueueEntry, now: WallTime) -> Option<u32> {
+        let alike = QueueEntry {
             ties: Some(Arc::new(Ties {
                 own: BTreeMap::new(),
-                ..kind.ties.as_deref().cloned().unwrap_or_default()
+                ..entry.ties.as_deref().cloned().unwrap_or_default()
             })),
-            ..kind.clone()
+            ..entry.clone()
         };
-        if let Some(most) = self.moved.most.get(&alike) {
+        let kind = Kind::of(&alike);
+        if let Some(most) = self.moved.most.get(&kind) {
             return *most;
         }
-        let entry = alike.probe(job);
-        let most = most(self.nodes.iter(), &entry, now);
-        self.moved.most.insert(alike, most);
+        let most = most(self.nodes.iter(), &alike, now);
+        self.moved.most.insert(kind, most);
         most
     }
 }

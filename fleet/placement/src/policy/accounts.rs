@@ -10,15 +10,17 @@
 //! Properties: what is held is the sum of what runs; a budget that pays for every start beforehand is never exceeded;
 //! the same events give the same accounts.
 
+mod saved;
+mod shown;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use loadline_model::{Amounts, JobId, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::estimate::outlived;
-use crate::policy::quota::{OverQuota, Quota, Whose};
+use crate::policy::quota::{Held, OverQuota, Quota, Whose};
 use crate::policy::tab::{Asked, Tab};
 use crate::policy::{Spent, Windows};
 
@@ -29,6 +31,22 @@ pub struct ShareRules {
     pub half_life: Span,
     /// How much the fleet lends, to tell which resource is dominant.
     pub capacity: Amounts,
+}
+
+impl Default for ShareRules {
+    /// A fleet that lends nothing, so far.
+    fn default() -> Self {
+        Self {
+            half_life: Self::HALF_LIFE,
+            capacity: NOTHING.amounts,
+        }
+    }
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self::new(ShareRules::default())
+    }
 }
 
 impl ShareRules {
@@ -109,14 +127,14 @@ impl Decaying {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct UserAccount {
-    held: Amounts,
+    held: Held,
     spent: Decaying,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct TeamAccount {
     team: Team,
-    held: Amounts,
+    held: Held,
     spent: Decaying,
     /// Which period `paid` belongs to.
     period: i64,
@@ -136,6 +154,13 @@ impl TeamAccount {
         }
     }
 
+    fn user(&mut self, name: &str, now: WallTime) -> &mut UserAccount {
+        self.users.entry(name.into()).or_insert_with(|| UserAccount {
+            held: NOTHING,
+            spent: Decaying::new(now),
+        })
+    }
+
     /// What is paid of the budget of the period in which `now` lies.
     fn paid(&self, now: WallTime) -> Spent {
         match self.team.quota.budget {
@@ -145,11 +170,19 @@ impl TeamAccount {
     }
 }
 
-const NOTHING: Amounts = Amounts {
-    cpu: loadline_model::MilliCpu::ZERO,
-    memory: loadline_model::Bytes::ZERO,
-    gpus: 0,
+const NOTHING: Held = Held {
+    amounts: Amounts {
+        cpu: loadline_model::MilliCpu::ZERO,
+        memory: loadline_model::Bytes::ZERO,
+        gpus: 0,
+    },
+    workers: 0,
 };
+
+/// What one worker counts as.
+const fn one(amounts: Amounts) -> Held {
+    Held { amounts, workers: 1 }
+}
 
 /// A worker that runs, as the accounts know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,65 +200,13 @@ struct Running {
 
 /// The accounts of all teams. Serialised they are the same on the other side of a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Saved", into = "Saved")]
+#[serde(from = "saved::Saved", into = "saved::Saved")]
 pub struct Accounts {
     rules: ShareRules,
     teams: BTreeMap<String, TeamAccount>,
     running: BTreeMap<(JobId, u32), Running>,
     /// When what each worker was charged for runs out.
     due: BTreeSet<(WallTime, JobId, u32)>,
-}
-
-/// [`Accounts`] as they are kept: formats with text for keys have no pairs, and what follows from the rest is left out.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    rules: ShareRules,
-    teams: BTreeMap<String, TeamAccount>,
-    running: Vec<(JobId, u32, Running)>,
-}
-
-impl From<Saved> for Accounts {
-    fn from(saved: Saved) -> Self {
-        let Saved {
-            rules,
-            teams,
-            running,
-        } = saved;
-        let due = running
-            .iter()
-            .map(|(job, worker, running)| (running.started.plus(running.charged), *job, *worker))
-            .collect();
-        let running = running
-            .into_iter()
-            .map(|(job, worker, running)| ((job, worker), running))
-            .collect();
-        Self {
-            rules,
-            teams,
-            running,
-            due,
-        }
-    }
-}
-
-impl From<Accounts> for Saved {
-    fn from(accounts: Accounts) -> Self {
-        let Accounts {
-            rules,
-            teams,
-            running,
-            due: _,
-        } = accounts;
-        let running = running
-            .into_iter()
-            .map(|((job, worker), running)| (job, worker, running))
-            .collect();
-        Self {
-            rules,
-            teams,
-            running,
-        }
-    }
 }
 
 /// Where a user of a team stands; the lower goes first.
@@ -284,8 +265,15 @@ impl Accounts {
 
     /// What all workers of a team hold.
     #[must_use]
-    pub fn held(&self, team: &str) -> Amounts {
+    pub fn held(&self, team: &str) -> Held {
         self.teams.get(team).map_or(NOTHING, |account| account.held)
+    }
+
+    /// What all workers of a user of a team hold.
+    #[must_use]
+    pub fn held_by(&self, team: &str, user: &str) -> Held {
+        let account = self.teams.get(team).and_then(|account| account.users.get(user));
+        account.map_or(NOTHING, |account| account.held)
     }
 
     /// What is paid or promised of a team's budget in the period of `now`.
@@ -334,11 +322,11 @@ impl Accounts {
         let (team_tab, user_tab) = tab.of(asked.team, asked.user);
         quota
             .team
-            .admits(Whose::Team, account.held.plus(team_tab.held), asked.amounts)?;
+            .admits(Whose::Team, account.held.plus(team_tab.held), asked.held())?;
         let held = account.users.get(asked.user).map_or(NOTHING, |user| user.held);
         quota
             .user
-            .admits(Whose::User, held.plus(user_tab.held), asked.amounts)?;
+            .admits(Whose::User, held.plus(user_tab.held), asked.held())?;
         let Some(budget) = quota.budget else {
             return Ok(());
         };
@@ -360,19 +348,13 @@ impl Accounts {
         } = *starting;
         let half_life = self.rules.half_life;
         let charged = estimate.unwrap_or(FIRST_CHARGE);
-        let account = self
-            .teams
-            .entry(team.into())
-            .or_insert_with(|| TeamAccount::new(Team::default(), now));
-        let user_account = account.users.entry(user.into()).or_insert_with(|| UserAccount {
-            held: NOTHING,
-            spent: Decaying::new(now),
-        });
         let spent = Spent::of(amounts, charged);
-        account.held = account.held.plus(amounts);
-        account.spent.charge(spent, now, half_life);
-        user_account.held = user_account.held.plus(amounts);
+        let account = self.account(team, now);
+        let user_account = account.user(user, now);
+        user_account.held = user_account.held.plus(one(amounts));
         user_account.spent.charge(spent, now, half_life);
+        account.held = account.held.plus(one(amounts));
+        account.spent.charge(spent, now, half_life);
         let prepaid = account.team.quota.budget.zip(limit).map(|(budget, limit)| {
             let (period, paid) = (budget.period_of(now), Spent::of(amounts, limit));
             account.paid = account.paid(now).plus(paid);
@@ -409,8 +391,8 @@ impl Accounts {
         let ran = now.since(started);
         let account = self.teams.get_mut(&team)?;
         let user_account = account.users.get_mut(&user)?;
-        account.held = account.held.minus(amounts);
-        user_account.held = user_account.held.minus(amounts);
+        account.held = account.held.minus(one(amounts));
+        user_account.held = user_account.held.minus(one(amounts));
         for spent in [&mut account.spent, &mut user_account.spent] {
             spent.charge(Spent::of(amounts, ran), now, half_life);
             spent.give_back(Spent::of(amounts, charged), now, half_life);
@@ -422,6 +404,29 @@ impl Accounts {
             account.paid = account.paid.minus(unused);
         }
         Some(ran)
+    }
+
+    /// A worker that ran before these accounts were opened: what is left of its charge counts from `now` on.
+    pub fn recall(&mut self, past: &Starting<'_>, started: WallTime, ended: WallTime, now: WallTime) {
+        let half_life = self.rules.half_life;
+        let spent = Spent::of(past.amounts, ended.since(started));
+        let left = spent.decayed(now.since(ended), half_life);
+        let account = self.account(past.team, now);
+        account.spent.charge(left, now, half_life);
+        if let Some(budget) = account.team.quota.budget
+            && budget.period_of(started) == budget.period_of(now)
+        {
+            account.paid = account.paid(now).plus(spent);
+            account.period = budget.period_of(now);
+        }
+        let user = account.user(past.user, now);
+        user.spent.charge(left, now, half_life);
+    }
+
+    fn account(&mut self, team: &str, now: WallTime) -> &mut TeamAccount {
+        self.teams
+            .entry(team.into())
+            .or_insert_with(|| TeamAccount::new(Team::default(), now))
     }
 
     /// Charges every worker that has outlived what it was charged for; call it before a plan is made.

@@ -77,7 +77,7 @@ pub enum End {
 }
 
 impl End {
-    fn after(begin: Self, estimate: Option<Span>) -> Self {
+    pub(crate) fn after(begin: Self, estimate: Option<Span>) -> Self {
         match (begin, estimate) {
             (Self::At(begin), Some(estimate)) => Self::At(begin.plus(estimate)),
             _ => Self::Unknown,

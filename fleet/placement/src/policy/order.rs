@@ -15,7 +15,8 @@
 //! want something, what they get converges to their weights; of one user, nobody passes a job that waits beyond the
 //! patience. Burst waits behind standard however long: that is what it is.
 
-use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -40,7 +41,9 @@ pub struct Claim<'a> {
     pub team: &'a str,
     /// The user who asks.
     pub user: &'a str,
-    /// What all its workers hold together.
+    /// It runs already, and would like more than it needs: within its tier needs go first.
+    pub extra: bool,
+    /// What is started of it at once, in amounts.
     pub amounts: Amounts,
     /// How long they will run, if that is known.
     pub estimate: Option<Span>,
@@ -70,44 +73,39 @@ impl Default for OrderRules {
 const UNKNOWN: Span = Span::from_secs(3600);
 
 /// What comes before what, whoever has how much: the lower goes first.
-type Class = (Tier, bool, Reverse<Priority>, bool);
+pub(crate) type Class = (Tier, bool, bool, Reverse<Priority>, bool);
 
-/// The claims in the order in which they are to be tried, each by its place in `claims`.
+/// The class of a claim.
+pub(crate) fn class(claim: &Claim<'_>, rules: &OrderRules, now: WallTime) -> Class {
+    let rank = (claim.tier, claim.extra, claim.priority);
+    class_of(rank, claim.submitted_at, claim.reserved, rules, now)
+}
+
+/// The class of what has this tier, is or is not extra, and has this priority.
+pub(crate) fn class_of(
+    (tier, extra, priority): (Tier, bool, Priority),
+    submitted_at: WallTime,
+    reserved: bool,
+    rules: &OrderRules,
+    now: WallTime,
+) -> Class {
+    let patient = now.since(submitted_at) <= rules.patience;
+    (tier, extra, patient, Reverse(priority), !reserved)
+}
+
+/// The claims in the order in which they are to be tried, each by its place in `claims`: as if every one were started.
 #[must_use]
 pub fn order(claims: &[Claim<'_>], accounts: &Accounts, rules: &OrderRules, now: WallTime) -> Vec<usize> {
-    let patient = |claim: &Claim<'_>| now.since(claim.submitted_at) <= rules.patience;
-    let class = |claim: &Claim<'_>| -> Class {
-        (
-            claim.tier,
-            patient(claim),
-            Reverse(claim.priority),
-            !claim.reserved,
-        )
-    };
-    let capacity = accounts.rules().capacity;
-    let ranked = |index: usize| {
-        let claim = &claims[index];
-        let urgency = match patient(claim) {
-            true => urgency(claim, capacity, now),
-            // By age alone: what comes next in the key.
-            false => 0,
-        };
-        Ranked {
-            urgency: Reverse(urgency),
-            submitted_at: claim.submitted_at,
-            job: claim.job,
-            index,
-        }
-    };
-    let mut sorted: Vec<(Class, Ranked)> = (0..claims.len())
-        .map(|index| (class(&claims[index]), ranked(index)))
-        .collect();
-    sorted.sort_unstable();
-    let mut merge = Merge::new(claims, accounts, now);
-    for group in sorted.chunk_by(|a, b| a.0 == b.0) {
-        merge.run(group);
+    let mut turns = Turns::new(accounts.rules().capacity, *rules, now);
+    for (ticket, claim) in (0u64..).zip(claims) {
+        turns.enter(claim, ticket, accounts);
     }
-    merge.order
+    let mut order = Vec::with_capacity(claims.len());
+    while let Some(ticket) = turns.next() {
+        order.extend(usize::try_from(ticket));
+        turns.done(true);
+    }
+    order
 }
 
 /// A claim within its class; the least goes first.
@@ -116,7 +114,153 @@ struct Ranked {
     urgency: Reverse<u128>,
     submitted_at: WallTime,
     job: JobId,
-    index: usize,
+    ticket: u64,
+    /// What its owner is charged if it starts.
+    cost: u128,
+}
+
+/// Whose turn it is, one after the other: what starts is charged at once, what does not start is not.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    capacity: Amounts,
+    rules: OrderRules,
+    now: WallTime,
+    /// Teams and, of each, users, by their places in the lists below: a queue has a hundred times as many claims.
+    names: BTreeMap<String, (usize, BTreeMap<String, usize>)>,
+    teams: Vec<Member>,
+    users: Vec<Member>,
+    /// Of each user.
+    team_of: Vec<usize>,
+    /// Of each user, in the class at hand.
+    waiting: Vec<BinaryHeap<Reverse<Ranked>>>,
+    /// Of each team, in the class at hand.
+    levels: BTreeMap<usize, Level>,
+    level: Level,
+    later: BTreeMap<Class, Vec<(usize, Ranked)>>,
+    at: Option<Class>,
+    /// Whose turn it is: the team, the user, and what it costs.
+    picked: Option<(usize, usize, u128)>,
+}
+
+impl Turns {
+    pub(crate) const fn new(capacity: Amounts, rules: OrderRules, now: WallTime) -> Self {
+        Self {
+            capacity,
+            rules,
+            now,
+            names: BTreeMap::new(),
+            teams: Vec::new(),
+            users: Vec::new(),
+            team_of: Vec::new(),
+            waiting: Vec::new(),
+            levels: BTreeMap::new(),
+            level: Level::new(),
+            later: BTreeMap::new(),
+            at: None,
+            picked: None,
+        }
+    }
+
+    /// The number of whoever claims.
+    fn owner(&mut self, claim: &Claim<'_>, accounts: &Accounts) -> usize {
+        let known = self.names.get(claim.team);
+        if let Some(user) = known.and_then(|(_, users)| users.get(claim.user)) {
+            return *user;
+        }
+        let standing = accounts.standing(claim.team, claim.user, self.now);
+        let team = known.map(|(team, _)| *team).unwrap_or_else(|| {
+            let had = standing.team.dominant(self.capacity);
+            self.teams.push(Member::new(had, standing.weight));
+            self.teams.len() - 1
+        });
+        self.users
+            .push(Member::new(standing.user.dominant(self.capacity), 1));
+        self.team_of.push(team);
+        self.waiting.push(BinaryHeap::new());
+        let user = self.users.len() - 1;
+        let (_, users) = self
+            .names
+            .entry(claim.team.into())
+            .or_insert_with(|| (team, BTreeMap::new()));
+        users.insert(claim.user.into(), user);
+        user
+    }
+
+    /// One more claim. Once turns are taken: only of whom it is whose turn it is.
+    pub(crate) fn enter(&mut self, claim: &Claim<'_>, ticket: u64, accounts: &Accounts) {
+        let class = class(claim, &self.rules, self.now);
+        let (_, _, patient, ..) = class;
+        // Beyond the patience by age alone: what comes next in the key.
+        let urgency = if patient {
+            urgency(claim, self.capacity, self.now)
+        } else {
+            0
+        };
+        let spent = Spent::of(claim.amounts, claim.estimate.unwrap_or(UNKNOWN));
+        let ranked = Ranked {
+            urgency: Reverse(urgency),
+            submitted_at: claim.submitted_at,
+            job: claim.job,
+            ticket,
+            cost: spent.dominant(self.capacity),
+        };
+        let user = self.owner(claim, accounts);
+        if self.at.is_some_and(|at| class <= at) {
+            self.waiting[user].push(Reverse(ranked));
+        } else {
+            self.later.entry(class).or_default().push((user, ranked));
+        }
+    }
+
+    /// The ticket of whose turn it is; say with [`Self::done`] what came of it before the next.
+    pub(crate) fn next(&mut self) -> Option<u64> {
+        loop {
+            if let Some((ranked, team)) = self.level.first(&self.teams) {
+                let level = self.levels.get_mut(&team)?;
+                let (_, user) = level.first(&self.users)?;
+                self.waiting[user].pop();
+                self.picked = Some((team, user, ranked.cost));
+                return Some(ranked.ticket);
+            }
+            let (class, claims) = self.later.pop_first()?;
+            self.begin(class, claims);
+        }
+    }
+
+    /// Says whether the one whose turn it was has started.
+    pub(crate) fn done(&mut self, started: bool) {
+        let Some((team, user, cost)) = self.picked.take() else {
+            return;
+        };
+        let more = if started { cost } else { 0 };
+        let next = self.waiting[user].peek().map(|Reverse(next)| *next);
+        let next = self.levels.get_mut(&team).and_then(|level| {
+            level.give(user, &mut self.users, more, next);
+            level.first(&self.users).map(|(ranked, _)| ranked)
+        });
+        self.level.give(team, &mut self.teams, more, next);
+    }
+
+    fn begin(&mut self, class: Class, claims: Vec<(usize, Ranked)>) {
+        self.at = Some(class);
+        let mut wanting: BTreeMap<usize, Vec<Reverse<Ranked>>> = BTreeMap::new();
+        for (user, ranked) in claims {
+            wanting.entry(user).or_default().push(Reverse(ranked));
+        }
+        self.levels.clear();
+        for (user, claims) in wanting {
+            // All at once: that costs a fraction of one after the other.
+            self.waiting[user].append(&mut BinaryHeap::from(claims));
+            self.users[user].first = self.waiting[user].peek().map(|Reverse(first)| *first);
+            let level = self.levels.entry(self.team_of[user]).or_default();
+            level.enter(user, &self.users);
+        }
+        self.level = Level::new();
+        for (team, level) in &mut self.levels {
+            self.teams[*team].first = level.first(&self.users).map(|(ranked, _)| ranked);
+            self.level.enter(*team, &self.teams);
+        }
+    }
 }
 
 /// How urgent a claim is; only which of two is higher means anything.
@@ -133,89 +277,6 @@ fn urgency(claim: &Claim<'_>, capacity: Amounts, now: WallTime) -> u128 {
         .max(part(memory.0 >> 20, capacity.memory.0 >> 20))
         .max(part(gpus.into(), capacity.gpus.into()));
     u128::from(waited) * u128::from(size.clamp(1, 1_000_000)).pow(3)
-}
-
-/// The merge of what all users want, class by class.
-struct Merge<'a> {
-    claims: &'a [Claim<'a>],
-    capacity: Amounts,
-    /// Of each claim.
-    owner: Vec<usize>,
-    users: Vec<Member>,
-    teams: Vec<Member>,
-    /// Of each user: its team, and in the class at hand what it wants, the first last.
-    team_of: Vec<usize>,
-    waiting: Vec<Vec<Ranked>>,
-    order: Vec<usize>,
-}
-
-impl<'a> Merge<'a> {
-    /// Numbers teams and users: a queue has a hundred times as many claims.
-    fn new(claims: &'a [Claim<'a>], accounts: &Accounts, now: WallTime) -> Self {
-        let mut merge = Self {
-            claims,
-            capacity: accounts.rules().capacity,
-            owner: Vec::with_capacity(claims.len()),
-            users: Vec::new(),
-            teams: Vec::new(),
-            team_of: Vec::new(),
-            waiting: Vec::new(),
-            order: Vec::with_capacity(claims.len()),
-        };
-        let mut teams: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut users: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for claim in claims {
-            let user = *users.entry((claim.user, claim.team)).or_insert_with(|| {
-                let standing = accounts.standing(claim.team, claim.user, now);
-                let team = *teams.entry(claim.team).or_insert_with(|| {
-                    let had = standing.team.dominant(merge.capacity);
-                    merge.teams.push(Member::new(had, standing.weight));
-                    merge.teams.len() - 1
-                });
-                let had = standing.user.dominant(merge.capacity);
-                merge.users.push(Member::new(had, 1));
-                merge.team_of.push(team);
-                merge.waiting.push(Vec::new());
-                merge.users.len() - 1
-            });
-            merge.owner.push(user);
-        }
-        merge
-    }
-
-    /// Appends the claims of one class.
-    fn run(&mut self, group: &[(Class, Ranked)]) {
-        let mut wanting: BTreeSet<usize> = BTreeSet::new();
-        for (_, ranked) in group.iter().rev() {
-            let user = self.owner[ranked.index];
-            self.waiting[user].push(*ranked);
-            wanting.insert(user);
-        }
-        let mut levels: BTreeMap<usize, Level> = BTreeMap::new();
-        for user in wanting {
-            self.users[user].first = self.waiting[user].last().copied();
-            let level = levels.entry(self.team_of[user]).or_default();
-            level.enter(user, &self.users);
-        }
-        let mut teams = Level::default();
-        for (team, level) in &mut levels {
-            self.teams[*team].first = level.first(&self.users).map(|(ranked, _)| ranked);
-            teams.enter(*team, &self.teams);
-        }
-        while let Some((ranked, team)) = teams.first(&self.teams) {
-            self.order.push(ranked.index);
-            let claim = &self.claims[ranked.index];
-            let more = Spent::of(claim.amounts, claim.estimate.unwrap_or(UNKNOWN)).dominant(self.capacity);
-            let user = self.owner[ranked.index];
-            self.waiting[user].pop();
-            let next = self.waiting[user].last().copied();
-            let next = levels.get_mut(&team).and_then(|level| {
-                level.give(user, &mut self.users, more, next);
-                level.first(&self.users).map(|(ranked, _)| ranked)
-            });
-            teams.give(team, &mut self.teams, more, next);
-        }
-    }
 }
 
 /// A team among teams, or a user among the users of its team.
@@ -259,6 +320,15 @@ struct Level {
 }
 
 impl Level {
+    const fn new() -> Self {
+        Self {
+            had: 0,
+            weight: 0,
+            under: BinaryHeap::new(),
+            over: BinaryHeap::new(),
+        }
+    }
+
     fn enter(&mut self, member: usize, members: &[Member]) {
         let Member { had, weight, .. } = members[member];
         self.had = self.had.saturating_add(had);

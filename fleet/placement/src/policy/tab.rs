@@ -8,6 +8,7 @@ use alloc::string::String;
 use loadline_model::{Amounts, Span};
 
 use crate::policy::Spent;
+use crate::policy::quota::Held;
 
 /// A start that someone asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +19,19 @@ pub struct Asked<'a> {
     pub user: &'a str,
     /// What all its workers hold together.
     pub amounts: Amounts,
+    /// How many start.
+    pub workers: u32,
     /// How long they may run, their farewell included.
     pub limit: Option<Span>,
+}
+
+impl Asked<'_> {
+    pub(super) const fn held(&self) -> Held {
+        Held {
+            amounts: self.amounts,
+            workers: self.workers,
+        }
+    }
 }
 
 /// What one plan has granted so far, on top of the accounts: they change only when the plan is committed.
@@ -30,13 +42,13 @@ pub struct Tab {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Granted {
-    pub(super) held: Amounts,
+    pub(super) held: Held,
     pub(super) paid: Spent,
 }
 
 impl Granted {
-    fn add(&mut self, amounts: Amounts, paid: Spent) {
-        self.held = self.held.plus(amounts);
+    fn add(&mut self, held: Held, paid: Spent) {
+        self.held = self.held.plus(held);
         self.paid = self.paid.plus(paid);
     }
 }
@@ -55,10 +67,8 @@ impl Tab {
             .limit
             .map_or(Spent::ZERO, |limit| Spent::of(asked.amounts, limit));
         let (team, users) = self.teams.entry(asked.team.into()).or_default();
-        team.add(asked.amounts, paid);
-        users
-            .entry(asked.user.into())
-            .or_default()
-            .add(asked.amounts, paid);
+        let held = asked.held();
+        team.add(held, paid);
+        users.entry(asked.user.into()).or_default().add(held, paid);
     }
 }

@@ -1,4 +1,6 @@
-//! Our queue on a machine of equal processors: the parts of [`crate::policy`], called as the planner calls them.
+//! Our queue on a machine of equal processors: the parts of [`crate::policy`] put together for figures of the policy
+//! alone. The planner takes turns by the same order, gate and accounts on nodes, where room is kept otherwise
+//! (ARCHITECTURE 40); `tests/planning.rs` plays days with it.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -185,6 +187,7 @@ impl Scheduler for Ours {
                     submitted_at: job.submitted,
                     team: self.shared(&job.team),
                     user: self.shared(&job.user),
+                    extra: false,
                     amounts: amounts(job.processors),
                     estimate: self.estimates.of(&job.user, Some(job.asked)),
                     reserved: self.reserved.contains(place),
@@ -213,6 +216,7 @@ impl Scheduler for Ours {
                 team: claim.team,
                 user: claim.user,
                 amounts: claim.amounts,
+                workers: 1,
                 limit: Some(job.asked),
             };
             let at_gate = Gate {

@@ -189,6 +189,30 @@ impl Admin for AdminService {
         .await
     }
 
+    async fn get_user(
+        &self,
+        request: Request<fleet::UserRef>,
+    ) -> Result<Response<fleet::UserDetail>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let name = request.into_inner().name;
+            Ok(wire::write_user_detail(&self.0.see_user(&call, name).await?))
+        })
+        .await
+    }
+
+    async fn set_user(
+        &self,
+        request: Request<fleet::SetUserRequest>,
+    ) -> Result<Response<fleet::User>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let fleet::SetUserRequest { name, team, role } = request.into_inner();
+            Ok(wire::write_user(&self.0.set_user(&call, name, team, role).await?))
+        })
+        .await
+    }
+
     async fn ban_user(&self, request: Request<fleet::UserRef>) -> Result<Response<fleet::User>, Status> {
         self.ban(request, true).await
     }

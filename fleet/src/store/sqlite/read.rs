@@ -9,7 +9,7 @@ use loadline_model::{
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
-use super::{prove, row};
+use super::{prove, row, team};
 use crate::state::rows::{
     AttemptRow, AttemptStage, Avoid, CeilingRow, CostRow, JobRow, JobStage, NodeRow, OrderRow, OrderWhat,
     Progress, TokenFor, TokenRow, TokenStage, UserRow, Verdict, WorkerRow, WorkerStage,
@@ -41,6 +41,8 @@ pub(super) enum RowError {
     Mode(String),
     #[error("`stage` cannot be `{0}`")]
     Stage(String),
+    #[error("`windows` cannot be `{0}`")]
+    Windows(String),
     #[error("a secret is 32 bytes")]
     Secret,
 }
@@ -48,8 +50,10 @@ pub(super) enum RowError {
 type Decode = fn(&Row<'_>) -> Result<Change, RowError>;
 
 /// Tables in the order in which rows refer to each other, with the columns that name a row.
-const TABLES: [(&str, &[&str], Decode); 15] = [
+const TABLES: [(&str, &[&str], Decode); 17] = [
     ("person", &["name"], person),
+    ("team", &["name"], team::read),
+    ("member", &["team", "person"], team::read_member),
     ("token", &["id"], token),
     ("node", &["id"], node),
     ("progress", &["node"], progress),
@@ -180,7 +184,7 @@ pub(super) fn number(row: &Row<'_>, column: &'static str) -> Result<u64, RowErro
     u64::try_from(number).map_err(|_| RowError::Number { column, number })
 }
 
-fn small(row: &Row<'_>, column: &'static str) -> Result<u32, RowError> {
+pub(super) fn small(row: &Row<'_>, column: &'static str) -> Result<u32, RowError> {
     let number: i64 = row.get(column)?;
     u32::try_from(number).map_err(|_| RowError::Number { column, number })
 }
@@ -210,7 +214,7 @@ fn coded<T>(row: &Row<'_>, column: &'static str, of: fn(i64) -> Option<T>) -> Re
     of(number).ok_or(RowError::Number { column, number })
 }
 
-fn bytes(row: &Row<'_>, column: &str) -> Result<Option<Vec<u8>>, RowError> {
+pub(super) fn bytes(row: &Row<'_>, column: &str) -> Result<Option<Vec<u8>>, RowError> {
     Ok(row.get(column)?)
 }
 

@@ -47,7 +47,8 @@ numbers!(
     stop_of,
     StopReason,
     0 = StopReason::Cancelled,
-    1 = StopReason::NodeLost
+    1 = StopReason::NodeLost,
+    2 = StopReason::Yielded
 );
 numbers!(
     phase_number,
@@ -140,6 +141,14 @@ pub(super) fn place(change: &Change) -> Option<Place> {
             ],
         ),
         Change::User(name, _) => ("person", vec![("name", Value::Text(name.clone()))]),
+        Change::Team(name, _) => ("team", vec![("name", Value::Text(name.clone()))]),
+        Change::Member(team, person, _) => (
+            "member",
+            vec![
+                ("team", Value::Text(team.clone())),
+                ("person", Value::Text(person.clone())),
+            ],
+        ),
         Change::Token(id, _) => ("token", vec![("id", Value::Text(id.0.clone()))]),
         Change::Bucket(..) | Change::ForgetBuckets(_) | Change::Log(_) => return None,
         Change::Link(..) | Change::LastBucket(..) | Change::Costs(..) => return None,

@@ -3,7 +3,7 @@
 use loadline_model::{AttemptId, JobId, NodeId, WallTime, labels_text};
 use rusqlite::{Connection, Result, params};
 
-use super::{prove, row};
+use super::{prove, row, team};
 use crate::state::rows::{
     AttemptRow, AttemptStage, BucketRow, CeilingRow, CostRow, JobRow, JobStage, LogRow, NodeRow, OrderRow,
     OrderWhat, Progress, ResourceBucket, TokenRow, TokenStage, UserRow, WorkerRow, WorkerStage,
@@ -46,6 +46,8 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
             )
         }
         Change::User(_, Some(row)) => person(connection, row),
+        Change::Team(_, Some(row)) => team::put(connection, row),
+        Change::Member(team, person, Some(())) => team::put_member(connection, team, person),
         Change::Token(_, Some(row)) => token(connection, row),
         Change::Bucket(id, start, row) => bucket(connection, *id, *start, row),
         Change::ForgetBuckets(before) => {
@@ -71,6 +73,8 @@ pub(super) fn put(connection: &Connection, change: &Change) -> Result<()> {
         | Change::Avoid(_, _, None)
         | Change::Receipt(_, _, _, None)
         | Change::User(_, None)
+        | Change::Team(_, None)
+        | Change::Member(_, _, None)
         | Change::Token(_, None) => row::delete(connection, change),
         Change::Link(..) | Change::LastBucket(..) | Change::Costs(..) => Ok(()),
     }

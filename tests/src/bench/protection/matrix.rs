@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, bail};
+
 use crate::bench::form::Form;
 use crate::inguest::antagonist::Antagonist;
 
@@ -209,6 +211,38 @@ impl Form {
     }
 }
 
+/// Of these cells those that `LOADLINE_CELLS` names, as beginnings of ids without `protection.` with commas between, or
+/// all of them: a long form can be measured in pieces.
+///
+/// # Errors
+/// When a name is that of no cell.
+pub(super) fn chosen(cells: Vec<Cell>) -> Result<Vec<Cell>> {
+    match std::env::var("LOADLINE_CELLS") {
+        Ok(names) => named(cells, &names),
+        Err(_) => Ok(cells),
+    }
+}
+
+fn named(mut cells: Vec<Cell>, names: &str) -> Result<Vec<Cell>> {
+    let names: Vec<&str> = names.split(',').map(str::trim).collect();
+    let is = |cell: &Cell, name: &str| {
+        cell.id()
+            .strip_prefix("protection.")
+            .is_some_and(|id| id.starts_with(name))
+    };
+    for name in &names {
+        if !cells.iter().any(|cell| is(cell, name)) {
+            let ids: Vec<String> = cells.iter().map(Cell::id).collect();
+            bail!(
+                "LOADLINE_CELLS names {name:?}; the cells of this form are {}",
+                ids.join(", ")
+            );
+        }
+    }
+    cells.retain(|cell| names.iter().any(|name| is(cell, name)));
+    Ok(cells)
+}
+
 fn cell(production: Production, load: Load, antagonist: Antagonist, others: &[Config]) -> Cell {
     let mut configs = vec![Config::Alone, Config::Unprotected];
     configs.extend(others);
@@ -264,6 +298,17 @@ mod tests {
             assert_eq!(ids.len(), cells.len());
             assert!(cells.iter().any(|cell| cell.antagonist.uses_all_cpus()));
         }
+    }
+
+    #[test]
+    fn cells_are_chosen_by_the_beginning_of_their_ids() {
+        let some = named(Form::Release.cells(), "nginx.30, redis").unwrap();
+        assert_eq!(some.len(), 1 + Load::ALL.len(), "{some:?}");
+        let error = named(Form::Short.cells(), "mysql").unwrap_err().to_string();
+        assert!(
+            error.contains("\"mysql\"") && error.contains("nginx.30.cpu"),
+            "{error}"
+        );
     }
 
     #[test]

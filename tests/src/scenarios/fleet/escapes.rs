@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 
+use super::on_both;
 use super::person::{Person, SOON};
-use super::{NEW, OLD, on_both};
 use crate::deploy::as_person;
 use crate::testbed::{Fleet, Guest};
 
@@ -299,8 +299,8 @@ const AT_MOST: u64 = 15;
 
 pub(super) fn floods(fleet: &Fleet) -> Result<()> {
     let alice = Person::of(fleet)?;
-    for name in [OLD, NEW] {
-        let node = fleet.guest(name)?;
+    on_both(fleet, |node| {
+        let name = node.name();
         put(node, "flood.py", FLOOD)?;
         let job = alice.submit(
             &format!("--cpus 500m --memory 64MiB --node {name}"),
@@ -334,9 +334,8 @@ pub(super) fn floods(fleet: &Fleet) -> Result<()> {
             journal.starts_with("/loadline.slice/"),
             "{name}: the workers' journal lies in {journal}"
         );
-        node.ok("rm /home/alice/flood.py")?;
-    }
-    Ok(())
+        node.ok("rm /home/alice/flood.py").map(drop)
+    })
 }
 
 fn usage(node: &Guest) -> Result<Vec<(String, u64)>> {

@@ -9,7 +9,7 @@ use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest};
 
 /// Each is one throw of the dice that journald throws among what it finds at once.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 const JOURNALD: &str = "systemd-journald@loadline.service";
 
 pub(super) fn written_while_journald_stood_still(fleet: &Fleet) -> Result<()> {

@@ -160,7 +160,7 @@ fn churn(alice: &Person<'_>, node: &crate::testbed::Guest, flags: &str) -> Resul
     node.ok(&format!(
         "systemd-run -q --collect --unit=watch-cpus sh -c '{watch}'"
     ))?;
-    let jobs = (0..6)
+    let jobs = (0..4)
         .map(|_| alice.submit(flags, "sleep 0.5"))
         .collect::<Result<Vec<_>>>()?;
     for job in jobs {

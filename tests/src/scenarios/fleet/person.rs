@@ -16,9 +16,10 @@ const COMMAND: Duration = Duration::from_secs(90);
 /// an emulated node may find production in need for a while, and start nothing.
 pub(super) const SOON: Duration = Duration::from_secs(180);
 
-/// Alice, who may do what any user may.
+/// Someone who may do what any user may.
 pub(super) struct Person<'a> {
     guest: &'a Guest,
+    account: &'static str,
 }
 
 /// One attempt as `fleet job -o json` shows it.
@@ -26,15 +27,22 @@ pub(super) struct Person<'a> {
 pub(super) struct Attempt(pub(super) Value);
 
 impl<'a> Person<'a> {
+    /// Alice, whom every scenario finds logged in.
     pub(super) fn of(fleet: &'a Fleet) -> Result<Self> {
+        Self::named(fleet, "alice")
+    }
+
+    /// Someone whom a scenario has added.
+    pub(super) fn named(fleet: &'a Fleet, account: &'static str) -> Result<Self> {
         Ok(Self {
             guest: fleet.guest(FLEET_GUEST)?,
+            account,
         })
     }
 
     /// Types a command, whatever comes of it.
     pub(super) fn types(&self, command: &str) -> Result<Output> {
-        self.guest.run(&as_person("alice", command), COMMAND)
+        self.guest.run(&as_person(self.account, command), COMMAND)
     }
 
     /// Types a command that must succeed and gives what it printed.

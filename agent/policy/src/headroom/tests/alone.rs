@@ -70,6 +70,29 @@ fn waits_that_vary_by_themselves_are_given_room_to() {
 }
 
 #[test]
+fn a_long_wait_that_comes_again_is_a_habit_and_a_lasting_one_shows_by_its_sum() {
+    let alone = |cpu_some| Scene {
+        cpu_some,
+        ..BUSY_ALONE
+    };
+    // One tenth in fifty is as bad as half of it: by mean and spread alone, of 1 ms and 2 ms, every one would be a cut.
+    let rare = [50].into_iter().chain([0; 49]).cycle();
+    let mut world = World::new();
+    for wait in rare.clone().take(500) {
+        world.look(100, &alone(wait));
+    }
+    let levels: Vec<Level> = rare
+        .take(600)
+        .map(|cpu_some| world.look(100, &Scene { cpu_some, ..BUSY }).level)
+        .collect();
+    assert_eq!(levels.iter().max(), Some(&Level::Open));
+    // What is never so long and always there shows within a second.
+    let lasting = Scene { cpu_some: 21, ..BUSY };
+    let first = (1..=10).find(|_| world.look(100, &lasting).level == Level::Shrink);
+    assert!(first.is_some(), "seen within a second");
+}
+
+#[test]
 fn what_is_not_known_is_learnt_at_the_floor_and_lent_work_comes_back() {
     let mut world = World::new();
     // Lent work uses all it gets.

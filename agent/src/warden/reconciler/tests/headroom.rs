@@ -73,6 +73,27 @@ async fn setpoints_reach_systemd_and_are_no_repair() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_little_more_waits_and_much_more_than_the_brake_has_does_not() {
+    let mut rig = Rig::new().await;
+    rig.running(&worker(Tier::Standard)).await;
+    rig.wanted.send_replace(decision(Some(600), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "6000 10000").await;
+    let begun = tokio::time::Instant::now();
+    // 100m of 4 CPUs.
+    rig.wanted.send_replace(decision(Some(700), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "7000 10000").await;
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(25), "{waited:?}");
+    // The brake has lowered it meanwhile: what systemd was told says nothing.
+    rig.systemd.meddle("loadline.slice", "cpu.max", "1000 10000\n");
+    let begun = tokio::time::Instant::now();
+    rig.wanted.send_replace(decision(Some(710), Squeezed::No));
+    rig.has_cpu_max("loadline.slice", "7100 10000").await;
+    let waited = begun.elapsed();
+    assert!(waited <= Duration::from_secs(10), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_disks_and_burst_s_share_reach_systemd_and_are_let_go() {
     let mut rig = Rig::new().await;
     let disk = rig.cgroup_root().parent().unwrap().join("sys/block/vda");

@@ -1,0 +1,177 @@
+//! One measurement: everyone plays until every order was handed over, and the CPUs are read before and after.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use loadline_fleet::Fleet;
+use loadline_fleet::state::{Command, OrderKind, SessionId};
+use loadline_fleet::writer::{NodeLink, Outgoing};
+use loadline_model::NodeId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::door::Client;
+use crate::nodes_and_jobs::{hello, sample};
+use crate::{Arguments, PLAYERS};
+
+/// Jobs in one message of a client.
+const MESSAGE: u64 = 100;
+/// Placed before the clock starts.
+const WARM: u64 = 4000;
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// What the agents have been handed.
+#[derive(Debug, Default)]
+struct Handed {
+    starts: AtomicU64,
+    more: Notify,
+}
+
+/// All of it.
+pub(crate) async fn measure(
+    fleet: &Fleet,
+    clients: Vec<Client>,
+    arguments: &Arguments,
+) -> anyhow::Result<serde_json::Value> {
+    let workers = arguments.workers;
+    let handed = Arc::new(Handed::default());
+    let sessions = agents(fleet, arguments.nodes, &handed).await?;
+    tokio::spawn(live(fleet.clone(), sessions));
+    let clients = place(clients, 0, WARM, &handed).await?;
+    let (before, commits_before) = (
+        cpu_seconds(Path::new("/proc/self/task"))?,
+        fleet.stats().commits(),
+    );
+    let begun = Instant::now();
+    place(clients, WARM, WARM + workers, &handed).await?;
+    let took = begun.elapsed().as_secs_f64();
+    let after = cpu_seconds(Path::new("/proc/self/task"))?;
+    let commits = fleet.stats().commits() - commits_before;
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+    let printed = serde_json::json!({
+        "per_s": workers as f64 / took,
+        "per_commit": workers as f64 / commits.max(1) as f64,
+        "writer_cores": (after.writer - before.writer) / took,
+        "fleetd_cores": (after.fleetd - before.fleetd) / took,
+        "player_cores": (after.players - before.players) / took,
+    });
+    Ok(printed)
+}
+
+/// All clients together submit the jobs of these numbers; done once the order of each has been handed over.
+async fn place(clients: Vec<Client>, from: u64, until: u64, handed: &Handed) -> anyhow::Result<Vec<Client>> {
+    let next = Arc::new(AtomicU64::new(from));
+    let mut running = Vec::new();
+    for mut client in clients {
+        let next = Arc::clone(&next);
+        running.push(tokio::spawn(async move {
+            loop {
+                let from = next.fetch_add(MESSAGE, Ordering::Relaxed);
+                if from >= until {
+                    return anyhow::Ok(client);
+                }
+                client.submit(from..until.min(from + MESSAGE)).await?;
+            }
+        }));
+    }
+    let mut clients = Vec::new();
+    for client in running {
+        clients.push(client.await??);
+    }
+    while handed.starts.load(Ordering::Acquire) < until {
+        tokio::time::timeout(Duration::from_secs(30), handed.more.notified())
+            .await
+            .with_context(|| {
+                let starts = handed.starts.load(Ordering::Acquire);
+                format!("{starts} of {until} orders were handed over, and then none for 30 s")
+            })?;
+    }
+    Ok(clients)
+}
+
+/// Nodes in session, each with an agent that takes its orders.
+async fn agents(fleet: &Fleet, nodes: u64, handed: &Arc<Handed>) -> anyhow::Result<Vec<(NodeId, SessionId)>> {
+    let mut sessions = Vec::new();
+    let mut opening = Vec::new();
+    for number in 0..nodes {
+        let (fleet, hello) = (fleet.clone(), hello(number)?);
+        opening.push(tokio::spawn(async move { fleet.open_session(hello).await }));
+    }
+    for link in opening {
+        let link = link.await??;
+        sessions.push((link.node, link.session));
+        tokio::spawn(agent(link, Arc::clone(handed)));
+    }
+    Ok(sessions)
+}
+
+async fn agent(mut link: NodeLink, handed: Arc<Handed>) {
+    while let Some(Outgoing::Orders(orders)) = link.outgoing.recv().await {
+        let starts = orders
+            .iter()
+            .filter(|order| matches!(order.what, OrderKind::Start(_)))
+            .count();
+        handed.starts.fetch_add(starts as u64, Ordering::Release);
+        handed.more.notify_one();
+    }
+}
+
+/// Every node says every 5 s that it lives, one after the other.
+async fn live(fleet: Fleet, sessions: Vec<(NodeId, SessionId)>) -> anyhow::Result<()> {
+    loop {
+        let begun = Instant::now();
+        for (index, (node, session)) in (0u32..).zip(&sessions) {
+            let share = f64::from(index) / f64::from(u32::try_from(sessions.len())?);
+            tokio::time::sleep_until(begun + ALIVE_EVERY.mul_f64(share)).await;
+            let alive = Command::Alive {
+                node: *node,
+                session: *session,
+                sample: Some(sample()),
+                word: None,
+                inventory: None,
+            };
+            // Nobody waits for the answer, and it says nothing.
+            fleet.enqueue(alive).await?;
+        }
+        tokio::time::sleep_until(begun + ALIVE_EVERY).await;
+    }
+}
+
+/// CPU time of this process so far, in seconds.
+#[derive(Debug, Default)]
+struct CpuSeconds {
+    /// The writer's thread.
+    writer: f64,
+    /// All of fleetd's threads, the writer's among them.
+    fleetd: f64,
+    players: f64,
+}
+
+fn cpu_seconds(tasks: &Path) -> anyhow::Result<CpuSeconds> {
+    /// Of `utime` and `stime` in proc(5), on every Linux.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let mut sums = CpuSeconds::default();
+    for task in std::fs::read_dir(tasks)? {
+        // A thread may end while it is looked at.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else {
+            continue;
+        };
+        let (head, rest) = stat.rsplit_once(')').context("a stat without a name")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
+        let seconds = (ticks(11).context("no utime")? + ticks(12).context("no stime")?) / TICKS_PER_SECOND;
+        let name = head.rsplit('(').next().unwrap_or_default();
+        if name == PLAYERS {
+            sums.players += seconds;
+        } else {
+            sums.fleetd += seconds;
+        }
+        if name == "writer" {
+            sums.writer += seconds;
+        }
+    }
+    Ok(sums)
+}

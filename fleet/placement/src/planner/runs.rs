@@ -1,0 +1,170 @@
+//! The workers that run: when each will probably end, and what it would give back.
+//!
+//! Told one by one as attempts begin and end; what a node holds is told with the node. A worker that is not known
+//! here holds its room for ever, as far as reservations go.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::cmp::Reverse;
+
+use loadline_model::{AttemptId, JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::End;
+use crate::policy::estimate::outlived;
+use crate::snapshot::Held;
+
+/// A worker that holds room on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which attempt of it.
+    pub attempt: AttemptId,
+    /// Whose worker.
+    pub job: JobId,
+    /// Which of it.
+    pub worker: u32,
+    /// Where.
+    pub node: NodeId,
+    /// Its job's tier.
+    pub tier: Tier,
+    /// Its job's priority.
+    pub priority: Priority,
+    /// What it was given.
+    pub request: WorkerRequest,
+    /// What else it was given: space on disks, a share of a GPU.
+    pub needs: Arc<Needs>,
+    /// Who submitted the job.
+    pub user: String,
+    /// The team that pays.
+    pub team: String,
+    /// When it was given its room.
+    pub started: WallTime,
+    /// How long it may run, its farewell included; none: as long as it likes.
+    pub limit: Option<Span>,
+    /// How long it may take to end when asked.
+    pub grace: Span,
+    /// How often its job has yielded before.
+    pub yielded: u32,
+    /// Its job ends with it: all its workers would have to go.
+    pub gang: bool,
+    /// It was asked to stop.
+    pub stopping: bool,
+    /// When it was given up with its node: it holds room there, and nobody pays for it any more.
+    pub given_up: Option<WallTime>,
+}
+
+/// What became of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// When.
+    pub at: WallTime,
+    /// By itself: how long it ran says something about its user's next job.
+    pub own: bool,
+}
+
+/// A worker with its estimate.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) is: Running,
+    estimate: Option<Span>,
+}
+
+impl Run {
+    /// What it gives back when it ends.
+    pub(crate) fn held(&self) -> Held {
+        Held::of(self.is.tier, &self.is.request, &self.is.needs)
+    }
+
+    /// When it will probably end. An estimate that was outlived is made anew.
+    pub(crate) fn end(&self, now: WallTime) -> End {
+        let Running {
+            started,
+            limit,
+            grace,
+            stopping,
+            ..
+        } = &self.is;
+        if *stopping {
+            return End::At(now.plus(*grace));
+        }
+        let Some(estimate) = self.estimate else {
+            return End::Unknown;
+        };
+        let ran = now.since(*started);
+        if ran < estimate {
+            return End::At(started.plus(estimate));
+        }
+        End::At(started.plus(outlived(ran, *limit).max(Span(ran.0 + 1))))
+    }
+}
+
+/// All of them, node by node: a look at all nodes reads each once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Runs {
+    nodes: BTreeMap<AttemptId, NodeId>,
+    by_node: BTreeMap<NodeId, BTreeMap<AttemptId, Run>>,
+    /// How many of each rank there are, the lowest first.
+    ranks: BTreeMap<Rank, usize>,
+}
+
+/// Burst before standard, then the lower priority.
+type Rank = (Reverse<Tier>, Priority);
+
+impl Runs {
+    /// Takes over what is said of a worker; gives what was known of it.
+    pub(crate) fn put(&mut self, is: &Running, estimate: Option<Span>) -> Option<Running> {
+        let before = self.remove(is.attempt);
+        let estimate = before.as_ref().map_or(estimate, |run| run.estimate);
+        *self.ranks.entry((Reverse(is.tier), is.priority)).or_default() += 1;
+        let run = Run {
+            is: is.clone(),
+            estimate,
+        };
+        self.nodes.insert(is.attempt, is.node);
+        self.by_node.entry(is.node).or_default().insert(is.attempt, run);
+        before.map(|run| run.is)
+    }
+
+    pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Run> {
+        let node = self.nodes.remove(&attempt)?;
+        let on_node = self.by_node.get_mut(&node)?;
+        let run = on_node.remove(&attempt)?;
+        if on_node.is_empty() {
+            self.by_node.remove(&node);
+        }
+        let rank = (Reverse(run.is.tier), run.is.priority);
+        if let Some(count) = self.ranks.get_mut(&rank) {
+            *count -= 1;
+            if *count == 0 {
+                self.ranks.remove(&rank);
+            }
+        }
+        Some(run)
+    }
+
+    /// True if anything runs that a job of that rank outranks.
+    pub(crate) fn any_below(&self, tier: Tier, priority: Priority) -> bool {
+        let lowest = self.ranks.first_key_value();
+        lowest.is_some_and(|(rank, _)| *rank < (Reverse(tier), priority))
+    }
+
+    pub(crate) fn is_known(&self, is: &Running) -> bool {
+        let on_node = self.by_node.get(&is.node);
+        let known = on_node.and_then(|runs| runs.get(&is.attempt));
+        known.is_some_and(|run| run.is == *is)
+    }
+
+    pub(crate) fn get_mut(&mut self, attempt: AttemptId) -> Option<&mut Run> {
+        let node = self.nodes.get(&attempt)?;
+        self.by_node.get_mut(node)?.get_mut(&attempt)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
+        self.by_node.values().flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn on(&self, node: NodeId) -> impl Iterator<Item = &Run> {
+        self.by_node.get(&node).into_iter().flat_map(BTreeMap::values)
+    }
+}

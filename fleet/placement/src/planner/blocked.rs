@@ -14,6 +14,7 @@ use crate::blocks::{blocks, times_with};
 use crate::planner::keeps::{Kept, KeptFor, LOOK_AGAIN};
 use crate::planner::pass::{Making, group};
 use crate::planner::runs::Run;
+use crate::planner::ties::Caps;
 use crate::planner::{Planner, together};
 use crate::policy::order::{Class, class_of};
 use crate::policy::yielding::{Claimant, NodeRoom, may_yield};
@@ -105,9 +106,11 @@ impl Planner {
     /// Keeps room for a job, where it is expected first.
     fn reserve(&mut self, number: u64, entry: &QueueEntry, now: WallTime) {
         self.looks.1 = self.looks.1.saturating_sub(1);
+        let (resolved, caps) = self.spread_so_far(entry, now);
+        let job = (&resolved, caps.as_ref());
         let found = self
             .keeps
-            .foreseen(&self.nodes, &self.runs, entry, together(entry), now);
+            .foreseen(&self.nodes, &self.runs, job, together(entry), now);
         let before = self.keeps.of(entry.job).map(|keep| keep.is.clone());
         self.keeps.drop(entry.job);
         let after = match found {
@@ -213,7 +216,16 @@ impl Planner {
         let Some(scene) = self.scene(entry, &rules, now) else {
             return false;
         };
-        let mut workers = wants;
+        let mut workers = match &scene.caps {
+            // Who has to go is chosen node by node: what several nodes may get together is not seen.
+            Some(caps) if !caps.is_by_node() && wants > 1 => {
+                if gang {
+                    return false;
+                }
+                1
+            }
+            _ => wants,
+        };
         while workers > 0 {
             let claimant = Claimant {
                 tier: entry.tier,
@@ -270,12 +282,14 @@ impl Planner {
         let together = together(entry) > 1;
         let but = self.no_claim(entry);
         let chosen: alloc::collections::BTreeSet<NodeId> = chosen.iter().copied().collect();
+        let (entry, caps) = self.spread_so_far(entry, now);
         let mut scene = Scene::default();
         let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
         for node in self.nodes.iter() {
             let held = self.will_hold(node, &but);
-            let allowed = blocks(node, &HeldByTier::default(), entry, now).is_empty();
-            let free = together && allowed && times_with(node, &held, entry) > 0;
+            let left = caps.as_ref().map_or(u32::MAX, |caps| caps.left(node).1);
+            let allowed = blocks(node, &HeldByTier::default(), &entry, now).is_empty();
+            let free = together && allowed && left > 0 && times_with(node, &held, &entry) > 0;
             let gangs = self.runs.on(node.id).any(|run| run.is.gang);
             if !(free || gangs || chosen.contains(&node.id)) {
                 continue;
@@ -287,12 +301,14 @@ impl Planner {
                 held,
                 entry: entry.clone(),
                 allowed,
+                left,
             });
             for run in self.runs.on(node.id).filter(|run| !run.is.stopping) {
                 scene.victims.push(victim(run, places[&node.id]));
                 scene.attempts.push(run.is.attempt);
             }
         }
+        scene.caps = caps;
         scene
     }
 
@@ -398,6 +414,8 @@ struct Scene {
     victims: Vec<Victim>,
     /// Of each victim.
     attempts: Vec<AttemptId>,
+    /// What a spread leaves.
+    caps: Option<Caps>,
 }
 
 /// A node, as it would be once some have gone and some of the claimant's workers have come.
@@ -408,6 +426,8 @@ struct NodeWithRoom {
     entry: QueueEntry,
     /// Nothing but room can keep the claimant away.
     allowed: bool,
+    /// So many of its workers the node may still get, where the job spreads them.
+    left: u32,
 }
 
 impl NodeRoom for NodeWithRoom {
@@ -422,8 +442,9 @@ impl NodeRoom for NodeWithRoom {
     }
 
     fn take(&mut self) -> bool {
-        let fits = self.allowed && times_with(&self.node, &self.held, &self.entry) > 0;
+        let fits = self.allowed && self.left > 0 && times_with(&self.node, &self.held, &self.entry) > 0;
         if fits {
+            self.left -= 1;
             self.held
                 .add(self.entry.tier, &self.entry.request, &self.entry.needs);
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::blocks::{blocks, times_with};
 use crate::planner::nodes::Nodes;
 use crate::planner::runs::Runs;
+use crate::planner::ties::{Caps, In};
 use crate::policy::End;
 use crate::queue::QueueEntry;
 use crate::snapshot::{Held, HeldByTier, Node};
@@ -218,19 +219,25 @@ impl Keeps {
     }
 
     /// The first moment at which so many workers of the job have room, and where; none if that never comes by what is
-    /// known to end.
+    /// known to end. `caps`: what a spread leaves.
     pub(crate) fn foreseen(
         &self,
         nodes: &Nodes,
         runs: &Runs,
-        entry: &QueueEntry,
+        (entry, caps): (&QueueEntry, Option<&Caps>),
         workers: u32,
         now: WallTime,
     ) -> Option<Foreseen> {
+        let left = |node: &Node| {
+            caps.map_or((None, u64::MAX), |caps| {
+                let (domain, left) = caps.left(node);
+                (Some(domain), left.into())
+            })
+        };
         let mut steps: Vec<Step> = Vec::new();
         let mut best: Option<(End, usize)> = None;
         for node in nodes.iter() {
-            if !blocks(node, &HeldByTier::default(), entry, now).is_empty() {
+            if left(node).1 == 0 || !blocks(node, &HeldByTier::default(), entry, now).is_empty() {
                 continue;
             }
             let held = self.promised(node.id, &[entry.job], node.held);
@@ -240,37 +247,59 @@ impl Keeps {
             (a.at, a.ended, &a.node.name, a.node.id).cmp(&(b.at, b.ended, &b.node.name, b.node.id))
         });
         let mut room: BTreeMap<NodeId, (u64, &Step)> = BTreeMap::new();
+        // By domain, where a domain may get so many only.
+        let mut sums: BTreeMap<Option<In>, u64> = BTreeMap::new();
         let mut sum = 0u64;
         let wanted = u64::from(workers);
         let at = steps.iter().find_map(|step| {
             let before = room.insert(step.node.id, (step.times, step));
-            sum = sum
+            let (domain, most) = left(step.node);
+            let of_domain = sums.entry(domain).or_default();
+            sum = sum.saturating_sub(most.min(*of_domain));
+            *of_domain = of_domain
                 .saturating_sub(before.map_or(0, |(times, _)| times))
                 .saturating_add(step.times);
+            sum = sum.saturating_add(most.min(*of_domain));
             (sum >= wanted).then_some(step.at)
         })?;
-        // The roomiest first: fewer nodes are kept.
-        let mut chosen: Vec<(u64, &Step)> = room.into_values().collect();
-        chosen.sort_by(|(a, x), (b, y)| (b, &x.node.name, x.node.id).cmp(&(a, &y.node.name, y.node.id)));
-        let mut foreseen = Foreseen {
-            at,
-            nodes: BTreeMap::new(),
-            held: BTreeMap::new(),
-        };
-        let mut missing = wanted;
-        for (times, step) in chosen {
-            if missing == 0 {
-                break;
-            }
-            let count = times.min(missing);
-            missing -= count;
-            foreseen
-                .nodes
-                .insert(step.node.id, u32::try_from(count).unwrap_or(u32::MAX));
-            foreseen.held.insert(step.node.id, step.held);
-        }
-        Some(foreseen)
+        Some(chosen(at, room, wanted, left))
     }
+}
+
+/// Of the nodes that have room then as many as it takes.
+fn chosen(
+    at: End,
+    room: BTreeMap<NodeId, (u64, &Step<'_>)>,
+    wanted: u64,
+    left: impl Fn(&Node) -> (Option<In>, u64),
+) -> Foreseen {
+    // The roomiest first: fewer nodes are kept.
+    let mut by_room: Vec<(u64, &Step)> = room.into_values().collect();
+    by_room.sort_by(|(a, x), (b, y)| (b, &x.node.name, x.node.id).cmp(&(a, &y.node.name, y.node.id)));
+    let mut foreseen = Foreseen {
+        at,
+        nodes: BTreeMap::new(),
+        held: BTreeMap::new(),
+    };
+    let mut given: BTreeMap<Option<In>, u64> = BTreeMap::new();
+    let mut missing = wanted;
+    for (times, step) in by_room {
+        if missing == 0 {
+            break;
+        }
+        let (domain, most) = left(step.node);
+        let given = given.entry(domain).or_default();
+        let count = times.min(missing).min(most.saturating_sub(*given));
+        if count == 0 {
+            continue;
+        }
+        *given = given.saturating_add(count);
+        missing -= count;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        foreseen.nodes.insert(step.node.id, count);
+        foreseen.held.insert(step.node.id, step.held);
+    }
+    foreseen
 }
 
 /// When the workers of a node will end and what each gives back, in the order in which that is counted on.

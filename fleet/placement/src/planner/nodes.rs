@@ -31,7 +31,7 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> + Clone {
         self.nodes.iter().flatten()
     }
 

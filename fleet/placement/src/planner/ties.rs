@@ -68,23 +68,52 @@ fn most<'a>(nodes: impl Iterator<Item = &'a Node>, entry: &QueueEntry, now: Wall
 
 /// The nodes that may get no more workers of a job that spreads them, and how many a domain may get in all.
 pub(crate) fn crowded(nodes: &[&Node], entry: &QueueEntry, now: WallTime) -> Option<(u32, BTreeSet<NodeId>)> {
-    let (Arrange::Spread(domain), Some(ties)) = (&entry.needs.arrange, &entry.ties) else {
-        return None;
-    };
-    let most = most(nodes.iter().copied(), entry, now)?;
-    let mut counts: BTreeMap<In, u32> = BTreeMap::new();
-    for node in nodes {
-        if let Some(own) = ties.own.get(&node.id) {
-            let count = counts.entry(domain_of(node, domain)).or_default();
-            *count = count.saturating_add(*own);
+    let caps = Caps::of(nodes.iter().copied(), entry, now)?;
+    let full = nodes.iter().filter(|node| caps.left(node).1 == 0);
+    let full = full.map(|node| node.id).collect();
+    Some((caps.most, full))
+}
+
+/// How many more of a job's workers each domain may get, where the job spreads them.
+#[derive(Debug, Clone)]
+pub(crate) struct Caps {
+    domain: Domain,
+    most: u32,
+    own: BTreeMap<In, u32>,
+}
+
+impl Caps {
+    fn of<'a>(
+        nodes: impl Iterator<Item = &'a Node> + Clone,
+        entry: &QueueEntry,
+        now: WallTime,
+    ) -> Option<Self> {
+        let (Arrange::Spread(domain), Some(ties)) = (&entry.needs.arrange, &entry.ties) else {
+            return None;
+        };
+        let most = most(nodes.clone(), entry, now)?;
+        let mut own: BTreeMap<In, u32> = BTreeMap::new();
+        for node in nodes {
+            if let Some(count) = ties.own.get(&node.id) {
+                let all = own.entry(domain_of(node, domain)).or_default();
+                *all = all.saturating_add(*count);
+            }
         }
+        let domain = domain.clone();
+        Some(Self { domain, most, own })
     }
-    let full = |node: &&&Node| {
-        counts
-            .get(&domain_of(node, domain))
-            .is_some_and(|own| *own >= most)
-    };
-    Some((most, nodes.iter().filter(full).map(|node| node.id).collect()))
+
+    /// The domain of a node, and how many more workers it may get.
+    pub(crate) fn left(&self, node: &Node) -> (In, u32) {
+        let domain = domain_of(node, &self.domain);
+        let own = self.own.get(&domain).copied().unwrap_or(0);
+        (domain, self.most.saturating_sub(own))
+    }
+
+    /// True if no two nodes share a domain.
+    pub(crate) fn is_by_node(&self) -> bool {
+        self.domain == Domain::Node
+    }
 }
 
 /// What a plan has moved.
@@ -125,6 +154,20 @@ impl Moved {
 }
 
 impl Planner {
+    /// The job with where its own workers are by now, as far as it spreads them, and what that leaves.
+    pub(crate) fn spread_so_far(&self, entry: &QueueEntry, now: WallTime) -> (QueueEntry, Option<Caps>) {
+        let mut entry = entry.clone();
+        if let (Arrange::Spread(_), Some(ties)) = (&entry.needs.arrange, &mut entry.ties) {
+            let ties = Arc::make_mut(ties);
+            for node in self.moved.own.get(&entry.job).into_iter().flatten() {
+                let own = ties.own.entry(*node).or_default();
+                *own = own.saturating_add(1);
+            }
+        }
+        let caps = Caps::of(self.nodes.iter(), &entry, now);
+        (entry, caps)
+    }
+
     /// Books one worker after the other, each where the arrangement wants it next; all or none.
     pub(crate) fn arranged(
         &mut self,

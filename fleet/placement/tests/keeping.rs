@@ -292,7 +292,8 @@ fn of_two_that_are_apart_one_moves_in_a_plan_with_all_its_workers() {
         entry.ties = Some(Arc::new(Ties {
             workers: 3,
             me: format!("j{number}"),
-            with: [format!("j{other}")].into_iter().collect(),
+            // Its own workers are no reason to wait.
+            with: [format!("j{number}"), format!("j{other}")].into_iter().collect(),
             ..Ties::default()
         }));
         entry

@@ -230,6 +230,7 @@ impl Planner {
             },
             tier: kind.phase.tier,
             estimate,
+            // Who waits for other jobs or for a time is not told of.
             ready: Ready::Now,
         };
         gate(&job, &self.accounts, &making.tab, &making.shutter, making.now)

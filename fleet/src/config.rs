@@ -304,15 +304,26 @@ mod tests {
 
     #[test]
     fn how_the_fleet_is_shared_can_be_said() {
-        let config = parse("[sharing]\nleft_alone = \"5s\"\npatience = \"12h\"\nreservations = 3").unwrap();
+        let config = parse(
+            "[sharing]\nleft_alone = \"5s\"\npatience = \"12h\"\nreservations = 3\npriority_most = \"high\"",
+        )
+        .unwrap();
         let cool_down = config.sharing.yielding.unwrap().cool_down;
         assert_eq!(cool_down, loadline_model::Span::from_secs(5));
         assert_eq!(config.sharing.backfill.reservations, 3);
+        assert_eq!(config.sharing.priority_most, loadline_model::Priority::HIGH);
         assert_eq!(parse("").unwrap().sharing, Policy::default());
-        let keys = mistakes("[sharing]\nleft_alone = \"0s\"\npatience = \"long\"\nreservations = 100");
+        let keys = mistakes(
+            "[sharing]\nleft_alone = \"0s\"\npatience = \"long\"\nreservations = 100\npriority_most = \"top\"",
+        );
         assert_eq!(
             keys,
-            ["sharing.patience", "sharing.left_alone", "sharing.reservations"]
+            [
+                "sharing.patience",
+                "sharing.left_alone",
+                "sharing.priority_most",
+                "sharing.reservations"
+            ]
         );
     }
 

@@ -25,7 +25,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, AttemptId, JobId, NodeId, Span, WallTime};
+use loadline_model::{Amounts, AttemptId, JobId, NodeId, Priority, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
@@ -60,6 +60,8 @@ pub struct Policy {
     pub backfill: BackfillRules,
     /// Who makes room; none: nobody does.
     pub yielding: Option<YieldRules>,
+    /// Who is no operator may ask for so much at most: whoever is free to outrank others has the whole fleet.
+    pub priority_most: Priority,
     /// In a second the whole fleet is looked over so often at most, for who might yield or when there will be room.
     pub looks_max: u32,
 }
@@ -74,6 +76,7 @@ impl Default for Policy {
             order: OrderRules::default(),
             backfill: BackfillRules::default(),
             yielding: Some(YieldRules::default()),
+            priority_most: Priority::NORMAL,
             looks_max: 4,
         }
     }

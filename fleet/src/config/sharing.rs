@@ -1,6 +1,6 @@
 //! `[sharing]`: what all teams have in common. What one team may is said with `fleet team` and `fleet quota`.
 
-use loadline_model::Span;
+use loadline_model::{Priority, Span};
 use loadline_placement::Policy;
 use loadline_placement::policy::YieldRules;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ pub(super) struct FileSharing {
     patience: Option<String>,
     left_alone: Option<String>,
     reservations: Option<usize>,
+    priority_most: Option<String>,
 }
 
 pub(super) fn check(file: FileSharing, wrong: &mut impl FnMut(&str, String)) -> Policy {
@@ -42,6 +43,11 @@ pub(super) fn check(file: FileSharing, wrong: &mut impl FnMut(&str, String)) -> 
         cool_down: span("sharing.left_alone", file.left_alone, second, rules.cool_down),
         ..rules
     });
+    match file.priority_most.map(|text| text.parse::<Priority>()) {
+        Some(Ok(most)) => policy.priority_most = most,
+        Some(Err(error)) => wrong("sharing.priority_most", error.to_string()),
+        None => {}
+    }
     if let Some(reservations) = file.reservations {
         if reservations > RESERVATIONS_MAX {
             wrong("sharing.reservations", format!("at most {RESERVATIONS_MAX}"));

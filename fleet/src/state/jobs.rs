@@ -13,6 +13,7 @@ use super::order::StopReason;
 use super::refused::Refused;
 use super::rows::{AttemptRow, Avoid, JobRow, JobStage, Verdict, WorkerRow, WorkerStage};
 use super::tx::Tx;
+use crate::trust::Role;
 
 /// A node that refused for now is left alone this long by the job: production's short peaks have passed, and a
 /// fleet of one node is not asked more than six times a minute.
@@ -42,13 +43,22 @@ impl Tx<'_> {
         if spec.tasks.is_some() {
             return Err(Refused::ArrayNeedsRunner);
         }
-        self.check_waits(by, &user.team, id, &spec)?;
+        let team = self.paying_team(user, spec.team.as_deref())?;
+        self.check_waits(by, &team, id, &spec)?;
+        let most = self.state.policy.priority_most;
+        if spec.priority > most && !matches!(user.role, Role::Admin | Role::Operator) {
+            return Err(Refused::PriorityTooHigh {
+                user: by.to_owned(),
+                asked: spec.priority,
+                most,
+            });
+        }
         let row = JobRow {
             id,
             number: self.state.next_number,
             user: by.to_owned(),
             unix_account: user.unix_account.clone(),
-            team: self.paying_team(user, spec.team.as_deref())?,
+            team,
             spec: Arc::new(spec),
             submitted_at: self.now.wall,
             started_at: None,

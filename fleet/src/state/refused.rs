@@ -1,6 +1,6 @@
 //! Why a command changed nothing. Each refusal knows its stable reason, its class on the wire and the next step.
 
-use loadline_model::JobId;
+use loadline_model::{JobId, Priority};
 
 /// The classes of refusals; the edge maps them to gRPC codes, the command line to exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +57,16 @@ pub enum Refused {
     /// The team cannot pay for them.
     #[error("{0} is not in team {1}")]
     NotInTeam(String, String),
+    /// Others would have to yield to it.
+    #[error("{user} may ask for priority {most} at most, not {asked}")]
+    PriorityTooHigh {
+        /// Who asks.
+        user: String,
+        /// For what.
+        asked: Priority,
+        /// And may have.
+        most: Priority,
+    },
     /// It pays for jobs that are not done.
     #[error("team {0} pays for {1} jobs that are not done")]
     TeamBusy(String, usize),
@@ -133,9 +143,11 @@ impl Refused {
             | Self::UserUnknown(_)
             | Self::TeamUnknown(_)
             | Self::TokenUnknown(_) => Code::NotFound,
-            Self::NotInTeam(..) | Self::UserBanned(_) | Self::TokenInvalid | Self::NodeBanned(_) => {
-                Code::PermissionDenied
-            }
+            Self::NotInTeam(..)
+            | Self::PriorityTooHigh { .. }
+            | Self::UserBanned(_)
+            | Self::TokenInvalid
+            | Self::NodeBanned(_) => Code::PermissionDenied,
             Self::TokenLife(_)
             | Self::Dependency(_)
             | Self::DependencyUnknown(_)
@@ -173,6 +185,7 @@ impl Refused {
             Self::UserUnknown(_) => "USER_UNKNOWN",
             Self::TeamUnknown(_) => "TEAM_UNKNOWN",
             Self::NotInTeam(..) => "NOT_IN_TEAM",
+            Self::PriorityTooHigh { .. } => "PRIORITY_TOO_HIGH",
             Self::TeamBusy(..) => "TEAM_BUSY",
             Self::UserExists(_) => "USER_EXISTS",
             Self::UserBanned(_) => "USER_BANNED",
@@ -215,6 +228,9 @@ impl Refused {
             Self::TeamUnknown(_) => "list teams with `fleet team list`, make one with `fleet team set NAME`",
             Self::NotInTeam(..) => {
                 "ask an operator to type `fleet team set TEAM --add NAME`; `fleet team list` shows who is in which"
+            }
+            Self::PriorityTooHigh { .. } => {
+                "leave --priority out, or ask an operator; `sharing.priority_most` in fleetd.toml is what all may ask for"
             }
             Self::TeamBusy(..) => "wait for them or cancel them: `fleet jobs` lists them",
             Self::UserExists(_) => "choose another name",

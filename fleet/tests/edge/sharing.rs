@@ -157,6 +157,18 @@ async fn what_cannot_be_is_refused_in_one_sentence() {
     assert_eq!(refused.message(), "bob is not in team vision");
     job.spec.as_mut().unwrap().team = String::new();
     job.spec.as_mut().unwrap().priority = 5000;
-    let refused = bob.jobs.submit(job).await.unwrap_err();
+    let refused = bob.jobs.submit(job.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    // Whoever is free to outrank others has the whole fleet; an operator may.
+    job.spec.as_mut().unwrap().priority = 1;
+    let refused = bob.jobs.submit(job.clone()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::PermissionDenied, "PRIORITY_TOO_HIGH")
+    );
+    assert_eq!(
+        refused.message(),
+        "bob may ask for priority normal at most, not 1"
+    );
+    admin.jobs.submit(job).await.unwrap();
 }

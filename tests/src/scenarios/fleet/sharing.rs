@@ -12,7 +12,7 @@ use crate::testbed::Fleet;
 use crate::testbed::wait::{Look, wait_for};
 
 /// Who yields has started so long ago. A minute, as fleetd has it, would be this scenario's most.
-const LEFT_ALONE: &str = "[sharing]\nleft_alone = \"5s\"";
+const RULES: &str = "[sharing]\nleft_alone = \"5s\"\npriority_most = \"high\"";
 
 pub(super) fn two_teams(fleet: &Fleet) -> Result<()> {
     let operator = Operator::of(fleet)?;
@@ -21,7 +21,7 @@ pub(super) fn two_teams(fleet: &Fleet) -> Result<()> {
         deploy::add_person(fleet, "bob", "user")?;
     }
     admin.ok(&format!(
-        "cp /etc/loadline/fleetd.toml /root/fleetd.toml && printf '\\n%s\\n' '{LEFT_ALONE}' >> /etc/loadline/fleetd.toml && \
+        "cp /etc/loadline/fleetd.toml /root/fleetd.toml && printf '\\n%s\\n' '{RULES}' >> /etc/loadline/fleetd.toml && \
          systemctl restart fleetd"
     ))?;
     operator.all_ready()?;
@@ -59,6 +59,14 @@ fn refused(bob: &Person<'_>, operator: &Operator<'_>) -> Result<()> {
     ensure!(
         typed.stderr.contains("bob is not in team vision"),
         "{}",
+        typed.stderr
+    );
+    one_sentence(&typed.stderr)?;
+    let typed = bob.types("fleet run --detach --priority 101 -- true")?;
+    ensure!(
+        typed.status == 4 && typed.stderr.contains("priority high at most"),
+        "{} {}",
+        typed.status,
         typed.stderr
     );
     one_sentence(&typed.stderr)?;

@@ -381,6 +381,13 @@ fn must_start(entry: &QueueEntry) -> u32 {
     }
 }
 
+fn large_numa() -> NumaRoom {
+    NumaRoom {
+        cpu: MilliCpu(100_000),
+        memory: gib(100),
+    }
+}
+
 /// Takes one reason away, from the node or from the job.
 fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
     use ReasonCode as C;
@@ -429,13 +436,7 @@ fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
         C::LabelsUnmet => Arc::make_mut(&mut entry.needs).require.clear(),
         C::TaintNotTolerated => Arc::make_mut(&mut node.traits).taints.clear(),
         C::GpuTooSmall => Arc::make_mut(&mut node.traits).gpu_memory = gib(100),
-        C::NumaTooSmall => {
-            let room = NumaRoom {
-                cpu: MilliCpu(100_000),
-                memory: gib(100),
-            };
-            Arc::make_mut(&mut node.traits).numa = [room].into();
-        }
+        C::NumaTooSmall => Arc::make_mut(&mut node.traits).numa = [large_numa()].into(),
         C::ScratchBeyondLine | C::ScratchBusy => node.line.scratch = gib(100),
         C::NotNear | C::TooNear => {
             let ties = Arc::make_mut(entry.ties.as_mut().unwrap());

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use jiff::Timestamp;
 use loadline_model::WallTime;
 
 /// Says what time of day it is.
@@ -34,6 +35,12 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({})", self.now().0)
     }
+}
+
+/// A time for people and records.
+pub(crate) fn rfc3339(at: WallTime) -> String {
+    // Out of jiff's range (year 9999) only with a broken clock; the raw number is then the honest record.
+    Timestamp::from_microsecond(at.0).map_or_else(|_| at.0.to_string(), |at| format!("{at:.6}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the door")]

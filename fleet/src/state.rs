@@ -26,6 +26,7 @@ mod jobs;
 mod ledger;
 mod link;
 mod load;
+mod marks;
 mod mirror;
 mod node_types;
 mod nodes;
@@ -38,19 +39,21 @@ mod samples;
 mod sessions;
 mod step;
 mod teams;
+mod ties;
 mod tx;
 mod view;
 mod views;
+mod waits;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use loadline_model::{AttemptId, Generation, JobId, LedgerId, NodeId, Sequence, Span, WallTime};
-use loadline_placement::{Planner, Policy, Why};
+use loadline_model::{AttemptId, Generation, JobId, JobName, LedgerId, NodeId, Sequence, Span, WallTime};
+use loadline_placement::{Planner, Policy, Traits, Why};
 
 pub use change::Change;
-pub use command::{Command, JobRef, NodeVerb, Now, Reply, SessionId, Sha256, SharingCommand, TokenId};
+pub use command::{Command, JobRef, Marks, NodeVerb, Now, Reply, SessionId, Sha256, SharingCommand, TokenId};
 pub(crate) use cost::{QUARTER, quarter};
 pub use counts::JobCounts;
 pub use link::Link;
@@ -87,6 +90,16 @@ pub struct State {
     next_number: u64,
     /// Jobs with workers that want an attempt.
     queue: BTreeSet<JobId>,
+    /// Who waits for a job, by the name that they know it by.
+    dependents: BTreeMap<JobName, BTreeSet<JobId>>,
+    /// Jobs whose time has not come.
+    timed: BTreeSet<(WallTime, JobId)>,
+    /// Jobs whose time has come.
+    released: BTreeSet<JobId>,
+    /// Jobs that are done, until those that wait for them were looked at.
+    ended: Vec<JobId>,
+    /// Names of jobs, and who is tied to them.
+    names: ties::Names,
     attempts: BTreeMap<AttemptId, Arc<AttemptRow>>,
     nodes: BTreeMap<NodeId, Node>,
     /// Nodes that are not banned.
@@ -164,6 +177,8 @@ pub(crate) struct Node {
     /// Up to here the node's own counts are in `costs`.
     counted: Option<Arc<CostCounts>>,
     books: Books,
+    /// What follows from the row, for placement.
+    traits: Arc<Traits>,
     last_bucket: Option<WallTime>,
     link: Option<Arc<Link>>,
     pulse: Pulse,
@@ -172,6 +187,7 @@ pub(crate) struct Node {
 impl Node {
     fn new(row: Arc<NodeRow>) -> Self {
         Self {
+            traits: Arc::new(marks::traits(&row)),
             row,
             progress: Progress::default(),
             orders: BTreeMap::new(),

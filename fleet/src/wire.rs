@@ -5,6 +5,7 @@
 pub(crate) mod blob;
 mod error;
 mod job;
+mod needs;
 mod node;
 mod order;
 mod phase;
@@ -14,6 +15,7 @@ mod view;
 
 pub use error::{ErrorDetails, WireError, status};
 pub use job::{read_job_ref, read_spec, write_spec};
+pub use needs::read_marks;
 pub use node::{ReadHello, read_events, read_hello, read_inventory, read_sample, read_share, read_word};
 pub use order::{sign_order, write_order};
 pub use prove::{read_ask, write_prove};

@@ -15,6 +15,8 @@ mod control;
 mod history;
 #[path = "state_store/jobs.rs"]
 mod jobs;
+#[path = "state_store/needs.rs"]
+mod needs;
 #[path = "state_store/nodes.rs"]
 mod nodes;
 #[path = "state_store/placing.rs"]

@@ -38,6 +38,10 @@ fn spec() -> Result<JobSpec> {
             gpus: 0,
         },
         nodes: Vec::new(),
+        needs: loadline_model::Needs::default(),
+        waits: loadline_model::Waits::default(),
+        gang: false,
+        tasks: None,
         priority: loadline_model::Priority::NORMAL,
         team: None,
     };

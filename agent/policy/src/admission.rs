@@ -175,6 +175,7 @@ impl Admission<'_> {
 
     fn check_ever_fits(&self, order: &WorkOrder) -> Result<(), Refusal> {
         let spec = &order.spec;
+        check_held(order)?;
         // An operator's ceiling may be lifted again, and production's next week may be another: these refuse for now.
         let line = self.machine.line.owners();
         if let Some(asked) = wants_exclusive(spec.tier, spec.worker.cpus) {
@@ -260,6 +261,23 @@ impl Admission<'_> {
             },
         }
     }
+}
+
+/// What this node cannot hold, whoever asks.
+fn check_held(order: &WorkOrder) -> Result<(), Refusal> {
+    let needs = &order.spec.needs;
+    if let Some(share) = needs.gpu_share {
+        return Err(Refusal::for_good(format!(
+            "it asks for {share} of a GPU, and this node lends whole GPUs only"
+        )));
+    }
+    if !needs.scratch.is_zero() {
+        return Err(Refusal::for_good(format!(
+            "it asks for {} of scratch space, and this node lends none",
+            needs.scratch
+        )));
+    }
+    Ok(())
 }
 
 /// What of an order is more than this, as the beginning of a sentence.

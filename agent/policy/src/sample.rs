@@ -61,6 +61,10 @@ pub(crate) fn draft(tier: Tier, cpus: CpuRequest, memory: Bytes) -> JobDraft {
             gpus: 0,
         },
         nodes: Vec::new(),
+        needs: loadline_model::Needs::default(),
+        waits: loadline_model::Waits::default(),
+        gang: false,
+        tasks: None,
         priority: loadline_model::Priority::NORMAL,
         team: None,
     }

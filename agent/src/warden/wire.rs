@@ -10,8 +10,8 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use loadline_model::{
-    AttemptId, Bytes, CpuRequest, Elastic, FleetId, Generation, JobDraft, JobId, JobSpec, MilliCpu, NodeId,
-    OnNodeLost, PerMille, Span, Tier, WorkerRequest, Workers,
+    AttemptId, Bytes, CpuRequest, Elastic, FleetId, Generation, JobDraft, JobId, JobSpec, MilliCpu, Needs,
+    NodeId, Numa, OnNodeLost, PerMille, Span, Tier, Waits, WorkerRequest, Workers,
 };
 use loadline_policy::attempt::{StopWhy, WorkOrder};
 use loadline_policy::ceiling::Wish;
@@ -231,11 +231,32 @@ fn job_spec(spec: proto::JobSpec) -> Result<JobSpec, String> {
         time: spec.time_limit_us.map(Span),
         grace: spec.grace_us.map(Span),
         nodes: spec.nodes,
+        needs: needs(worker)?,
+        waits: Waits::default(),
+        gang: false,
+        tasks: None,
         // Both are the fleet's business: here nothing depends on them.
         priority: loadline_model::Priority::NORMAL,
         team: None,
     };
     JobSpec::new(draft).map_err(|problems| problems.to_string())
+}
+
+/// Of what a job needs only what is held on a node: the rest is the fleet's to see to.
+fn needs(worker: &proto::WorkerRequest) -> Result<Needs, String> {
+    let numa = match worker.numa.as_str() {
+        "" => Numa::Any,
+        word => Numa::from_word(word).ok_or("it names a way to use NUMA nodes that is not known here")?,
+    };
+    let share =
+        u16::try_from(worker.gpu_share_per_mille).map_err(|_| "it asks for more than a GPU's share")?;
+    Ok(Needs {
+        gpu_memory: Bytes(worker.gpu_memory_bytes),
+        gpu_share: (share > 0).then_some(PerMille(share)),
+        scratch: Bytes(worker.scratch_bytes),
+        numa,
+        ..Needs::default()
+    })
 }
 
 fn worker_request(worker: &proto::WorkerRequest) -> Result<WorkerRequest, String> {

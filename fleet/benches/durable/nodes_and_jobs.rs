@@ -103,5 +103,9 @@ pub(crate) fn spec(number: u64) -> anyhow::Result<JobSpec> {
         nodes: Vec::new(),
         priority: loadline_model::Priority::NORMAL,
         team: None,
+        needs: loadline_model::Needs::default(),
+        waits: loadline_model::Waits::default(),
+        gang: false,
+        tasks: None,
     })?)
 }

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod needs;
+
+pub use needs::{NeedsArgs, WaitsArgs};
+
 mod sharing;
 
 pub use sharing::{Period, QuotaCommand, QuotaFlags, TeamCommand};
@@ -213,6 +217,22 @@ pub enum NodeCommand {
         #[arg(value_parser = clap::value_parser!(u16).range(0..=100))]
         percent: u16,
     },
+    /// Set labels of a node, or take them away: jobs may require or prefer them
+    Label {
+        /// Its name
+        node: String,
+        /// KEY=VALUE sets a label, KEY one without a value, KEY- takes it away
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<String>,
+    },
+    /// Keep a node for jobs that tolerate a taint; what runs goes on
+    Taint {
+        /// Its name
+        node: String,
+        /// KEY=VALUE or KEY sets a taint, KEY- takes it away
+        #[arg(required = true, value_name = "KEY[=VALUE]|KEY-")]
+        taints: Vec<String>,
+    },
     /// Give up a lost node: what waits for it goes on elsewhere
     Forget {
         /// Its name
@@ -365,12 +385,20 @@ The command stands behind `--`; there is no shell in between. Or a file says all
   grace = \"30s\"                          # how long a worker may take to end when asked
   on_node_lost = \"wait\"                  # or \"replace\"
   nodes = []                             # only on these; empty: any
+  require = [\"zone in (eu,us)\"]          # labels of its nodes; prefer = [] for what is only better
+  tolerate = []                          # taints that do not keep it away
+  spread = \"node\"                        # or the key of a label; or prefer_spread, pack
+  near = []                              # jobs of yours or your team's; away_from for the opposite
+  after = []                             # jobs that have to end well first; after_any, after_failed
+  start_after = \"2h\"                     # or \"2026-12-01T22:00:00Z\"
+  gang = false                           # true: all workers start together, or none
   priority = \"normal\"                  # or \"low\", \"high\", a number: the higher first within the tier
   team = \"vision\"                      # which of your teams pays; default: your own
   [worker]                               # each of them
   cpus = \"2\"                             # whole: its own; \"500m\": a share
   memory = \"4GiB\"
-  gpus = 0
+  gpus = 0                               # with them gpu_model = [\"A100\"], gpu_memory = \"40GiB\"
+  numa = \"any\"                           # or \"single\": it fits one NUMA node
 
 A worker finds its place in LOADLINE_JOB, LOADLINE_JOB_NUMBER, LOADLINE_WORKER (from 0), LOADLINE_WORKERS (how
 many there may be), LOADLINE_ATTEMPT and LOADLINE_ATTEMPT_NUMBER (from 1).
@@ -379,6 +407,8 @@ Examples:
   fleet run -- echo hello
   fleet run --cpus 2 --memory 4GiB --time 2h -- python train.py
   fleet run --workers 1-8 --tier burst --cpus 500m -- ./sweep
+  fleet run --require zone=eu --workers 2 --spread node -- ./serve
+  fleet run --after 412 -- ./report
   fleet run job.toml --detach")]
 pub struct RunArgs {
     /// A job.toml (see below)
@@ -420,6 +450,12 @@ pub struct RunArgs {
     /// Only on this node. May be repeated
     #[arg(long, value_name = "NAME")]
     pub node: Vec<String>,
+    /// Where its workers may go.
+    #[command(flatten)]
+    pub needs: NeedsArgs,
+    /// What it waits for.
+    #[command(flatten)]
+    pub waits: WaitsArgs,
     /// low, normal, high, or a number: the higher goes first within its tier, the lower yields [default: normal]
     #[arg(long, value_name = "WORD|NUMBER", allow_hyphen_values = true)]
     pub priority: Option<String>,

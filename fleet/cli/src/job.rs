@@ -5,6 +5,7 @@
 
 mod file;
 mod flags;
+mod needs;
 mod words;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use loadline_model::{
 };
 
 use crate::args::RunArgs;
+use needs::NeedsWritten;
 
 /// What a worker gets when nothing is said: enough for a shell or a small script.
 const CPUS_DEFAULT: CpuRequest = CpuRequest::Exclusive(1);
@@ -59,6 +61,7 @@ pub struct Written {
     cpus: Option<Said<CpuRequest>>,
     memory: Option<Said<Bytes>>,
     gpus: Option<Said<u32>>,
+    needs: NeedsWritten,
 }
 
 /// One mistake, where it was made.
@@ -175,6 +178,7 @@ impl Written {
             cpus: flags.cpus.or(self.cpus),
             memory: flags.memory.or(self.memory),
             gpus: flags.gpus.or(self.gpus),
+            needs: self.needs.overlaid_by(flags.needs),
         }
     }
 
@@ -201,6 +205,7 @@ impl Written {
             ("worker.gpus", place(&self.gpus)),
         ];
         all.into_iter()
+            .chain(self.needs.places())
             .filter_map(|(key, place)| Some((key, place?)))
             .collect()
     }
@@ -209,6 +214,7 @@ impl Written {
         fn value<T>(said: Option<Said<T>>) -> Option<T> {
             said.map(|said| said.value)
         }
+        let (needs, waits, gang, tasks) = self.needs.into_model();
         JobDraft {
             name: value(self.name),
             command: value(self.command).unwrap_or_default(),
@@ -230,6 +236,10 @@ impl Written {
                 gpus: value(self.gpus).unwrap_or(0),
             },
             nodes: value(self.nodes).unwrap_or_default(),
+            needs,
+            waits,
+            gang,
+            tasks,
             priority: value(self.priority).unwrap_or_default(),
             team: value(self.team),
         }
@@ -240,6 +250,11 @@ impl Written {
 fn spec(written: Written, mut mistakes: Vec<Mistake>) -> Result<JobSpec, Vec<Mistake>> {
     if mistakes.iter().any(|mistake| mistake.key == file::SYNTAX) {
         return Err(mistakes);
+    }
+    if let Some((key, place)) = written.needs.clash() {
+        let problem = "only one of spread, prefer_spread and pack".into();
+        let key = key.into();
+        mistakes.push(Mistake { place, key, problem });
     }
     let places = written.places();
     match JobSpec::new(written.into_draft()) {

@@ -4,6 +4,7 @@ mod calls;
 mod client;
 mod failure;
 mod job;
+mod needs;
 mod node;
 mod prove;
 mod sharing;

@@ -40,6 +40,7 @@ fn row(job: u64, state: &'static str) -> JobRow {
             "failed" => Some(137),
             _ => None,
         },
+        never_started: None,
         waiting_for: (state == "queued")
             .then(|| "a worker wants 2 CPUs, and n1 has none left to lend".into()),
     }
@@ -92,6 +93,7 @@ fn job() -> JobView {
             grace_us: Some(30_000_000),
             on_node_lost: Some("wait"),
             nodes: vec![],
+            needs: vec![],
             priority: "high".into(),
             team: "vision".into(),
             worker: RequestView {
@@ -135,6 +137,8 @@ fn node_row(name: &str, state: &'static str) -> NodeRow {
         level: known.then(|| "open".into()),
         reason: known.then(|| "production is calm".into()),
         version: if known { "0.1.0".into() } else { String::new() },
+        labels: Default::default(),
+        taints: Default::default(),
     }
 }
 

@@ -3,7 +3,9 @@
 //! A node that the job did not choose, or that is banned, has this one block: whether it would also be full is
 //! nobody's concern. Of all other nodes every block is told, so that repairing them all makes the worker fit.
 
-use loadline_model::{Amounts, CpuRequest, MilliCpu, Tier, WallTime};
+use loadline_model::{Amounts, Bytes, CpuRequest, MilliCpu, Numa, Tier, WallTime};
+
+use crate::engine::NumaRoom;
 
 use crate::queue::QueueEntry;
 use crate::report::ReasonCode;
@@ -11,7 +13,7 @@ use crate::snapshot::{HeldByTier, Node, NodeState};
 
 /// A set of reason codes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Blocks(u32);
+pub(crate) struct Blocks(u64);
 
 impl Blocks {
     pub(crate) const NONE: Self = Self(0);
@@ -73,7 +75,56 @@ pub(crate) fn blocks(node: &Node, held: &HeldByTier, entry: &QueueEntry, now: Wa
             wants_exclusive(entry) && !node.exclusive_cpus,
             ReasonCode::ExclusiveCpusUnsupported,
         )
+        .union(by_traits(node, entry))
+        .union(by_others(node, entry))
         .union(by_amount(node, held, entry))
+}
+
+/// By what the node is.
+fn by_traits(node: &Node, entry: &QueueEntry) -> Blocks {
+    let (traits, needs) = (&node.traits, &entry.needs);
+    let labelled = needs.require.iter().all(|it| it.holds(&traits.labels));
+    let kept_out = traits
+        .taints
+        .iter()
+        .any(|taint| !needs.tolerate.iter().any(|it| it.tolerates(taint)));
+    Blocks::NONE
+        .when(!labelled, ReasonCode::LabelsUnmet)
+        .when(kept_out, ReasonCode::TaintNotTolerated)
+        .when(
+            entry.request.gpus > 0 && traits.gpu_memory < needs.gpu_memory,
+            ReasonCode::GpuTooSmall,
+        )
+        .when(!fits_numa(node, entry), ReasonCode::NumaTooSmall)
+}
+
+/// True unless the worker has to fit one NUMA node and none is large enough.
+fn fits_numa(node: &Node, entry: &QueueEntry) -> bool {
+    let wanted = NumaRoom {
+        cpu: entry.request.cpus.amount(),
+        memory: entry.request.memory,
+    };
+    entry.needs.numa == Numa::Any || node.traits.numa.iter().any(|room| wanted.fits_in(room))
+}
+
+/// By where other workers are.
+fn by_others(node: &Node, entry: &QueueEntry) -> Blocks {
+    let Some(ties) = &entry.ties else {
+        return Blocks::NONE;
+    };
+    let near = ties.near.as_ref();
+    Blocks::NONE
+        .when(ties.crowded.contains(&node.id), ReasonCode::SpreadFull)
+        .when(
+            near.is_some_and(|near| !near.contains(&node.id)),
+            ReasonCode::NotNear,
+        )
+        .when(ties.away.contains(&node.id), ReasonCode::TooNear)
+}
+
+/// Space on disks that the node lends to one worker if nothing is held, and now.
+pub(crate) const fn scratch(node: &Node, held: &HeldByTier) -> (Bytes, Bytes) {
+    (node.line.scratch, node.line.free_scratch(held))
 }
 
 impl Blocks {
@@ -141,7 +192,23 @@ pub(crate) fn times_with(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> 
     let by = |room: u64, each: u64| room.checked_div(each).unwrap_or(u64::MAX);
     by(room.cpu.0, wants.cpu.0)
         .min(by(room.memory.0, wants.memory.0))
-        .min(by(room.gpus.into(), wants.gpus.into()))
+        .min(by(scratch(node, held).1.0, entry.needs.scratch.0))
+        .min(match entry.needs.gpu_share {
+            Some(share) if wants.gpus > 0 => shares(node, held, entry.tier, share.0.into()),
+            _ => by(room.gpus.into(), wants.gpus.into()),
+        })
+}
+
+/// How many shares of one size fit on the GPUs that are left.
+fn shares(node: &Node, held: &HeldByTier, tier: Tier, share: u32) -> u64 {
+    let free = node.line.free_gpu_parts(tier, held);
+    let in_parts = |parts: u32| parts.checked_div(share).unwrap_or(0);
+    let (whole, rest) = (free / 1000, free % 1000);
+    u64::from(
+        whole
+            .saturating_mul(in_parts(1000))
+            .saturating_add(in_parts(rest)),
+    )
 }
 
 fn by_amount(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> Blocks {
@@ -169,11 +236,12 @@ fn by_amount(node: &Node, held: &HeldByTier, entry: &QueueEntry) -> Blocks {
         busy,
     );
     let (beyond, busy) = (ReasonCode::GpusBeyondLine, ReasonCode::GpusBusy);
-    judge(
-        found,
-        wants.gpus <= empty.gpus,
-        wants.gpus <= now.gpus,
-        beyond,
-        busy,
-    )
+    let fits_now = match entry.needs.gpu_share {
+        Some(share) if wants.gpus > 0 => node.line.free_gpu_parts(entry.tier, held) >= u32::from(share.0),
+        _ => wants.gpus <= now.gpus,
+    };
+    let found = judge(found, wants.gpus <= empty.gpus, fits_now, beyond, busy);
+    let (beyond, busy) = (ReasonCode::ScratchBeyondLine, ReasonCode::ScratchBusy);
+    let (wants, (empty, now)) = (entry.needs.scratch, scratch(node, held));
+    judge(found, wants <= empty, wants <= now, beyond, busy)
 }

@@ -4,12 +4,16 @@
 //! last), try each on a copy of the books, name the first that works. So what is proposed is true by trial.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use loadline_model::{Bytes, CpuRequest, MilliCpu, Span, Tier, WallTime, WorkerRequest};
+use loadline_model::{
+    Arrange, Bytes, CpuRequest, MilliCpu, Needs, Numa, Requirement, Span, Taint, Tier, WallTime,
+    WorkerRequest,
+};
 
-use crate::blocks::{blocks, room, room_empty};
+use crate::blocks::{blocks, room, room_empty, scratch};
 use crate::planner::Books;
 use crate::queue::QueueEntry;
 use crate::report::ReasonCode;
@@ -53,6 +57,25 @@ pub enum Change {
         /// Which.
         tier: Tier,
     },
+    /// Leave out something that the job says of its nodes.
+    LeaveOut {
+        /// What.
+        what: Restriction,
+    },
+    /// Tolerate a taint.
+    Tolerate {
+        /// Which.
+        taint: Taint,
+        /// Where.
+        node: String,
+    },
+    /// Ask for less space on disks.
+    LessScratch {
+        /// How much.
+        scratch: Bytes,
+        /// Where.
+        node: String,
+    },
     /// Say how long it may run: its team has a budget of hours.
     GiveTime,
     /// Be gone before those for whom room is kept.
@@ -70,6 +93,77 @@ pub enum Change {
         /// Which.
         node: String,
     },
+}
+
+/// Something that a job says of where its workers may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restriction {
+    /// One requirement on labels.
+    Require(Requirement),
+    /// How large GPUs must be.
+    GpuMemory,
+    /// That a worker must fit one NUMA node.
+    Numa,
+    /// That workers must be spread: as far as there is room will do.
+    Spread,
+    /// A job to be near.
+    Near(String),
+}
+
+impl Restriction {
+    /// The job without it.
+    #[must_use]
+    pub fn left_out(&self, entry: &QueueEntry) -> QueueEntry {
+        let (mut needs, mut ties) = ((*entry.needs).clone(), entry.ties.as_deref().cloned());
+        match self {
+            Self::Require(requirement) => needs.require.retain(|other| other != requirement),
+            Self::GpuMemory => needs.gpu_memory = Bytes::ZERO,
+            Self::Numa => needs.numa = Numa::Any,
+            Self::Spread => {
+                if let Arrange::Spread(domain) = needs.arrange {
+                    needs.arrange = Arrange::PreferSpread(domain);
+                }
+                if let Some(ties) = &mut ties {
+                    ties.crowded.clear();
+                }
+            }
+            Self::Near(name) => needs.near.retain(|other| other != name),
+        }
+        // Where others are is known of all of them together.
+        if let Some(ties) = &mut ties {
+            ties.near = ties.near.take().filter(|_| !needs.near.is_empty());
+        }
+        QueueEntry {
+            needs: Arc::new(needs),
+            ties: ties.map(Arc::new),
+            ..entry.clone()
+        }
+    }
+
+    /// Everything that a job says.
+    fn all(needs: &Needs) -> Vec<Self> {
+        let mut all: Vec<Self> = needs.require.iter().cloned().map(Self::Require).collect();
+        all.extend((!needs.gpu_memory.is_zero()).then_some(Self::GpuMemory));
+        all.extend((needs.numa == Numa::Single).then_some(Self::Numa));
+        all.extend(matches!(needs.arrange, Arrange::Spread(_)).then_some(Self::Spread));
+        // Of several what each alone keeps away is not known.
+        if let [only] = needs.near.as_slice() {
+            all.push(Self::Near(only.clone()));
+        }
+        all
+    }
+}
+
+impl fmt::Display for Restriction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Require(requirement) => write!(f, "leave out what it requires (--require '{requirement}')"),
+            Self::GpuMemory => f.write_str("take GPUs of any size (leave out --gpu-memory)"),
+            Self::Numa => f.write_str("let a worker reach over several NUMA nodes (leave out --numa)"),
+            Self::Spread => f.write_str("spread the workers only as far as there is room (--prefer-spread)"),
+            Self::Near(name) => write!(f, "let it run elsewhere too (leave out --near {name})"),
+        }
+    }
 }
 
 /// Which parts of a request were lowered.
@@ -113,6 +207,17 @@ impl fmt::Display for Change {
             }
             Self::FewerWorkers { min } => write!(f, "start with fewer workers (a minimum of {min})"),
             Self::UseTier { tier } => write!(f, "use the {} tier (--tier {})", tier.word(), tier.word()),
+            Self::LeaveOut { what } => what.fmt(f),
+            Self::Tolerate { taint, node } => {
+                write!(f, "tolerate what {node} is kept for (--tolerate {taint})")
+            }
+            Self::LessScratch { scratch, node } => {
+                let mib = scratch.0 >> 20;
+                write!(
+                    f,
+                    "ask for at most --scratch {mib}MiB per worker, which fits on {node}"
+                )
+            }
             Self::GiveTime => f.write_str("give it a time limit (--time 2h)"),
             Self::ShorterTime { time } => write!(
                 f,
@@ -137,6 +242,9 @@ impl Books<'_> {
     /// The cheapest change that makes `together` workers of the job start now.
     pub(crate) fn cheapest_change(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
         self.allow_node(entry, together)
+            .or_else(|| self.leave_out(entry, together))
+            .or_else(|| self.tolerate(entry, together))
+            .or_else(|| self.less_scratch(entry, together))
             .or_else(|| self.share_cpus(entry, together))
             .or_else(|| self.fewer_workers(entry, together))
             .or_else(|| self.ask_for_less(entry, together))
@@ -162,6 +270,58 @@ impl Books<'_> {
                 node: node.name.clone(),
             })
         })
+    }
+
+    fn leave_out(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let starts = |what: &Restriction| self.would_start(&what.left_out(entry), together);
+        let what = Restriction::all(&entry.needs).into_iter().find(starts)?;
+        Some(Change::LeaveOut { what })
+    }
+
+    fn tolerate(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        let tolerated = |taint: &Taint| entry.needs.tolerate.iter().any(|it| it.tolerates(taint));
+        self.by_name().into_iter().find_map(|node| {
+            let mut taints = node.traits.taints.iter().filter(|taint| !tolerated(taint));
+            let (taint, None) = (taints.next()?, taints.next()) else {
+                return None;
+            };
+            let mut needs = (*entry.needs).clone();
+            needs.tolerate.push(taint.clone());
+            let tolerant = QueueEntry {
+                needs: Arc::new(needs),
+                ..entry.clone()
+            };
+            let fits = blocks(node, &node.held, &tolerant, self.now).is_empty();
+            (fits && self.would_start(&tolerant, together)).then(|| Change::Tolerate {
+                taint: taint.clone(),
+                node: node.name.clone(),
+            })
+        })
+    }
+
+    fn less_scratch(&self, entry: &QueueEntry, together: u32) -> Option<Change> {
+        if entry.needs.scratch.is_zero() {
+            return None;
+        }
+        let less = |node: &Node| {
+            let free = scratch(node, &node.held).1.min(entry.needs.scratch);
+            let scratch = Bytes::from_mib(free.0 >> 20);
+            let enough = scratch.0.saturating_mul(REDUCTION_MAX) >= entry.needs.scratch.0;
+            let needs = Needs {
+                scratch,
+                ..(*entry.needs).clone()
+            };
+            let smaller = QueueEntry {
+                needs: Arc::new(needs),
+                ..entry.clone()
+            };
+            let fits = enough && blocks(node, &node.held, &smaller, self.now).is_empty();
+            (fits && self.would_start(&smaller, together)).then(|| Change::LessScratch {
+                scratch,
+                node: node.name.clone(),
+            })
+        };
+        self.by_name().into_iter().find_map(less)
     }
 
     fn share_cpus(&self, entry: &QueueEntry, together: u32) -> Option<Change> {

@@ -2,6 +2,7 @@
 //! every commit in debug builds.
 
 mod bookings;
+mod constraints;
 mod sharing;
 
 use alloc::collections::BTreeSet;
@@ -66,6 +67,16 @@ pub enum Violation {
         /// Of what.
         what: &'static str,
     },
+    /// More workers of a job in one domain than an even spread puts there.
+    #[error("job {job} has {got} workers in one domain, where an even spread puts {most}")]
+    Uneven {
+        /// The job.
+        job: JobId,
+        /// How many it gets there.
+        got: u32,
+        /// How many it may get.
+        most: u32,
+    },
     /// Only a part of the workers that start together.
     #[error("job {job} gets {got} of the {needed} workers that start together")]
     TornApart {
@@ -107,7 +118,9 @@ pub fn violations(snapshot: &Snapshot, queue: &[QueueEntry], plan: &Plan, now: W
     }
     for node in &snapshot.nodes {
         lines(node, queue, plan, &mut found);
+        constraints::amounts(node, queue, plan, &mut found);
     }
+    constraints::spread(snapshot, queue, plan, now, &mut found);
     found
 }
 
@@ -161,7 +174,8 @@ fn one(
             "the node gives no CPUs for exclusive use",
         ),
     ];
-    for (_, why) in rules.into_iter().filter(|(holds, _)| !holds) {
+    let rules = rules.into_iter().chain(constraints::rules(node, entry));
+    for (_, why) in rules.filter(|(holds, _)| !holds) {
         let node = node.name.clone();
         found.push(Violation::NotEligible { job, node, why });
     }
@@ -178,7 +192,17 @@ fn lines(node: &Node, queue: &[QueueEntry], plan: &Plan, found: &mut Vec<Violati
         mine.filter_map(|assignment| queue.iter().find(|entry| entry.job == assignment.job))
             .filter(move |entry| entry.tier == tier)
     };
-    let sum = |tier| new(tier).fold(Amounts::default(), |sum, entry| sum.plus(entry.request.into()));
+    let amounts = |entry: &QueueEntry| {
+        let all = Amounts::from(entry.request);
+        // Shares of GPUs are summed up on their own.
+        let gpus = if entry.needs.gpu_share.is_some() {
+            0
+        } else {
+            all.gpus
+        };
+        Amounts { gpus, ..all }
+    };
+    let sum = |tier| new(tier).fold(Amounts::default(), |sum, entry| sum.plus(amounts(entry)));
     let standard = node.held.standard.amounts.plus(sum(Tier::Standard));
     let burst = node.held.burst.amounts.plus(sum(Tier::Burst));
     let highest = Amounts {

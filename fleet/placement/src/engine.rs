@@ -27,10 +27,10 @@ mod worth;
 
 pub use among::Among;
 pub use class::ShapeIx;
-pub use node::{Domain, Holding, NodeGpus, NodeIx, NodeSpec, Room};
+pub use node::{Domain, Holding, NodeGpus, NodeIx, NodeSpec, NumaRoom, Room};
 pub use pass::{Pass, Passed, Queued};
 
-use class::{Classes, NodeClass};
+use class::{Classes, Facts, NodeClass};
 use mix::{Common, Mix};
 use node::{Asked, Columns, GPUS};
 use slots::{GPU_UNIT, Rest};
@@ -81,7 +81,12 @@ pub struct Engine {
     gpus_left: u64,
     /// What was left when the shapes were weighed last.
     weighed_at: u64,
+    /// So many classes of nodes there may be before those without nodes are forgotten.
+    classes_max: usize,
 }
+
+/// Classes of nodes are not looked through for fewer.
+const CLASSES_FEW: usize = 1024;
 
 impl Default for Engine {
     fn default() -> Self {
@@ -104,6 +109,7 @@ impl Engine {
             gpus_lent: 0,
             gpus_left: 0,
             weighed_at: 0,
+            classes_max: CLASSES_FEW,
         }
     }
 
@@ -112,9 +118,10 @@ impl Engine {
     /// # Errors
     /// When there are too many kinds of nodes.
     pub fn add_node(&mut self, spec: &NodeSpec) -> Result<NodeIx, EngineError> {
+        let met = self.classes.met(&Facts::of(spec));
         let class = self
             .classes
-            .node(NodeClass::of(spec))
+            .node(NodeClass::of(spec, met))
             .ok_or(EngineError::TooManyClasses)?;
         let node = self.columns.push(spec, class);
         let gpus = sum(&self.columns.gpu_left[node.0 as usize]);
@@ -190,9 +197,15 @@ impl Engine {
         open: bool,
     ) -> Result<(), EngineError> {
         let index = self.index(node)?;
+        let facts = Facts::of(spec);
+        let met = if facts == self.columns.facts[index] {
+            self.classes.met_by(self.columns.class[index])
+        } else {
+            self.classes.met(&facts)
+        };
         let class = self
             .classes
-            .node(NodeClass::of(spec))
+            .node(NodeClass::of(spec, met))
             .ok_or(EngineError::TooManyClasses)?;
         let before = [Tier::Standard, Tier::Burst].map(|tier| self.columns.left(index, tier));
         self.count_gpus(index, false);
@@ -248,7 +261,9 @@ impl Engine {
     /// # Errors
     /// When no node could ever be asked for the demand.
     pub fn shape_of(&mut self, demand: &Demand, tier: Tier, team: &str) -> Result<ShapeIx, DemandProblem> {
-        let shape = self.classes.shape(&demand.clone().checked()?, tier, team);
+        let demand = demand.clone().checked()?;
+        self.admit(&demand);
+        let shape = self.classes.shape(&demand, tier, team);
         let view = match tier {
             Tier::Standard => &mut self.standard,
             Tier::Burst => &mut self.burst,
@@ -261,6 +276,36 @@ impl Engine {
             *view = Some(new);
         }
         Ok(shape)
+    }
+
+    /// Judges every node by what nobody has asked for before. Rests and room stay what they are.
+    fn admit(&mut self, demand: &Demand) {
+        self.tidy_classes();
+        for (number, condition) in self.classes.admit(demand) {
+            for node in 0..self.columns.len() {
+                if !condition.holds(&self.columns.facts[node]) {
+                    continue;
+                }
+                // Without a class left the node counts as one that does not meet it, and is passed over.
+                if let Some(class) = self.classes.meeting(self.columns.class[node], number) {
+                    self.columns.class[node] = class;
+                    self.changed(node, false);
+                }
+            }
+        }
+    }
+
+    /// Forgets classes once they have doubled: what that costs is spread over as many new ones.
+    fn tidy_classes(&mut self) {
+        if self.classes.count() < self.classes_max {
+            return;
+        }
+        self.classes.tidy(&mut self.columns.class);
+        self.classes_max = self.classes.count().saturating_mul(2).max(CLASSES_FEW);
+        self.worth.forget_classes();
+        for view in [&mut self.standard, &mut self.burst].into_iter().flatten() {
+            view.renew(&self.columns);
+        }
     }
 
     /// How many shapes it knows.

@@ -11,11 +11,13 @@
 //! - no worker is placed twice; the same input gives the same plan;
 //! - a reason in the report is true: with all blocks of one node repaired, the worker fits there.
 //!
-//! [`engine`] answers one question, which node takes a worker, fast and with an eye on what GPUs become useless. It also
-//! has shares of GPUs, scratch space, labels and taints, which no job can ask for yet.
+//! [`engine`] answers one question, which node takes a worker, fast and with an eye on what GPUs become useless. What a
+//! job says of its nodes' labels is a *condition*: each is judged once per node, and makes classes of nodes, so that a
+//! decision costs no more with it. What depends on where other workers are ([`Ties`]: spread, pack, near, away) names a
+//! few nodes to leave out or to choose from, job by job.
 //!
-//! Amounts only: the node picks CPU numbers and may refuse (design §2). Deliberately absent for now: gangs of
-//! fixed jobs in [`plan`].
+//! Amounts only: the node picks CPU numbers and may refuse (design §2). Of shares of GPUs it is assumed that they lie as
+//! close together as they can, of NUMA nodes that they are empty: what fleetd cannot know the node refuses for now.
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
@@ -31,12 +33,15 @@ mod queue;
 mod report;
 pub mod sim;
 mod snapshot;
+mod tasks;
 mod why;
 
-pub use change::{Change, Less};
+pub use change::{Change, Less, Restriction};
+pub use engine::NumaRoom;
 pub use planner::{
     Assignment, Ending, Eviction, Kept, KeptFor, Plan, Planner, Policy, Running, explain, plan,
 };
-pub use queue::{QueueEntry, Refusal, Start, Wanted};
+pub use queue::{QueueEntry, Refusal, Start, Ties, Wanted};
 pub use report::{Expected, Reason, ReasonCode, Report, Waiting, Why};
-pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot};
+pub use snapshot::{Held, HeldByTier, Line, Node, NodeState, Snapshot, Traits};
+pub use tasks::{TaskBook, TaskCounts, TaskStage};

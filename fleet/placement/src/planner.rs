@@ -16,7 +16,9 @@ mod keeps;
 mod lines;
 mod nodes;
 mod pass;
+mod place;
 mod runs;
+mod ties;
 mod waits;
 
 use alloc::collections::BTreeMap;
@@ -127,6 +129,8 @@ pub struct Planner {
     runs: Runs,
     keeps: Keeps,
     version: u64,
+    /// What the plan that is being made has moved, as far as others are tied to it.
+    moved: ties::Moved,
     /// Goes up when anything but room has turned that could let someone start.
     turned: u64,
     /// When that happens next by time alone.

@@ -1,12 +1,14 @@
 //! What waits: jobs with workers that have no attempt.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, NodeId, Priority, Span, Tier, WallTime, WorkerRequest, Workers};
+use loadline_model::{JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest, Workers};
 use serde::{Deserialize, Serialize};
 
-/// How the workers a job needs have to start. Gangs of fixed jobs will be a third way.
+/// How the workers a job needs have to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
@@ -44,6 +46,36 @@ impl Wanted {
             },
         }
     }
+}
+
+impl Wanted {
+    /// All that are missing, or none of them.
+    #[must_use]
+    pub fn gang(self) -> Self {
+        Self {
+            start: Start::Together,
+            ..self
+        }
+    }
+}
+
+/// Where other workers are, as far as it matters for where a job's next ones may go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ties {
+    /// How many workers the job has at most.
+    pub workers: u32,
+    /// Its own workers, by node; only if it spreads or packs them.
+    pub own: BTreeMap<NodeId, u32>,
+    /// The nodes with workers of each job that it wants to be near; none: it does not.
+    pub near: Option<BTreeSet<NodeId>>,
+    /// The nodes with workers of jobs that it wants to be away from, or that want to be away from it.
+    pub away: BTreeSet<NodeId>,
+    /// What it is called where others are near it or away from it; empty: none are.
+    pub me: String,
+    /// What those are called whose workers `near` and `away` tell of: once one of them has moved, they are old.
+    pub with: BTreeSet<String>,
+    /// Left empty, and filled in by placement: the nodes of domains that have as many of its workers as they may get.
+    pub crowded: BTreeSet<NodeId>,
 }
 
 /// A node that refused this job.
@@ -93,6 +125,10 @@ pub struct QueueEntry {
     pub user: String,
     /// The team that pays; empty: none.
     pub team: String,
+    /// What its nodes must be.
+    pub needs: Arc<Needs>,
+    /// Where others are, if that matters.
+    pub ties: Option<Arc<Ties>>,
     /// The nodes it may run on, by name; empty: all.
     pub nodes: Vec<String>,
     /// Nodes that refused it, for good or for now.

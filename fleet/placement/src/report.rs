@@ -57,6 +57,26 @@ pub enum ReasonCode {
     GpusBusy,
     /// There is room for some of the workers that must start together, not for all.
     NotAllTogether,
+    /// The node's labels are not what the job requires.
+    LabelsUnmet,
+    /// The node has a taint that the job does not tolerate.
+    TaintNotTolerated,
+    /// The node's GPUs have less memory than the job asks for.
+    GpuTooSmall,
+    /// None of the node's NUMA nodes is large enough for a worker.
+    NumaTooSmall,
+    /// More space on disks than the node lends even when empty.
+    ScratchBeyondLine,
+    /// The space on disks is lent to others.
+    ScratchBusy,
+    /// The node's domain has as many of the job's workers as it may get.
+    SpreadFull,
+    /// A job that this one wants to be near has no worker there.
+    NotNear,
+    /// A job that this one is to be kept away from has a worker there.
+    TooNear,
+    /// Even without any other work there is no room for all workers that must start together.
+    GangBeyondFleet,
     /// The node has room, and it is kept for another job.
     KeptForOthers,
     /// The team or its user may not hold or spend so much more.
@@ -69,18 +89,28 @@ pub enum ReasonCode {
 
 impl ReasonCode {
     /// Every code, in the order in which reasons are told.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 35] = [
         Self::QuotaReached,
         Self::WindowShut,
         Self::NoNodes,
         Self::NodeUnknown,
+        Self::GangBeyondFleet,
+        Self::LabelsUnmet,
+        Self::TaintNotTolerated,
+        Self::GpuTooSmall,
+        Self::NumaTooSmall,
         Self::CpusBeyondLine,
         Self::MemoryBeyondLine,
         Self::GpusBeyondLine,
+        Self::ScratchBeyondLine,
         Self::ExclusiveCpusUnsupported,
         Self::CpusBusy,
         Self::MemoryBusy,
         Self::GpusBusy,
+        Self::ScratchBusy,
+        Self::SpreadFull,
+        Self::NotNear,
+        Self::TooNear,
         Self::NotAllTogether,
         Self::KeptForOthers,
         Self::TeamNotAllowed,
@@ -121,6 +151,16 @@ impl ReasonCode {
             Self::GpusBeyondLine => "gpus_beyond_line",
             Self::GpusBusy => "gpus_busy",
             Self::NotAllTogether => "not_all_together",
+            Self::LabelsUnmet => "labels_unmet",
+            Self::TaintNotTolerated => "taint_not_tolerated",
+            Self::GpuTooSmall => "gpu_too_small",
+            Self::NumaTooSmall => "numa_too_small",
+            Self::ScratchBeyondLine => "scratch_beyond_line",
+            Self::ScratchBusy => "scratch_busy",
+            Self::SpreadFull => "spread_full",
+            Self::NotNear => "not_near",
+            Self::TooNear => "too_near",
+            Self::GangBeyondFleet => "gang_beyond_fleet",
             Self::KeptForOthers => "kept_for_others",
             Self::QuotaReached => "quota_reached",
             Self::WindowShut => "window_shut",
@@ -141,6 +181,10 @@ impl ReasonCode {
                 | Self::NodeNeverSeen
                 | Self::NodeRefusedForNow
                 | Self::NotAllTogether
+                | Self::ScratchBusy
+                | Self::SpreadFull
+                | Self::NotNear
+                | Self::TooNear
                 | Self::KeptForOthers
                 | Self::QuotaReached
                 | Self::WindowShut

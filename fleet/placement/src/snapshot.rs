@@ -1,10 +1,16 @@
 //! The nodes as placement sees them: what each lends, what is promised already, whether it takes new work.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, CpuRequest, MilliCpu, NodeId, Tier, WorkerRequest};
+use loadline_model::{
+    Amounts, Bytes, CpuRequest, Labels, MilliCpu, Needs, NodeId, PerMille, Taint, Tier, WorkerRequest,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::engine::NumaRoom;
 
 /// Whether a node takes new work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +41,21 @@ pub struct Line {
     pub now: Amounts,
     /// Hardware threads that can be given for exclusive use.
     pub whole_cpus: u32,
+    /// Space on its own disks, for both tiers together.
+    pub scratch: Bytes,
+}
+
+/// What a node is, beside what it lends. It seldom changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traits {
+    /// Its labels, those that the fleet fills in itself among them.
+    pub labels: Arc<Labels>,
+    /// What keeps work away that does not tolerate it.
+    pub taints: BTreeSet<Taint>,
+    /// The least memory among its GPUs; zero: not known, or none.
+    pub gpu_memory: Bytes,
+    /// Its NUMA nodes; empty: not known.
+    pub numa: Arc<[NumaRoom]>,
 }
 
 /// What the workers of one tier on a node were promised.
@@ -44,6 +65,10 @@ pub struct Held {
     pub amounts: Amounts,
     /// Of which whole CPUs for exclusive use.
     pub whole_cpus: u32,
+    /// Shares of GPUs, in thousandths of one, together; not among the whole ones.
+    pub gpu_shares: u32,
+    /// Space on disks.
+    pub scratch: Bytes,
 }
 
 /// What all workers on a node were promised.
@@ -68,6 +93,8 @@ pub struct Node {
     pub state: NodeState,
     /// False while its owner lends nothing: mode off or shadow.
     pub lending: bool,
+    /// What it is.
+    pub traits: Arc<Traits>,
     /// Its lines.
     pub line: Line,
     /// False: it shares CPUs by weight only and refuses exclusive requests for good.
@@ -100,6 +127,37 @@ pub(crate) fn whole_cpus(tier: Tier, request: &WorkerRequest) -> u32 {
     }
 }
 
+/// What a worker holds, a share of a GPU apart, in thousandths of one.
+fn whole_gpus(request: &WorkerRequest, needs: &Needs) -> (Amounts, u32) {
+    let amounts = Amounts::from(*request);
+    match needs.gpu_share {
+        Some(share) if request.gpus > 0 => (Amounts { gpus: 0, ..amounts }, share.0.into()),
+        _ => (amounts, 0),
+    }
+}
+
+impl Held {
+    /// What one worker holds.
+    pub(crate) fn of(tier: Tier, request: &WorkerRequest, needs: &Needs) -> Self {
+        let (amounts, gpu_shares) = whole_gpus(request, needs);
+        Self {
+            amounts,
+            whole_cpus: whole_cpus(tier, request),
+            gpu_shares,
+            scratch: needs.scratch,
+        }
+    }
+
+    /// GPUs, in thousandths of one.
+    const fn gpu_parts(&self) -> u32 {
+        parts(self.amounts.gpus).saturating_add(self.gpu_shares)
+    }
+}
+
+const fn parts(gpus: u32) -> u32 {
+    gpus.saturating_mul(PerMille::ONE.0 as u32)
+}
+
 impl HeldByTier {
     fn tier(&mut self, tier: Tier) -> &mut Held {
         match tier {
@@ -109,24 +167,27 @@ impl HeldByTier {
     }
 
     /// Accounts one more worker.
-    pub fn add(&mut self, tier: Tier, request: &WorkerRequest) {
+    pub fn add(&mut self, tier: Tier, request: &WorkerRequest, needs: &Needs) {
         let held = self.tier(tier);
-        held.amounts = held.amounts.plus((*request).into());
-        held.whole_cpus = held.whole_cpus.saturating_add(whole_cpus(tier, request));
+        let more = Held::of(tier, request, needs);
+        held.amounts = held.amounts.plus(more.amounts);
+        held.whole_cpus = held.whole_cpus.saturating_add(more.whole_cpus);
+        held.gpu_shares = held.gpu_shares.saturating_add(more.gpu_shares);
+        held.scratch = held.scratch.plus(more.scratch);
     }
 
     /// Accounts one worker less.
-    pub fn remove(&mut self, tier: Tier, request: &WorkerRequest) {
-        let held = self.tier(tier);
-        held.amounts = held.amounts.minus((*request).into());
-        held.whole_cpus = held.whole_cpus.saturating_sub(whole_cpus(tier, request));
+    pub fn remove(&mut self, tier: Tier, request: &WorkerRequest, needs: &Needs) {
+        self.take_back(tier, &Held::of(tier, request, needs));
     }
 
-    /// Accounts less, by amounts.
-    pub(crate) fn take_back(&mut self, tier: Tier, amounts: Amounts, whole_cpus: u32) {
+    /// Accounts less, by what was held.
+    pub(crate) fn take_back(&mut self, tier: Tier, less: &Held) {
         let held = self.tier(tier);
-        held.amounts = held.amounts.minus(amounts);
-        held.whole_cpus = held.whole_cpus.saturating_sub(whole_cpus);
+        held.amounts = held.amounts.minus(less.amounts);
+        held.whole_cpus = held.whole_cpus.saturating_sub(less.whole_cpus);
+        held.gpu_shares = held.gpu_shares.saturating_sub(less.gpu_shares);
+        held.scratch = held.scratch.minus(less.scratch);
     }
 
     /// Both tiers together.
@@ -146,13 +207,34 @@ impl Line {
     /// Standard counts against the firm line and burst, together with standard, against the line of now. Both
     /// together never exceed the higher of the two: nothing makes burst give way to a new standard worker yet.
     pub fn free(&self, tier: Tier, held: &HeldByTier) -> Amounts {
-        match tier {
+        let amounts = match tier {
             Tier::Burst => self.now.minus(held.total()),
             Tier::Standard => least(
                 self.firm.minus(held.standard.amounts),
                 self.higher().minus(held.total()),
             ),
+        };
+        let gpus = self.free_gpu_parts(tier, held) / parts(1);
+        Amounts { gpus, ..amounts }
+    }
+
+    /// GPUs that one tier may still get, in thousandths of one: a share fits if so much is free, since shares are
+    /// taken to lie as close together as they can.
+    pub(crate) fn free_gpu_parts(&self, tier: Tier, held: &HeldByTier) -> u32 {
+        let (firm, now) = (parts(self.firm.gpus), parts(self.now.gpus));
+        let standard = held.standard.gpu_parts();
+        let all = standard.saturating_add(held.burst.gpu_parts());
+        match tier {
+            Tier::Burst => now.saturating_sub(all),
+            Tier::Standard => firm
+                .saturating_sub(standard)
+                .min(firm.max(now).saturating_sub(all)),
         }
+    }
+
+    /// Space on disks that is still free.
+    pub(crate) const fn free_scratch(&self, held: &HeldByTier) -> Bytes {
+        self.scratch.minus(held.standard.scratch.plus(held.burst.scratch))
     }
 
     /// True if all that is held lies within the lines, as far as a tier is concerned.
@@ -163,8 +245,16 @@ impl Line {
                 held.standard.amounts.fits_in(&self.firm) && held.total().fits_in(&self.higher())
             }
         };
+        let (firm, now) = (parts(self.firm.gpus), parts(self.now.gpus));
+        let standard = held.standard.gpu_parts();
+        let all = standard.saturating_add(held.burst.gpu_parts());
+        let gpus = match tier {
+            Tier::Burst => all <= now,
+            Tier::Standard => standard <= firm && all <= firm.max(now),
+        };
+        let scratch = held.standard.scratch.plus(held.burst.scratch) <= self.scratch;
         let given = held.standard.whole_cpus.saturating_add(held.burst.whole_cpus);
-        within && (tier == Tier::Burst || given <= self.whole_cpus)
+        within && gpus && scratch && (tier == Tier::Burst || given <= self.whole_cpus)
     }
 
     /// The whole CPUs that may still be given for exclusive use, within the free amount.

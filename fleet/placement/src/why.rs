@@ -5,13 +5,15 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, Bytes, CpuRequest, MilliCpu};
+use loadline_model::{Bytes, CpuRequest, MilliCpu};
 
-use crate::blocks::{Blocks, room, room_empty, wants_exclusive};
+use crate::blocks::{Blocks, room, room_empty, scratch, wants_exclusive};
 use crate::planner::{Books, about};
 use crate::queue::QueueEntry;
 use crate::report::{Reason, ReasonCode, Why};
 use crate::snapshot::{HeldByTier, Node};
+
+mod constraints;
 
 /// Names of nodes in one reason.
 const EXAMPLES_MAX: usize = 3;
@@ -21,6 +23,7 @@ type Kept<'a> = BTreeMap<ReasonCode, Vec<(&'a Node, &'a HeldByTier)>>;
 impl Books<'_> {
     /// Why `together` workers of the job do not start now.
     pub(crate) fn why(&self, entry: &QueueEntry, together: u32) -> Why {
+        let entry = &self.resolved(entry);
         let mut kept: Kept<'_> = BTreeMap::new();
         let (mut considered, mut fitting) = (0u32, 0u32);
         let mut nearest: Option<(&Node, Blocks)> = None;
@@ -83,8 +86,20 @@ impl Books<'_> {
                 before: 0,
             };
         }
-        let sentence =
-            format!("there is room for some of the {together} workers that start together, not for all");
+        let most = self.room_when_empty(entry);
+        let (code, sentence) = if most < together.into() {
+            (
+                ReasonCode::GangBeyondFleet,
+                format!(
+                    "even with no other work there is room for {most} of the {together} workers that start together"
+                ),
+            )
+        } else {
+            (
+                ReasonCode::NotAllTogether,
+                format!("there is room for some of the {together} workers that start together, not for all"),
+            )
+        };
         let mut names: Vec<String> = self
             .iter()
             .filter(|(node, _)| self.blocks(node, entry).is_empty())
@@ -92,8 +107,9 @@ impl Books<'_> {
             .collect();
         names.sort_unstable();
         names.truncate(EXAMPLES_MAX);
+        let passes = code.passes();
         let reason = Reason {
-            code: ReasonCode::NotAllTogether,
+            code,
             sentence,
             nodes: fitting,
             examples: names,
@@ -102,7 +118,7 @@ impl Books<'_> {
         Why {
             reasons: Vec::from([reason]),
             change,
-            passes: true,
+            passes,
             considered,
             expected: None,
             before: 0,
@@ -191,7 +207,16 @@ fn sentence(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry,
         C::CpusBusy | C::MemoryBusy | C::GpusBusy => busy(code, kept, entry),
         C::NoNodes => "the fleet has no node yet".into(),
         C::NodeUnknown => "the job names a node that the fleet does not have".into(),
-        C::NotAllTogether => "the workers that start together do not all fit".into(),
+        C::NotAllTogether | C::GangBeyondFleet => "the workers that start together do not all fit".into(),
+        C::ScratchBeyondLine => beyond(code, kept, entry, all),
+        C::ScratchBusy => busy(code, kept, entry),
+        C::LabelsUnmet
+        | C::TaintNotTolerated
+        | C::GpuTooSmall
+        | C::NumaTooSmall
+        | C::SpreadFull
+        | C::NotNear
+        | C::TooNear => constraints::sentence(code, kept, entry, all),
         // Not of nodes, or told where more is known.
         C::KeptForOthers | C::QuotaReached | C::WindowShut | C::BehindOthers => code.word().into(),
         C::NodeNotSelected => subject(
@@ -244,7 +269,8 @@ fn sentence(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry,
 /// One resource of a request, in words.
 struct Amount {
     wanted: String,
-    of: fn(&Amounts) -> u64,
+    empty: fn(&Node, &QueueEntry) -> u64,
+    now: fn(&Node, &HeldByTier, &QueueEntry) -> u64,
     unit: fn(u64, bool) -> String,
 }
 
@@ -259,12 +285,23 @@ fn amount(code: ReasonCode, entry: &QueueEntry) -> Amount {
     match code {
         ReasonCode::MemoryBeyondLine | ReasonCode::MemoryBusy => Amount {
             wanted: format!("{} of memory", entry.request.memory),
-            of: |amounts| amounts.memory.0,
+            empty: |node, entry| room_empty(node, entry).memory.0,
+            now: |node, held, entry| room(node, held, entry).memory.0,
+            unit: |bytes, _| Bytes(bytes).to_string(),
+        },
+        ReasonCode::ScratchBeyondLine | ReasonCode::ScratchBusy => Amount {
+            wanted: format!("{} of scratch space", entry.needs.scratch),
+            empty: |node, _| scratch(node, &HeldByTier::default()).0.0,
+            now: |node, held, _| scratch(node, held).1.0,
             unit: |bytes, _| Bytes(bytes).to_string(),
         },
         ReasonCode::GpusBeyondLine | ReasonCode::GpusBusy => Amount {
-            wanted: count(entry.request.gpus, "GPU"),
-            of: |amounts| amounts.gpus.into(),
+            wanted: match entry.needs.gpu_share {
+                Some(share) => format!("{share} of a GPU"),
+                None => count(entry.request.gpus, "GPU"),
+            },
+            empty: |node, entry| room_empty(node, entry).gpus.into(),
+            now: |node, held, entry| room(node, held, entry).gpus.into(),
             unit: |gpus, _| gpus.to_string(),
         },
         _ => Amount {
@@ -272,7 +309,8 @@ fn amount(code: ReasonCode, entry: &QueueEntry) -> Amount {
                 CpuRequest::Exclusive(n) => count(n, "CPU"),
                 CpuRequest::Shared(share) => format!("{share} of CPU"),
             },
-            of: |amounts| amounts.cpu.0,
+            empty: |node, entry| room_empty(node, entry).cpu.0,
+            now: |node, held, entry| room(node, held, entry).cpu.0,
             unit: cpus,
         },
     }
@@ -323,7 +361,7 @@ fn refused(kept: &[(&Node, &HeldByTier)], entry: &QueueEntry, how: &str) -> Stri
 
 fn beyond(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry, all: bool) -> String {
     let amount = amount(code, entry);
-    let (name, largest) = most(kept, |node, _| (amount.of)(&room_empty(node, entry)));
+    let (name, largest) = most(kept, |node, _| (amount.empty)(node, entry));
     let wanted = &amount.wanted;
     let shown = (amount.unit)(largest, wants_exclusive(entry));
     match kept {
@@ -341,7 +379,7 @@ fn beyond(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry, a
 
 fn busy(code: ReasonCode, kept: &[(&Node, &HeldByTier)], entry: &QueueEntry) -> String {
     let amount = amount(code, entry);
-    let (name, free) = most(kept, |node, held| (amount.of)(&room(node, held, entry)));
+    let (name, free) = most(kept, |node, held| (amount.now)(node, held, entry));
     let wanted = &amount.wanted;
     let shown = (amount.unit)(free, wants_exclusive(entry));
     match kept {

@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, PerMille, Tier};
+use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, Numa, PerMille, Tier};
 use loadline_placement::check::{Booking, Overbooked, overbooked};
 use loadline_placement::engine::{
-    Among, Domain, Engine, EngineError, Grant, NodeGpus, NodeIx, NodeSpec, Queued, Room, ShapeIx,
+    Among, Domain, Engine, EngineError, Grant, NodeGpus, NodeIx, NodeSpec, NumaRoom, Queued, Room, ShapeIx,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -54,7 +55,8 @@ prop_compose! {
                 firm_max: gpu_lines.0,
                 now_max: gpu_lines.1,
             },
-            labels: zone.map(|zone| ("zone".to_string(), zone.to_string())).into_iter().collect(),
+            labels: Arc::new(zone.map(|zone| ("zone".to_string(), zone.to_string())).into_iter().collect()),
+            numa: Arc::from([NumaRoom { cpu: MilliCpu::from_cpus(3), memory: Bytes::from_gib(20) }]),
             taints: tainted.then(|| "gpu-only".to_string()).into_iter().collect(),
             teams: teams.into_iter().map(String::from).collect(),
             domain: Domain { island: domain.0, rack: domain.1 },
@@ -87,7 +89,8 @@ prop_compose! {
         memory in 0u64..40,
         scratch in select(vec![0u64, 0, 0, 150]),
         gpus in gpus(),
-        zone in prop::option::weighted(0.2, select(vec!["a", "b"])),
+        zone in prop::option::weighted(0.3, select(vec!["zone=a", "zone!=b", "zone in (a,b)", "!zone", "zone"])),
+        numa in prop::bool::weighted(0.1),
         tolerant in prop::bool::ANY,
     ) -> Demand {
         Demand {
@@ -95,7 +98,9 @@ prop_compose! {
             memory: Bytes::from_gib(memory),
             scratch: Bytes::from_gib(scratch),
             gpus,
-            labels: zone.map(|zone| ("zone".to_string(), zone.to_string())).into_iter().collect(),
+            require: zone.map(|zone| zone.parse().unwrap()).into_iter().collect(),
+            prefer: Vec::new(),
+            numa: if numa { Numa::Single } else { Numa::Any },
             tolerates: tolerant.then(|| "gpu-only".to_string()).into_iter().collect(),
         }
     }
@@ -235,10 +240,20 @@ impl Oracle {
             || (enough >= gpus.count as usize
                 && spec.gpus.memory >= gpus.memory
                 && (gpus.models.is_empty() || gpus.models.contains(&spec.gpus.model)));
+        let zone = spec.labels.get("zone").map(String::as_str);
         let labels = demand
-            .labels
+            .require
             .iter()
-            .all(|(key, value)| spec.labels.get(key) == Some(value));
+            .all(|required| match required.to_string().as_str() {
+                "zone=a" => zone == Some("a"),
+                "zone!=b" => zone != Some("b"),
+                "zone in (a,b)" => matches!(zone, Some("a" | "b")),
+                "!zone" => zone.is_none(),
+                "zone" => zone.is_some(),
+                other => panic!("{other} has no oracle"),
+            });
+        let small = demand.cpus.amount() <= MilliCpu::from_cpus(3) && demand.memory <= Bytes::from_gib(20);
+        let labels = labels && (demand.numa == Numa::Any || small);
         self.open[node]
             && lends
             && room
@@ -556,7 +571,8 @@ fn plain_node(number: u32, cpus: u64, gpus: usize) -> NodeSpec {
             shares: vec![PerMille::ONE; gpus],
             ..NodeGpus::default()
         },
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
+        numa: Arc::default(),
         taints: BTreeSet::new(),
         teams: BTreeSet::new(),
         domain: Domain::default(),
@@ -573,8 +589,10 @@ fn plain_demand(cpus: u32, gpus: u32, share: u16) -> Demand {
             share: PerMille(share),
             ..GpuDemand::NONE
         },
-        labels: BTreeMap::new(),
+        require: Vec::new(),
+        prefer: Vec::new(),
         tolerates: BTreeSet::new(),
+        numa: Numa::Any,
     }
 }
 
@@ -695,6 +713,6 @@ fn the_checker_finds_what_it_is_for() {
     );
     let mut picky = small.clone();
     picky.gpus.models = vec!["H100".into()];
-    picky.labels.insert("zone".into(), "a".into());
+    picky.require.push("zone=a".parse().unwrap());
     assert_eq!(overbooked(&nodes, &[booking(&picky, 1, 0)]).len(), 2);
 }

@@ -8,12 +8,15 @@ mod golden;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Tier, WallTime, WorkerRequest, Workers,
+    Amounts, CpuRequest, Elastic, JobId, MilliCpu, Needs, NodeId, Tier, WallTime, WorkerRequest, Workers,
+    labels_from_text,
 };
 use loadline_placement::{
-    HeldByTier, Line, Node, NodeState, Policy, QueueEntry, Refusal, Report, Snapshot, Wanted, check, plan,
+    HeldByTier, Line, Node, NodeState, Policy, QueueEntry, Refusal, Report, Snapshot, Traits, Wanted, check,
+    plan,
 };
 
 #[derive(Default)]
@@ -123,7 +126,18 @@ impl Story {
                 firm,
                 now,
                 whole_cpus: words.0.get("whole").map_or(whole, |text| text.parse().unwrap()),
+                scratch: words.text("scratch", "0GiB").parse().unwrap(),
             },
+            traits: Arc::new(Traits {
+                labels: Arc::new(labels_from_text(words.text("labels", "")).unwrap()),
+                taints: words
+                    .list("taints")
+                    .iter()
+                    .map(|taint| taint.parse().unwrap())
+                    .collect(),
+                gpu_memory: words.text("gpu-memory", "0GiB").parse().unwrap(),
+                numa: Arc::default(),
+            }),
             exclusive_cpus: words.text("exclusive", "yes") == "yes",
             allow_teams: words.list("teams"),
             held: HeldByTier::default(),
@@ -165,7 +179,32 @@ impl Story {
                 memory: words.text("memory", "1GiB").parse().unwrap(),
                 gpus: words.text("gpus", "0").parse().unwrap(),
             },
-            wanted: Wanted::new(workers, 0, (0..workers.max()).collect()),
+            wanted: if words.0.contains_key("gang") {
+                Wanted::new(workers, 0, (0..workers.max()).collect()).gang()
+            } else {
+                Wanted::new(workers, 0, (0..workers.max()).collect())
+            },
+            needs: Arc::new(Needs {
+                require: words
+                    .list("require")
+                    .iter()
+                    .map(|it| it.parse().unwrap())
+                    .collect(),
+                prefer: words
+                    .list("prefer")
+                    .iter()
+                    .map(|it| it.parse().unwrap())
+                    .collect(),
+                tolerate: words
+                    .list("tolerate")
+                    .iter()
+                    .map(|it| it.parse().unwrap())
+                    .collect(),
+                gpu_memory: words.text("gpu-memory", "0GiB").parse().unwrap(),
+                scratch: words.text("scratch", "0GiB").parse().unwrap(),
+                ..Needs::default()
+            }),
+            ties: None,
             user: "ada".into(),
             team: words.text("team", "").into(),
             nodes: words.list("nodes"),
@@ -190,7 +229,9 @@ impl Story {
         let (job, worker) = (job.parse().unwrap(), worker.parse().unwrap());
         let index = self.placed.remove(&(job, worker)).unwrap();
         let entry = self.queue.iter().find(|entry| entry.job == job_id(job)).unwrap();
-        self.snapshot.nodes[index].held.remove(entry.tier, &entry.request);
+        self.snapshot.nodes[index]
+            .held
+            .remove(entry.tier, &entry.request, &entry.needs);
     }
 
     fn plan(&mut self) {
@@ -210,7 +251,9 @@ impl Story {
                 .iter_mut()
                 .find(|entry| entry.job == assignment.job)
                 .unwrap();
-            self.snapshot.nodes[index].held.add(entry.tier, &entry.request);
+            self.snapshot.nodes[index]
+                .held
+                .add(entry.tier, &entry.request, &entry.needs);
             entry.wanted.missing.retain(|worker| *worker != assignment.worker);
             entry.wanted.needed = entry.wanted.needed.saturating_sub(1);
             let number = assignment.job.as_bytes()[0];

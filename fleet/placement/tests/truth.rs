@@ -5,12 +5,16 @@
 #[path = "truth/live.rs"]
 mod live;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use loadline_model::{
-    Amounts, Bytes, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Tier, WallTime, WorkerRequest, Workers,
+    Amounts, Bytes, CpuRequest, Elastic, JobId, MilliCpu, Needs, NodeId, Numa, PerMille, Tier, WallTime,
+    WorkerRequest, Workers,
 };
 use loadline_placement::{
-    Change, HeldByTier, Line, Node, NodeState, Plan, Policy, QueueEntry, ReasonCode, Refusal, Report,
-    Snapshot, Start, Wanted, Why, check, plan,
+    Change, HeldByTier, Line, Node, NodeState, NumaRoom, Plan, Policy, QueueEntry, ReasonCode, Refusal,
+    Report, Snapshot, Start, Ties, Traits, Wanted, Why, check, plan,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,6 +50,65 @@ fn request() -> impl Strategy<Value = WorkerRequest> {
     })
 }
 
+prop_compose! {
+    fn traits()(
+        zone in prop::option::of(select(vec!["a", "b"])),
+        taint in prop::option::weighted(0.3, select(vec!["only=gpu", "only=cpu", "spot"])),
+        gpu_memory in select(vec![0u64, 16, 40]),
+        numa in prop::collection::vec((1u32..6, 1u64..6), 0..3),
+    ) -> Arc<Traits> {
+        let numa = numa.into_iter().map(|(cpus, memory)| NumaRoom { cpu: MilliCpu::from_cpus(cpus), memory: gib(memory) });
+        Arc::new(Traits {
+            labels: Arc::new(zone.map(|zone| ("zone".to_string(), zone.to_string())).into_iter().collect()),
+            taints: taint.map(|taint| taint.parse().unwrap()).into_iter().collect(),
+            gpu_memory: gib(gpu_memory),
+            numa: numa.collect(),
+        })
+    }
+}
+
+prop_compose! {
+    fn needs(gpus: u32)(
+        require in prop::option::weighted(0.3, select(vec!["zone=a", "zone!=a", "zone in (a,b)", "zone", "!zone"])),
+        prefer in prop::option::weighted(0.2, select(vec!["zone=b", "!zone"])),
+        tolerate in prop::option::weighted(0.6, select(vec!["only", "only=gpu", "spot"])),
+        gpu_memory in select(vec![0u64, 0, 0, 40]),
+        half in prop::bool::weighted(0.3),
+        scratch in select(vec![0u64, 0, 0, 3]),
+        single in prop::bool::weighted(0.2),
+    ) -> Arc<Needs> {
+        Arc::new(Needs {
+            require: require.map(|it| it.parse().unwrap()).into_iter().collect(),
+            prefer: prefer.map(|it| it.parse().unwrap()).into_iter().collect(),
+            tolerate: tolerate.map(|it| it.parse().unwrap()).into_iter().collect(),
+            gpu_memory: if gpus > 0 { gib(gpu_memory) } else { Bytes::ZERO },
+            gpu_share: (half && gpus == 1).then_some(PerMille(500)),
+            scratch: gib(scratch),
+            numa: if single { Numa::Single } else { Numa::Any },
+            ..Needs::default()
+        })
+    }
+}
+
+fn worker() -> impl Strategy<Value = (WorkerRequest, Arc<Needs>)> {
+    request().prop_flat_map(|request| (Just(request), needs(request.gpus)))
+}
+
+/// Where others are, for who is near them or away from them.
+fn ties() -> impl Strategy<Value = Option<Arc<Ties>>> {
+    let nodes = || subsequence(vec![0usize, 1, 2], 0..=3);
+    let near = prop::option::weighted(0.5, nodes());
+    let some = (near, nodes()).prop_map(|(near, away)| {
+        let ids = |nodes: Vec<usize>| -> BTreeSet<NodeId> { nodes.into_iter().map(node_id).collect() };
+        Arc::new(Ties {
+            near: near.map(ids),
+            away: ids(away),
+            ..Ties::default()
+        })
+    });
+    prop::option::weighted(0.3, some)
+}
+
 fn tier() -> impl Strategy<Value = Tier> {
     select(vec![Tier::Standard, Tier::Burst])
 }
@@ -69,9 +132,16 @@ fn node(index: usize) -> impl Strategy<Value = Node> {
         prop::bool::weighted(0.8),
     );
     let teams = prop_oneof![3 => Just(vec![]), 1 => Just(vec!["vision".to_string()])];
-    let held = vec((tier(), request()), 0..3);
-    (who, amounts(6), amounts(6), 0u32..6, teams, held).prop_map(
-        move |((state, lending, exclusive_cpus), firm, now, whole_cpus, allow_teams, held)| Node {
+    let held = vec((tier(), worker()), 0..3);
+    let line = (amounts(6), amounts(6), 0u32..6, 0u64..6);
+    (who, line, traits(), teams, held).prop_map(
+        move |(
+            (state, lending, exclusive_cpus),
+            (firm, now, whole_cpus, scratch),
+            traits,
+            allow_teams,
+            held,
+        )| Node {
             id: node_id(index),
             name: NAMES[index].into(),
             pool: "default".into(),
@@ -81,13 +151,15 @@ fn node(index: usize) -> impl Strategy<Value = Node> {
                 firm,
                 now,
                 whole_cpus,
+                scratch: gib(scratch),
             },
+            traits,
             exclusive_cpus,
             allow_teams,
             held: held
                 .iter()
-                .fold(HeldByTier::default(), |mut sum, (tier, request)| {
-                    sum.add(*tier, request);
+                .fold(HeldByTier::default(), |mut sum, (tier, (request, needs))| {
+                    sum.add(*tier, request, needs);
                     sum
                 }),
         },
@@ -116,26 +188,35 @@ fn entry(number: u8) -> impl Strategy<Value = QueueEntry> {
         prop::bool::weighted(0.3),
         vec(refusal(), 0..2),
         prop::bool::ANY,
+        ties(),
     );
-    (tier(), 0i64..4, request(), workers, place).prop_map(
-        move |(tier, at, request, workers, (names, named, refusals, team))| QueueEntry {
-            job: JobId::from_slice(&[number; 16]).unwrap(),
-            number: 0,
-            tier,
-            priority: loadline_model::Priority::NORMAL,
-            time: None,
-            grace: loadline_model::Span::ZERO,
-            submitted_at: WallTime(at),
-            request,
-            wanted: Wanted::new(workers, 0, (0..workers.max()).collect()),
-            user: "ada".into(),
-            team: if team { "vision".into() } else { String::new() },
-            nodes: if named {
-                names.iter().map(|name| (*name).to_string()).collect()
-            } else {
-                vec![]
-            },
-            refusals,
+    let worker = (worker(), prop::bool::weighted(0.3));
+    (tier(), 0i64..4, worker, workers, place).prop_map(
+        move |(tier, at, ((request, needs), gang), workers, (names, named, refusals, team, ties))| {
+            QueueEntry {
+                job: JobId::from_slice(&[number; 16]).unwrap(),
+                number: 0,
+                tier,
+                priority: loadline_model::Priority::NORMAL,
+                time: None,
+                grace: loadline_model::Span::ZERO,
+                submitted_at: WallTime(at),
+                request,
+                wanted: {
+                    let wanted = Wanted::new(workers, 0, (0..workers.max()).collect());
+                    if gang { wanted.gang() } else { wanted }
+                },
+                needs,
+                ties,
+                user: "ada".into(),
+                team: if team { "vision".into() } else { String::new() },
+                nodes: if named {
+                    names.iter().map(|name| (*name).to_string()).collect()
+                } else {
+                    vec![]
+                },
+                refusals,
+            }
         },
     )
 }
@@ -153,7 +234,11 @@ fn fits(node: &Node, entry: &QueueEntry) -> bool {
 fn fits_at(node: &Node, entry: &QueueEntry, now: WallTime) -> bool {
     let line = &node.line;
     let (standard, burst) = (node.held.standard, node.held.burst);
-    let new = Amounts::from(entry.request);
+    let share = entry.needs.gpu_share;
+    let new = Amounts {
+        gpus: if share.is_some() { 0 } else { entry.request.gpus },
+        ..Amounts::from(entry.request)
+    };
     let all = standard.amounts.plus(burst.amounts).plus(new);
     // A resource that the worker does not ask for cannot keep it away.
     let within = |held: Amounts, line: Amounts| {
@@ -177,11 +262,65 @@ fn fits_at(node: &Node, entry: &QueueEntry, now: WallTime) -> bool {
         .refusals
         .iter()
         .any(|refusal| refusal.node == node.id && refusal.until.is_none_or(|until| until > now));
-    room && node.state == NodeState::Ready
+    let room = room
+        && gpu_parts_fit(node, entry)
+        && (entry.needs.scratch.is_zero()
+            || entry.needs.scratch.0 + standard.scratch.0 + burst.scratch.0 <= node.line.scratch.0);
+    room && traits_fit(node, entry)
+        && node.state == NodeState::Ready
         && node.lending
         && !refused
         && (entry.nodes.is_empty() || entry.nodes.contains(&node.name))
         && (node.allow_teams.is_empty() || node.allow_teams.contains(&entry.team))
+}
+
+/// GPUs in thousandths; shares lie as close together as they can, so what is left of a GPU in use is of no use for
+/// whole ones.
+fn gpu_parts_fit(node: &Node, entry: &QueueEntry) -> bool {
+    if entry.request.gpus == 0 {
+        return true;
+    }
+    let (standard, burst) = (node.held.standard, node.held.burst);
+    let parts = |held: loadline_placement::Held| held.amounts.gpus * 1000 + held.gpu_shares;
+    let left = |line: u32, held: u32| (line * 1000).saturating_sub(held);
+    let all = parts(standard) + parts(burst);
+    let (firm, now) = (node.line.firm.gpus, node.line.now.gpus);
+    let left = match entry.tier {
+        Tier::Burst => left(now, all),
+        Tier::Standard => left(firm, parts(standard)).min(left(firm.max(now), all)),
+    };
+    match entry.needs.gpu_share {
+        Some(share) => u32::from(share.0) <= left,
+        None => entry.request.gpus <= left / 1000,
+    }
+}
+
+/// What the node is, and who is there.
+fn traits_fit(node: &Node, entry: &QueueEntry) -> bool {
+    let (traits, needs) = (&node.traits, &entry.needs);
+    let zone = traits.labels.get("zone").map(String::as_str);
+    let labels = needs.require.iter().all(|it| match it.to_string().as_str() {
+        "zone=a" => zone == Some("a"),
+        "zone!=a" => zone != Some("a"),
+        "zone in (a,b)" | "zone" => zone.is_some(),
+        "!zone" => zone.is_none(),
+        other => panic!("{other} has no oracle"),
+    });
+    let taints = traits.taints.iter().all(|taint| {
+        let tolerated: Vec<String> = needs.tolerate.iter().map(ToString::to_string).collect();
+        tolerated.contains(&taint.to_string()) || tolerated.contains(&taint.key)
+    });
+    let numa = traits
+        .numa
+        .iter()
+        .any(|room| entry.request.cpus.amount() <= room.cpu && entry.request.memory <= room.memory);
+    let ties = entry.ties.as_deref().cloned().unwrap_or_default();
+    labels
+        && taints
+        && (needs.numa == Numa::Any || numa)
+        && (entry.request.gpus == 0 || needs.gpu_memory <= traits.gpu_memory)
+        && ties.near.is_none_or(|near| near.contains(&node.id))
+        && !ties.away.contains(&node.id)
 }
 
 /// How many workers of a job fit at once: equal workers never compete between nodes, so nodes add up.
@@ -194,7 +333,7 @@ fn capacity_at(nodes: &[Node], entry: &QueueEntry, now: WallTime) -> u32 {
         let mut node = node.clone();
         let mut count = 0;
         while count < 20 && fits_at(&node, entry, now) {
-            node.held.add(entry.tier, &entry.request);
+            node.held.add(entry.tier, &entry.request, &entry.needs);
             count += 1;
         }
         count
@@ -224,7 +363,7 @@ fn carried_out_at(
             .find(|node| node.id == assignment.node)
             .unwrap();
         assert!(fits_at(node, entry, now), "{assignment:?} does not fit");
-        node.held.add(entry.tier, &entry.request);
+        node.held.add(entry.tier, &entry.request, &entry.needs);
         entry.wanted.missing.retain(|worker| *worker != assignment.worker);
         entry.wanted.needed = entry.wanted.needed.saturating_sub(1);
     }
@@ -239,6 +378,13 @@ fn must_start(entry: &QueueEntry) -> u32 {
     match entry.wanted.start {
         Start::Together => entry.wanted.needed.max(1),
         Start::OneByOne => 1,
+    }
+}
+
+fn large_numa() -> NumaRoom {
+    NumaRoom {
+        cpu: MilliCpu(100_000),
+        memory: gib(100),
     }
 }
 
@@ -287,9 +433,24 @@ fn repair(code: ReasonCode, node: &mut Node, entry: &mut QueueEntry) {
             },
         ),
         C::GpusBeyondLine | C::GpusBusy => more(&mut node.line, Amounts { gpus: 100, ..none }),
+        C::LabelsUnmet => Arc::make_mut(&mut entry.needs).require.clear(),
+        C::TaintNotTolerated => Arc::make_mut(&mut node.traits).taints.clear(),
+        C::GpuTooSmall => Arc::make_mut(&mut node.traits).gpu_memory = gib(100),
+        C::NumaTooSmall => Arc::make_mut(&mut node.traits).numa = [large_numa()].into(),
+        C::ScratchBeyondLine | C::ScratchBusy => node.line.scratch = gib(100),
+        C::NotNear | C::TooNear => {
+            let ties = Arc::make_mut(entry.ties.as_mut().unwrap());
+            if code == C::NotNear {
+                ties.near.as_mut().unwrap().insert(node.id);
+            } else {
+                ties.away.remove(&node.id);
+            }
+        }
         C::NoNodes
         | C::NodeUnknown
         | C::NotAllTogether
+        | C::SpreadFull
+        | C::GangBeyondFleet
         | C::KeptForOthers
         | C::QuotaReached
         | C::WindowShut
@@ -348,6 +509,9 @@ fn changed(change: &Change, snapshot: &Snapshot, entry: &QueueEntry) -> (Snapsho
         Change::AskForLess { request, .. } => entry.request = *request,
         Change::FewerWorkers { min } => entry.wanted.needed = *min,
         Change::UseTier { tier } => entry.tier = *tier,
+        Change::LeaveOut { what } => entry = what.left_out(&entry),
+        Change::Tolerate { taint, .. } => Arc::make_mut(&mut entry.needs).tolerate.push(taint.clone()),
+        Change::LessScratch { scratch, .. } => Arc::make_mut(&mut entry.needs).scratch = *scratch,
         Change::GiveTime | Change::ShorterTime { .. } | Change::RaiseQuota { .. } => {
             panic!("there are no quotas and nothing is kept: {change:?}")
         }
@@ -401,9 +565,14 @@ proptest! {
         for waiting in &report.waiting {
             let entry = rest.iter().find(|entry| entry.job == waiting.job).unwrap();
             prop_assert!(!waiting.why.reasons.is_empty());
-            if waiting.why.reasons.iter().any(|reason| reason.code == ReasonCode::NotAllTogether) {
+            let of_all = [ReasonCode::NotAllTogether, ReasonCode::GangBeyondFleet];
+            if let Some(reason) = waiting.why.reasons.iter().find(|reason| of_all.contains(&reason.code)) {
                 let room = capacity(&after.nodes, entry);
                 prop_assert!(room >= 1 && room < must_start(entry));
+                let emptied = |node: &Node| Node { held: HeldByTier::default(), ..node.clone() };
+                let empty: Vec<Node> = after.nodes.iter().map(emptied).collect();
+                let ever = capacity(&empty, entry) >= must_start(entry);
+                prop_assert_eq!(reason.code == ReasonCode::NotAllTogether, ever);
                 continue;
             }
             for node in &after.nodes {

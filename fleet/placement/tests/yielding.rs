@@ -53,6 +53,8 @@ fn victim(number: u8, node: usize, minutes: i64) -> Victim {
         priority: Priority(0),
         amounts: amounts(2, 2, 0),
         whole_cpus: 0,
+        gpu_shares: 0,
+        scratch: Bytes::ZERO,
         started,
         saved: started,
         yielded: 0,

@@ -1,12 +1,12 @@
 //! What people do with nodes.
 
-use loadline_model::{PerMille, ProveAsk};
+use loadline_model::{Mark, PerMille, ProveAsk};
 
 use super::Edge;
 use super::call::{Call, Change};
 use super::failure::Failure;
 use crate::state::{
-    Command, LendMode, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeVerb, ProveView, Reply,
+    Command, LendMode, Marks, NodeDetail, NodeHeadroom, NodeReceipt, NodeSummary, NodeVerb, ProveView, Reply,
 };
 use crate::trust::Action;
 
@@ -87,6 +87,34 @@ impl Edge {
         match self.change(call, change, command).await? {
             Reply::Node(node) => Ok(*node),
             _ => Err(Failure::internal("a ceiling was answered with something else")),
+        }
+    }
+
+    /// What a node's labels and taints are from now on.
+    pub(super) async fn mark_node(
+        &self,
+        call: &Call,
+        node: String,
+        marks: Marks,
+    ) -> Result<NodeSummary, Failure> {
+        let by = call.person()?;
+        let all = |what: &str, marks: &[Mark]| {
+            let marks = marks.iter().map(|mark| format!(" {what} {mark}"));
+            marks.collect::<String>()
+        };
+        let change = Change {
+            action: Action::OperateNode,
+            word: "node.mark",
+            object: format!(
+                "node/{node}{}{}",
+                all("label", &marks.labels),
+                all("taint", &marks.taints)
+            ),
+        };
+        let command = Command::Mark { by, node, marks };
+        match self.change(call, change, command).await? {
+            Reply::Node(node) => Ok(*node),
+            _ => Err(Failure::internal("a label was answered with something else")),
         }
     }
 

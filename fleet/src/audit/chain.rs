@@ -5,7 +5,6 @@
 //! shows it.
 
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
 use loadline_model::WallTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -98,7 +97,7 @@ impl Head {
     pub fn append(&self, entry: &Entry) -> Result<(String, Self), serde_json::Error> {
         let mut line = Line {
             seq: self.seq + 1,
-            time: rfc3339(entry.time),
+            time: crate::clock::rfc3339(entry.time),
             actor: entry.actor.clone(),
             peer: entry.peer.clone(),
             action: entry.action.to_owned(),
@@ -132,11 +131,6 @@ impl Line {
         };
         Ok(HEXLOWER.encode(&Sha256::digest(serde_json::to_string(&bare)?.as_bytes())))
     }
-}
-
-fn rfc3339(at: WallTime) -> String {
-    // Out of jiff's range (year 9999) only with a broken clock; the raw number is then the honest record.
-    Timestamp::from_microsecond(at.0).map_or_else(|_| at.0.to_string(), |at| format!("{at:.6}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Generation, Span};
+use loadline_model::{Generation, Labels, Span};
 
 use super::State;
 use super::change::Change;
@@ -132,6 +132,8 @@ impl Tx<'_> {
                 version: String::new(),
                 boot_id: String::new(),
                 inventory: None,
+                labels: Labels::new(),
+                taints: Labels::new(),
             },
         };
         let (id, fresh) = (row.id, known.is_none());

@@ -15,8 +15,8 @@ use super::link::Link;
 use super::node_types::{CostCounts, Receipt};
 use super::order::StopReason;
 use super::rows::{
-    AttemptRow, Avoid, BucketRow, CeilingRow, CostRow, JobRow, LogRow, NodeRow, OrderRow, Progress, ProveRow,
-    ReportRow, Standing, TeamRow, TokenRow, UserRow, WorkerRow, WorkerStage,
+    AttemptRow, Avoid, BucketRow, CeilingRow, CostRow, JobRow, JobStage, LogRow, NodeRow, OrderRow, Progress,
+    ProveRow, ReportRow, Standing, TeamRow, TokenRow, UserRow, WorkerRow, WorkerStage,
 };
 use super::{Job, Node, State};
 
@@ -156,6 +156,21 @@ impl State {
     }
 
     fn apply_job(&mut self, id: JobId, row: Option<Arc<JobRow>>) -> Option<Change> {
+        let is_done = |row: &JobRow| matches!(row.stage, JobStage::Done(..));
+        let was = self.jobs.get(&id).map(|job| Arc::clone(&job.row));
+        let newest = row.clone().or_else(|| was.clone())?;
+        if was.as_deref().map(is_done) != row.as_deref().map(is_done) {
+            self.index_names(&newest, row.is_some());
+            self.touch_tied(&newest);
+        }
+        if was.is_some() != row.is_some() {
+            self.index_waits(&newest, row.is_some());
+        }
+        if !self.dependents.is_empty() {
+            for waiting in self.waiting_for(&newest) {
+                self.touched.job(waiting);
+            }
+        }
         let old = match row {
             Some(row) => {
                 self.numbers.insert(row.number, id);
@@ -249,13 +264,18 @@ impl State {
         self.touched.node(row.node);
         if let (Some(node), Some(job)) = (self.nodes.get_mut(&row.node), self.jobs.get(&row.job)) {
             count(&mut node.books, row, &job.row);
+            let job = Arc::clone(&job.row);
+            self.touch_tied(&job);
         }
     }
 
     fn apply_node(&mut self, id: NodeId, row: Option<Arc<NodeRow>>) -> Option<Change> {
         let old = match &row {
             Some(row) => match self.nodes.get_mut(&id) {
-                Some(node) => Some(std::mem::replace(&mut node.row, Arc::clone(row))),
+                Some(node) => {
+                    node.describe(row);
+                    Some(std::mem::replace(&mut node.row, Arc::clone(row)))
+                }
                 None => {
                     self.nodes.insert(id, Node::new(Arc::clone(row)));
                     None

@@ -4,7 +4,8 @@
 //! durable. Who may ask is decided before (`trust`); `by` is the authenticated name, for the record.
 
 use loadline_model::{
-    Generation, JobId, JobSpec, LedgerId, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span, WallTime,
+    Generation, JobId, JobSpec, LedgerId, Mark, NodeId, NodeSample, PerMille, ProveAsk, Sequence, Span,
+    WallTime,
 };
 
 use super::node_types::{Event, Hello, Inventory, LendMode, Word};
@@ -86,6 +87,15 @@ pub enum SharingCommand {
     },
 }
 
+/// Changes of a node's labels and taints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    /// Of its labels.
+    pub labels: Vec<Mark>,
+    /// Of its taints.
+    pub taints: Vec<Mark>,
+}
+
 /// What is asked.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -124,6 +134,15 @@ pub enum Command {
         mode: Option<LendMode>,
         /// Another part of its line.
         line: Option<PerMille>,
+    },
+    /// Set and take away labels and taints of a node.
+    Mark {
+        /// Who asks.
+        by: String,
+        /// The node's name.
+        node: String,
+        /// Which.
+        marks: Marks,
     },
     /// Have a node tested.
     BeginProve {

@@ -19,13 +19,13 @@ pub(crate) struct Books {
 impl Books {
     pub(crate) fn add(&mut self, attempt: &AttemptRow, job: &JobRow) {
         if self.attempts.insert(attempt.id) {
-            self.held.add(job.spec.tier, &job.spec.worker);
+            self.held.add(job.spec.tier, &job.spec.worker, &job.spec.needs);
         }
     }
 
     pub(crate) fn remove(&mut self, attempt: &AttemptRow, job: &JobRow) {
         if self.attempts.remove(&attempt.id) {
-            self.held.remove(job.spec.tier, &job.spec.worker);
+            self.held.remove(job.spec.tier, &job.spec.worker, &job.spec.needs);
         }
     }
 }

@@ -40,6 +40,11 @@ impl Tx<'_> {
         if user.banned {
             return Err(Refused::UserBanned(by.to_owned()));
         }
+        if spec.tasks.is_some() {
+            return Err(Refused::ArrayNeedsRunner);
+        }
+        let team = self.paying_team(user, spec.team.as_deref())?;
+        self.check_waits(by, &team, id, &spec)?;
         let most = self.state.policy.priority_most;
         if spec.priority > most && !matches!(user.role, Role::Admin | Role::Operator) {
             return Err(Refused::PriorityTooHigh {
@@ -53,14 +58,17 @@ impl Tx<'_> {
             number: self.state.next_number,
             user: by.to_owned(),
             unix_account: user.unix_account.clone(),
-            team: self.paying_team(user, spec.team.as_deref())?,
+            team,
             spec: Arc::new(spec),
             submitted_at: self.now.wall,
             started_at: None,
             stage: JobStage::Queued,
         };
         let number = row.number;
+        // One that it waits for may have ended otherwise already.
+        let after = self.state.waited_for(&row);
         self.put_job(row);
+        self.state.ended.extend(after);
         self.log("job_submitted", by, number, id);
         Ok(Reply::Submitted { number, fresh: true })
     }
@@ -84,7 +92,7 @@ impl Tx<'_> {
     }
 
     /// Nothing new is placed, what runs is told to stop.
-    fn wind_down(&mut self, id: JobId, verdict: Verdict) {
+    pub(crate) fn wind_down(&mut self, id: JobId, verdict: Verdict) {
         self.stage_job(id, JobStage::Ending(verdict));
         let workers = self
             .state
@@ -231,6 +239,9 @@ impl Tx<'_> {
         if job.workers.iter().all(over) {
             let number = job.row.number;
             self.stage_job(id, JobStage::Done(verdict, self.now.wall));
+            if !self.state.dependents.is_empty() {
+                self.state.ended.push(id);
+            }
             self.log("job_done", "fleet", number, verdict.exit_code);
         }
     }

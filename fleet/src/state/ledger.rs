@@ -82,6 +82,7 @@ impl State {
             tier: spec.tier,
             priority: spec.priority,
             request: spec.worker,
+            needs: Arc::clone(&spec.needs),
             user: user.clone(),
             team: team.clone(),
             started: row.assigned_at,
@@ -113,8 +114,12 @@ impl State {
     }
 }
 
-/// True if the job would have to begin anew without one of the workers that it has: an elastic one at its least.
+/// True if the job would have to begin anew without one of the workers that it has: a gang, or an elastic one at its
+/// least.
 fn ends_together(job: &Job) -> bool {
+    if job.row.spec.gang {
+        return job.workers.len() > 1;
+    }
     let Workers::Elastic(elastic) = job.row.spec.workers else {
         return false;
     };

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use loadline_model::{AttemptId, JobId, NodeId, Span};
+use loadline_placement::policy::Ready;
 
 use super::change::Change;
 use super::command::Now;
@@ -45,6 +46,10 @@ impl Touched {
 
     pub(crate) fn node(&mut self, id: NodeId) {
         self.nodes.insert(id);
+    }
+
+    pub(crate) fn job(&mut self, id: JobId) {
+        self.jobs.insert(id);
     }
 
     /// A row is about to change. Attempts are noted where they are counted on their nodes.
@@ -86,6 +91,7 @@ impl State {
     /// Tells placement what has changed.
     pub(crate) fn tell_planner(&mut self, now: Now) {
         self.notice_silence(now);
+        self.notice_time(now);
         self.tell_attempts(now);
         for id in std::mem::take(&mut self.touched.nodes) {
             let known = self.nodes.get(&id);
@@ -102,7 +108,8 @@ impl State {
             }
         }
         for id in std::mem::take(&mut self.touched.jobs) {
-            match self.jobs.get(&id).filter(|_| self.queue.contains(&id)) {
+            let waits = self.jobs.get(&id).filter(|_| self.queue.contains(&id));
+            match waits.filter(|job| self.ready(&job.row) == Ready::Now) {
                 None => self.planner.remove_job(id),
                 Some(job) => self.planner.put_job(&self.entry(job, now)),
             }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptPhase, JobId, NODE_GPUS_MAX, Tier};
+use loadline_model::{Amounts, AttemptPhase, Bytes, JobId, NODE_GPUS_MAX};
+use loadline_placement::policy::Ready;
 use loadline_placement::{
     Assignment, Line, Node as Candidate, NodeState, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
@@ -10,7 +11,7 @@ use loadline_placement::{
 use super::command::{JobRef, Now};
 use super::node_types::LendMode;
 use super::refused::Refused;
-use super::rows::{AttemptRow, AttemptStage, Avoid, OrderWhat, Standing, WorkerRow, WorkerStage};
+use super::rows::{AttemptRow, AttemptStage, Avoid, JobRow, OrderWhat, Standing, WorkerRow, WorkerStage};
 use super::tx::Tx;
 use super::view::{BlockingReason, Explanation, NodeCondition};
 use super::{Job, Node, State};
@@ -47,6 +48,7 @@ impl State {
             // What was said counts at once, also before the node has it.
             lending: inventory.is_some_and(|inventory| inventory.mode == LendMode::Enforce)
                 && !node.ceiling.as_ref().is_some_and(|row| row.ceiling.is_closed()),
+            traits: Arc::clone(&node.traits),
             line: line(node),
             exclusive_cpus: inventory.is_some_and(|inventory| inventory.exclusive_cpus),
             allow_teams: inventory
@@ -60,6 +62,7 @@ impl State {
     #[cfg(debug_assertions)]
     pub(crate) fn queue_entries(&self, now: Now) -> Vec<QueueEntry> {
         let jobs = self.queue.iter().filter_map(|id| self.jobs.get(id));
+        let jobs = jobs.filter(|job| self.ready(&job.row) == Ready::Now);
         jobs.map(|job| self.entry(job, now)).collect()
     }
 
@@ -93,7 +96,12 @@ impl State {
             time: job.row.spec.time,
             grace: job.row.spec.grace,
             request: job.row.spec.worker,
-            wanted: Wanted::new(job.row.spec.workers, present, missing),
+            wanted: {
+                let wanted = Wanted::new(job.row.spec.workers, present, missing);
+                if job.row.spec.gang { wanted.gang() } else { wanted }
+            },
+            needs: Arc::clone(&job.row.spec.needs),
+            ties: self.ties(job),
             user: job.row.user.clone(),
             team: job.row.team.clone(),
             nodes: job.row.spec.nodes.clone(),
@@ -118,6 +126,22 @@ impl State {
                 before: 0,
             });
         }
+        if let Some(waits) = self.waits(&job.row) {
+            let reason = BlockingReason {
+                code: waits.code.to_owned(),
+                sentence: waits.sentence,
+                nodes: 0,
+                examples: Vec::new(),
+            };
+            return Ok(Explanation {
+                summary,
+                reasons: vec![reason],
+                change: waits.advice,
+                nodes_considered: 0,
+                expected: None,
+                before: 0,
+            });
+        }
         // As of the last plan, which follows every change.
         let why = self.planner.why(job.row.id, &self.policy, now.wall);
         let why = why.unwrap_or_else(|| {
@@ -129,7 +153,11 @@ impl State {
 
 impl State {
     /// What a waiting job waits for, as of the last plan: one phrase of a table.
-    pub(crate) fn waits_for(&self, job: JobId, tier: Tier) -> String {
+    pub(crate) fn waits_for(&self, row: &JobRow) -> String {
+        if let Some(waits) = self.waits(row) {
+            return waits.sentence;
+        }
+        let (job, tier) = (row.id, row.spec.tier);
         let why = self.planner.line(job).and_then(|line| self.why_line(line, job));
         why.map_or_else(
             || format!("its turn in the {} queue", tier.word()),
@@ -191,6 +219,8 @@ fn line(node: &Node) -> Line {
         firm,
         now,
         whole_cpus: inventory.line_whole_cpus,
+        // No node lends any yet.
+        scratch: Bytes::ZERO,
     }
 }
 

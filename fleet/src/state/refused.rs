@@ -30,6 +30,21 @@ pub enum Refused {
     /// No such job.
     #[error("there is no job {0}")]
     JobUnknown(String),
+    /// It waits for itself.
+    #[error("{0}")]
+    Dependency(String),
+    /// It waits for a job that is not there, or not the submitter's or their team's.
+    #[error("you and your team have no job {0} to wait for")]
+    DependencyUnknown(String),
+    /// Nothing on a node runs tasks.
+    #[error("arrays cannot run yet: the program that runs their tasks on the nodes is not there")]
+    ArrayNeedsRunner,
+    /// The fleet fills it in itself.
+    #[error("the fleet sets the label `{0}` of every node itself")]
+    LabelReserved(String),
+    /// Too many.
+    #[error("node {0} would have more than {1} labels or taints")]
+    MarksTooMany(String, usize),
     /// No such node.
     #[error("there is no node {0}")]
     NodeUnknown(String),
@@ -133,8 +148,13 @@ impl Refused {
             | Self::UserBanned(_)
             | Self::TokenInvalid
             | Self::NodeBanned(_) => Code::PermissionDenied,
-            Self::TokenLife(_) => Code::InvalidArgument,
+            Self::TokenLife(_)
+            | Self::Dependency(_)
+            | Self::DependencyUnknown(_)
+            | Self::LabelReserved(_)
+            | Self::MarksTooMany(..) => Code::InvalidArgument,
             Self::LastAdmin(_)
+            | Self::ArrayNeedsRunner
             | Self::TeamBusy(..)
             | Self::NodeConnected(_)
             | Self::NodeNeverSeen(_)
@@ -156,6 +176,11 @@ impl Refused {
         match self {
             Self::JobConflict(_) => "JOB_CONFLICT",
             Self::JobUnknown(_) => "JOB_UNKNOWN",
+            Self::Dependency(_) => "DEPENDENCY_CIRCLE",
+            Self::DependencyUnknown(_) => "DEPENDENCY_UNKNOWN",
+            Self::ArrayNeedsRunner => "ARRAY_NEEDS_RUNNER",
+            Self::LabelReserved(_) => "LABEL_RESERVED",
+            Self::MarksTooMany(..) => "MARKS_TOO_MANY",
             Self::NodeUnknown(_) => "NODE_UNKNOWN",
             Self::UserUnknown(_) => "USER_UNKNOWN",
             Self::TeamUnknown(_) => "TEAM_UNKNOWN",
@@ -189,6 +214,15 @@ impl Refused {
         match self {
             Self::JobConflict(_) => "submit it under a new id",
             Self::JobUnknown(_) => "list jobs with `fleet jobs --all`",
+            Self::Dependency(_) => "leave out that one",
+            Self::DependencyUnknown(_) => {
+                "submit that one first; `fleet jobs --all` lists jobs with their numbers"
+            }
+            Self::ArrayNeedsRunner => {
+                "submit a job for each task, or one with as many workers: each has LOADLINE_WORKER"
+            }
+            Self::LabelReserved(_) => "choose another key",
+            Self::MarksTooMany(..) => "take some away first, with `KEY-`",
             Self::NodeUnknown(_) => "list nodes with `fleet nodes`",
             Self::UserUnknown(_) => "list people with `fleet user list`, add one with `fleet user add`",
             Self::TeamUnknown(_) => "list teams with `fleet team list`, make one with `fleet team set NAME`",

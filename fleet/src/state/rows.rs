@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, LedgerId, NodeId, ProveAsk,
-    ProveId, Span, WallTime,
+    AttemptId, AttemptPhase, Ended, Generation, JobId, JobOutcome, JobSpec, Labels, LedgerId, NodeId,
+    ProveAsk, ProveId, Span, WallTime,
 };
 use loadline_placement::policy::{Quota, Windows};
 
@@ -190,6 +190,10 @@ pub struct NodeRow {
     pub boot_id: String,
     /// What it is and lends.
     pub inventory: Option<Arc<Inventory>>,
+    /// What operators say of it.
+    pub labels: Labels,
+    /// What keeps work away that does not tolerate it; an empty value is none.
+    pub taints: Labels,
 }
 
 /// How far a node and the fleet have got with each other.

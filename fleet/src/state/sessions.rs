@@ -92,6 +92,8 @@ impl Tx<'_> {
                     version: String::new(),
                     boot_id: String::new(),
                     inventory: None,
+                    labels: loadline_model::Labels::new(),
+                    taints: loadline_model::Labels::new(),
                 }
             }
         };

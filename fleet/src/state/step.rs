@@ -37,17 +37,23 @@ impl State {
             ids,
             batch,
         }
-        .place();
+        .settle();
     }
 }
 
 impl Tx<'_> {
+    fn settle(&mut self) {
+        self.end_never_starting();
+        self.place();
+    }
+
     fn decide(&mut self, command: Command) -> Result<Reply, Refused> {
         match command {
             Command::Submit { by, job, spec } => self.submit(&by, job, *spec),
             Command::Cancel { by, job } => self.cancel(&by, job),
             Command::Operate { by, node, verb } => self.operate(&by, &node, verb),
             Command::SetCeiling { by, node, mode, line } => self.set_ceiling(&by, &node, mode, line),
+            Command::Mark { by, node, marks } => self.mark(&by, &node, &marks),
             Command::BeginProve { by, node, ask } => self.begin_prove(&by, &node, ask),
             Command::StopProve { by, node } => self.stop_prove(&by, &node),
             Command::CreateNodeToken {

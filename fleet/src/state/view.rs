@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, NodeId, NodeSample, PerMille,
+    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, Labels, NodeId, NodeSample, PerMille,
     Priority, Span, Tier, WallTime,
 };
 
@@ -48,6 +48,8 @@ pub struct JobSummary {
     pub exit_code: Option<u8>,
     /// One phrase while it waits; empty otherwise.
     pub waiting_for: String,
+    /// Why it ended without having started, if another job was why.
+    pub never_started: String,
 }
 
 /// An attempt of a job.
@@ -173,6 +175,10 @@ pub struct NodeSummary {
     pub orphans: u32,
     /// What its workers were promised.
     pub assigned: Amounts,
+    /// All its labels.
+    pub labels: Labels,
+    /// Its taints.
+    pub taints: Labels,
     /// The agent's version.
     pub version: String,
     /// What its headroom loop said last.

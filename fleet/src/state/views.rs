@@ -80,11 +80,8 @@ impl State {
             started_at: row.started_at,
             ended_at,
             exit_code,
-            waiting_for: if waits {
-                self.waits_for(row.id, row.spec.tier)
-            } else {
-                String::new()
-            },
+            waiting_for: if waits { self.waits_for(row) } else { String::new() },
+            never_started: self.never_started(job).unwrap_or_default(),
         }
     }
 
@@ -237,6 +234,8 @@ impl State {
             workers: u32::try_from(node.books.attempts.len()).unwrap_or(u32::MAX),
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
             assigned: node.books.held.total(),
+            labels: super::marks::labels(&node.row),
+            taints: node.row.taints.clone(),
             version: node.row.version.clone(),
             word: node.pulse.word.as_deref().cloned(),
             ceiling: node.ceiling.as_ref().and_then(|row| {

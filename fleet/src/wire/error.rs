@@ -1,6 +1,6 @@
 //! Errors on the wire: a gRPC status whose details are an `ErrorInfo`.
 
-use loadline_model::{ParseIdError, SpecProblems};
+use loadline_model::{LabelProblem, ParseIdError, SpecProblems};
 use loadline_proto::types::v1::ErrorInfo;
 use prost::Message;
 use tonic::{Code, Status};
@@ -27,6 +27,14 @@ pub enum WireError {
         field: &'static str,
         /// What it was.
         value: String,
+    },
+    /// A label, taint or requirement that is none.
+    #[error("{field}: {source}")]
+    Label {
+        /// Which field.
+        field: &'static str,
+        /// Why.
+        source: LabelProblem,
     },
     /// The job's specification is not valid; the message names every mistake.
     #[error("{0}")]

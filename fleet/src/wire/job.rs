@@ -7,7 +7,7 @@ use loadline_model::{
 use loadline_proto::fleet::v1 as fleet;
 use loadline_proto::types::v1::{self as types, worker_request::Cpu};
 
-use super::{WireError, read_job_id};
+use super::{WireError, needs, read_job_id};
 use crate::state::JobRef;
 
 /// Reads and checks a specification.
@@ -39,7 +39,8 @@ pub fn read_spec(spec: types::JobSpec) -> Result<JobSpec, WireError> {
             });
         }
     }
-    let worker = spec.worker.ok_or(WireError::Missing("spec.worker"))?;
+    let worker = spec.worker.as_ref().ok_or(WireError::Missing("spec.worker"))?;
+    let (needs, waits) = (needs::read_needs(&spec, worker)?, needs::read_waits(&spec)?);
     let cpus = match worker.cpu.ok_or(WireError::Missing("spec.worker.cpu"))? {
         Cpu::ExclusiveCpus(cpus) => CpuRequest::Exclusive(cpus),
         Cpu::SharedMillicpu(amount) => CpuRequest::Shared(MilliCpu(amount)),
@@ -74,6 +75,10 @@ pub fn read_spec(spec: types::JobSpec) -> Result<JobSpec, WireError> {
         nodes: spec.nodes,
         priority,
         team: given(spec.team),
+        needs,
+        waits,
+        gang: spec.gang,
+        tasks: spec.tasks.map(needs::read_tasks),
     })
     .map_err(WireError::Spec)
 }
@@ -84,7 +89,7 @@ pub fn write_spec(spec: &JobSpec) -> types::JobSpec {
         CpuRequest::Exclusive(cpus) => Cpu::ExclusiveCpus(cpus),
         CpuRequest::Shared(amount) => Cpu::SharedMillicpu(amount.0),
     };
-    types::JobSpec {
+    let mut wire = types::JobSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),
         dir: spec.dir.clone(),
@@ -108,11 +113,15 @@ pub fn write_spec(spec: &JobSpec) -> types::JobSpec {
             cpu: Some(cpu),
             memory_bytes: spec.worker.memory.0,
             gpus: spec.worker.gpus,
+            ..Default::default()
         }),
         nodes: spec.nodes.clone(),
         priority: spec.priority.0.into(),
         team: spec.team.clone().unwrap_or_default(),
-    }
+        ..Default::default()
+    };
+    needs::write(spec, &mut wire);
+    wire
 }
 
 pub(super) const fn write_tier(tier: Tier) -> types::Tier {
@@ -146,6 +155,7 @@ mod tests {
                 cpu: Some(Cpu::SharedMillicpu(500)),
                 memory_bytes: 64 << 20,
                 gpus: 0,
+                ..Default::default()
             }),
             ..Default::default()
         }
@@ -189,6 +199,7 @@ mod tests {
             cpu: None,
             memory_bytes: 1,
             gpus: 0,
+            ..Default::default()
         });
         assert!(
             read_spec(types::JobSpec {

@@ -26,6 +26,7 @@ pub fn write_job_summary(job: &JobSummary) -> fleet::JobSummary {
         started_at_us: job.started_at.map(|at| at.0),
         ended_at_us: job.ended_at.map(|at| at.0),
         exit_code: job.exit_code.map(u32::from),
+        never_started: job.never_started.clone(),
         waiting_for: job.waiting_for.clone(),
         team: job.team.clone(),
         priority: job.priority.0.into(),
@@ -128,6 +129,8 @@ pub fn write_node_summary(node: &NodeSummary) -> fleet::NodeSummary {
         assigned_millicpu: node.assigned.cpu.0,
         assigned_memory_bytes: node.assigned.memory.0,
         version: node.version.clone(),
+        labels: node.labels.clone().into_iter().collect(),
+        taints: node.taints.clone().into_iter().collect(),
         ceiling: node.ceiling.as_ref().map(|set| fleet::Ceiling {
             mode: set.ceiling.mode.word().to_owned(),
             line_per_mille: set.ceiling.line.0.into(),

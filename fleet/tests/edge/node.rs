@@ -252,6 +252,7 @@ pub(crate) fn spec(command: &[&str]) -> types::JobSpec {
             cpu: Some(types::worker_request::Cpu::ExclusiveCpus(1)),
             memory_bytes: 64 << 20,
             gpus: 0,
+            ..Default::default()
         }),
         env: BTreeMap::<String, String>::new().into_iter().collect(),
         ..Default::default()

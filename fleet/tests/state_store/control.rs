@@ -292,7 +292,9 @@ fn a_store_of_the_first_version_becomes_a_current_one() {
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; DROP TABLE prove; DROP TABLE prove_report; DROP TABLE team; DROP TABLE member;
+            "DROP TABLE ceiling; DROP TABLE counted; DROP TABLE cost; DROP TABLE prove; DROP TABLE prove_report;
+             DROP TABLE team; DROP TABLE member;
+             ALTER TABLE node DROP COLUMN labels; ALTER TABLE node DROP COLUMN taints;
              PRAGMA user_version = 1",
         )
         .unwrap();

@@ -306,7 +306,10 @@ fn tests_survive_in_the_store_and_an_older_store_becomes_a_current_one() {
     drop(store);
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
-        .execute_batch("DROP TABLE prove; DROP TABLE prove_report; DROP TABLE team; DROP TABLE member; PRAGMA user_version = 2")
+        .execute_batch(
+            "DROP TABLE prove; DROP TABLE prove_report; DROP TABLE team; DROP TABLE member;
+             ALTER TABLE node DROP COLUMN labels; ALTER TABLE node DROP COLUMN taints; PRAGMA user_version = 2",
+        )
         .unwrap();
     drop(connection);
     let mut store = Sqlite::open(&path).unwrap();

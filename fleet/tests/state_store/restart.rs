@@ -139,7 +139,7 @@ fn a_newer_schema_is_refused() {
         Sqlite::open(&path),
         Err(StoreError::Newer {
             found: 99,
-            known: 4,
+            known: 5,
             ..
         })
     ));
@@ -241,7 +241,7 @@ async fn bad_rows_are_moved_aside_by_name_and_the_rest_loads() {
     let running = JobPhase::Running;
     assert_eq!(shown, [(5, running), (4, running), (3, failed), (1, running)]);
     let status = fleet.read(|state, now| state.status(now)).await.unwrap();
-    assert_eq!(status.store, "SQLite, schema 4, 5 rows set aside");
+    assert_eq!(status.store, "SQLite, schema 5, 5 rows set aside");
     assert_eq!(
         submit(&fleet, 9, 0).await,
         Ok(Reply::Submitted {

@@ -1,13 +1,13 @@
 //! All that one worker may ask a node for: what is given to it, and what the node must be.
 //!
-//! [`crate::WorkerRequest`] is what a job's file can say so far; every such request is also a [`Demand`]. Placement
-//! reckons in demands, so that shares of GPUs, models, scratch space, labels and taints are one vocabulary.
+//! [`crate::WorkerRequest`] is what a worker gets, [`Needs`] what its node must be; together they are a [`Demand`].
+//! Placement reckons in demands, so that shares of GPUs, models, scratch space, labels and taints are one vocabulary.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::{Bytes, CpuRequest, PerMille, WorkerRequest};
+use crate::{Bytes, CpuRequest, Needs, Numa, PerMille, Requirement, WorkerRequest};
 
 /// The most GPUs that placement books on one node; larger machines lend the first so many.
 pub const NODE_GPUS_MAX: u32 = 16;
@@ -36,10 +36,14 @@ pub struct Demand {
     pub scratch: Bytes,
     /// GPUs.
     pub gpus: GpuDemand,
-    /// The node carries each of these labels with this value.
-    pub labels: BTreeMap<String, String>,
-    /// The node has no taint that is not among these.
+    /// Each of these holds for the node's labels.
+    pub require: Vec<Requirement>,
+    /// Nodes where more of these hold go first.
+    pub prefer: Vec<Requirement>,
+    /// The node has no taint that is not among these: `key=value`, or `key` with any value.
     pub tolerates: BTreeSet<String>,
+    /// On which NUMA nodes.
+    pub numa: Numa,
 }
 
 /// A demand that no node could ever be asked for.
@@ -88,6 +92,25 @@ impl GpuDemand {
 }
 
 impl Demand {
+    /// What a worker of a job asks for.
+    #[must_use]
+    pub fn new(request: WorkerRequest, needs: &Needs) -> Self {
+        let plain = Self::from(request);
+        Self {
+            scratch: needs.scratch,
+            gpus: GpuDemand {
+                share: needs.gpu_share.unwrap_or(PerMille::ONE),
+                memory: needs.gpu_memory,
+                ..plain.gpus
+            },
+            require: needs.require.clone(),
+            prefer: needs.prefer.clone(),
+            tolerates: needs.tolerate.iter().map(ToString::to_string).collect(),
+            numa: needs.numa,
+            ..plain
+        }
+    }
+
     /// Says what is wrong with it, if anything.
     ///
     /// # Errors
@@ -118,8 +141,10 @@ impl From<WorkerRequest> for Demand {
                 count: gpus,
                 ..GpuDemand::NONE
             },
-            labels: BTreeMap::new(),
+            require: Vec::new(),
+            prefer: Vec::new(),
             tolerates: BTreeSet::new(),
+            numa: Numa::Any,
         }
     }
 }

@@ -3,8 +3,10 @@
 //! Every mistake in a draft is reported at once, each with the key it belongs to. The command line checks
 //! before it sends, fleetd checks again what it was sent: both through [`JobSpec::new`].
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -12,6 +14,10 @@ use core::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use crate::{Bytes, CpuRequest, MilliCpu, Priority, Span, WorkerRequest};
+
+mod needs;
+
+pub use needs::{After, AfterJob, Arrange, Domain, JobName, JobNameProblem, Needs, Numa, Tasks, Waits};
 
 /// A name may be this long: it appears in unit descriptions, metrics and tables.
 const NAME_LEN_MAX: usize = 63;
@@ -135,6 +141,14 @@ pub struct JobDraft {
     pub worker: WorkerRequest,
     /// Nodes it may run on, by name; empty: all.
     pub nodes: Vec<String>,
+    /// What its nodes must be beyond having room.
+    pub needs: Needs,
+    /// What it waits for.
+    pub waits: Waits,
+    /// All workers start together, or none.
+    pub gang: bool,
+    /// The tasks that its workers share, if it is an array.
+    pub tasks: Option<Tasks>,
     /// How urgent it is within its tier.
     pub priority: Priority,
     /// The team that pays; none: the submitter's own.
@@ -143,7 +157,7 @@ pub struct JobDraft {
 
 /// A checked draft with every default filled in. Can only be made by [`JobSpec::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobSpec(SpecFields);
+pub struct JobSpec(Box<SpecFields>);
 
 /// The fields of a [`JobSpec`], readable through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +187,14 @@ pub struct SpecFields {
     pub worker: WorkerRequest,
     /// Nodes it may run on, by name; empty: all.
     pub nodes: Vec<String>,
+    /// What its nodes must be beyond having room. Shared: placement keeps it too.
+    pub needs: Arc<Needs>,
+    /// What it waits for.
+    pub waits: Waits,
+    /// All workers start together, or none.
+    pub gang: bool,
+    /// The tasks that its workers share, if it is an array.
+    pub tasks: Option<Tasks>,
     /// How urgent it is within its tier.
     pub priority: Priority,
     /// The team that pays; none: the submitter's own.
@@ -220,6 +242,7 @@ impl JobSpec {
         check_command(&draft, &mut problems);
         check_place(&draft, &mut problems);
         check_amounts(&draft, &mut problems);
+        needs::check(&draft, &mut problems);
         let name = draft.name.unwrap_or_else(|| default_name(&draft.command));
         check_name(&name, &mut problems);
         if !problems.0.is_empty() {
@@ -231,7 +254,7 @@ impl JobSpec {
         } else {
             OnNodeLost::Wait
         };
-        Ok(Self(SpecFields {
+        Ok(Self(Box::new(SpecFields {
             name,
             command: draft.command,
             dir: draft.dir.unwrap_or_else(|| "~".into()),
@@ -244,9 +267,13 @@ impl JobSpec {
             on_node_lost: draft.on_node_lost.unwrap_or(default_on_lost),
             worker: draft.worker,
             nodes: draft.nodes,
+            needs: Arc::new(draft.needs),
+            waits: draft.waits,
+            gang: draft.gang,
+            tasks: draft.tasks,
             priority: draft.priority,
             team: draft.team,
-        }))
+        })))
     }
 }
 
@@ -396,7 +423,7 @@ fn check_amounts(draft: &JobDraft, problems: &mut Problems) {
 mod tests {
     use super::*;
 
-    fn draft() -> JobDraft {
+    pub(super) fn draft() -> JobDraft {
         JobDraft {
             name: None,
             command: ["/usr/bin/true".to_string()].into(),
@@ -414,12 +441,16 @@ mod tests {
                 gpus: 0,
             },
             nodes: Vec::new(),
+            needs: Needs::default(),
+            waits: Waits::default(),
+            gang: false,
+            tasks: None,
             priority: Priority::NORMAL,
             team: None,
         }
     }
 
-    fn keys(draft: JobDraft) -> Vec<&'static str> {
+    pub(super) fn keys(draft: JobDraft) -> Vec<&'static str> {
         JobSpec::new(draft)
             .unwrap_err()
             .0

@@ -12,6 +12,7 @@ mod cpuset;
 mod demand;
 mod ids;
 mod job;
+mod label;
 mod observation;
 mod phase;
 mod priority;
@@ -26,8 +27,12 @@ pub use cpuset::{CpuSet, ParseCpuSetError};
 pub use demand::{Demand, DemandProblem, GpuDemand, NODE_GPUS_MAX};
 pub use ids::{AttemptId, FleetId, Generation, JobId, LedgerId, NodeId, ParseIdError, ProveId, Sequence};
 pub use job::{
-    Elastic, JobDraft, JobSpec, OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tier, Workers,
-    is_team_name,
+    After, AfterJob, Arrange, Domain, Elastic, JobDraft, JobName, JobNameProblem, JobSpec, Needs, Numa,
+    OnNodeLost, SpecFields, SpecProblem, SpecProblems, Tasks, Tier, Waits, Workers, is_team_name,
+};
+pub use label::{
+    Is, LabelProblem, Labels, Mark, OWN_KEYS, Requirement, Taint, as_label_value, label_key, label_value,
+    labels_from_text, labels_text, taints_of,
 };
 pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};
 pub use phase::{AttemptPhase, EndReason, Ended, JobOutcome, JobPhase, Peaks};

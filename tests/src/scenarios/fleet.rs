@@ -25,6 +25,7 @@ mod prove;
 mod reloads;
 mod said;
 mod shadow;
+mod shapes;
 mod sharing;
 mod shm;
 mod store;
@@ -118,6 +119,10 @@ pub(super) const SUITE: Suite = Suite {
             protect::floors_and_promises,
         ),
         ("a_node_that_only_watches_touches_nothing", shadow::untouched),
+        (
+            "jobs_go_where_labels_taints_spread_and_others_let_them",
+            shapes::asked_for,
+        ),
         ("a_token_works_once_for_its_own_name_in_time", mistakes::tokens),
         ("a_wrong_node_toml_keeps_the_last_good_one", mistakes::node_toml),
         (

@@ -127,6 +127,9 @@ const ROWS: &[(&str, By)] = &[
     ("fleet node enforce", Program(COMMAND, "node enforce n1")),
     ("fleet node off", Program(COMMAND, "node off n1")),
     ("fleet node line", Program(COMMAND, "node line n1 0")),
+    ("fleet job", Program(COMMAND, "job 412")),
+    ("fleet node label", Program(COMMAND, "node label n1 zone=eu old-")),
+    ("fleet node taint", Program(COMMAND, "node taint n1 only=gpu")),
     (
         "fleet team set",
         Guests(TWO_TEAMS, SHARING, "fleet team set vision"),

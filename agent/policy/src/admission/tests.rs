@@ -182,6 +182,30 @@ fn what_never_fits_is_refused_for_good() {
 }
 
 #[test]
+fn what_a_node_cannot_hold_is_refused_for_good() {
+    let node = Node::new();
+    let draft = sample::draft(Tier::Standard, CpuRequest::Exclusive(1), Bytes::from_gib(1));
+    let mut share = draft.clone();
+    share.worker.gpus = 1;
+    share.needs.gpu_share = Some(loadline_model::PerMille(500));
+    let mut scratch = draft;
+    scratch.needs.scratch = Bytes::from_gib(10);
+    for (draft, sentence) in [
+        (
+            share,
+            "it asks for 50% of a GPU, and this node lends whole GPUs only",
+        ),
+        (
+            scratch,
+            "it asks for 10GiB of scratch space, and this node lends none",
+        ),
+    ] {
+        let order = sample::order(1, JobSpec::new(draft).unwrap());
+        assert_eq!(node.refuses(&order, &alice()), (true, sentence.into()));
+    }
+}
+
+#[test]
 fn a_node_that_cannot_pin_refuses_exclusive_cpus_by_name() {
     let mut node = Node::new();
     node.policy.cpuset = CpusetChoice::Auto;

@@ -5,12 +5,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{AttemptId, Bytes, MilliCpu, Tier};
+use loadline_model::{AttemptId, Bytes, MilliCpu, Numa, Tier};
 
 use super::lives::{Lives, receipt_of_refusal};
 use super::{Action, LedgerAttempt, Planned, Stage, View};
 use crate::admission::{Admission, Refusal};
-use crate::allocation::Allocation;
+use crate::allocation::{Allocation, Grant, Holding};
 use crate::attempt::{Event, Life, Outcome, WorkOrder, step};
 use crate::headroom::Bounds;
 use crate::settings::{TasksLimit, worker_settings};
@@ -80,8 +80,28 @@ fn admit(
         let for_good = false;
         return Err(Refusal { for_good, sentence });
     }
-    allocation.grant(view.machine, order.attempt, tier, &order.spec.worker)?;
+    let holding = allocation.grant(view.machine, order.attempt, tier, &order.spec.worker)?;
+    let single = order.spec.needs.numa == Numa::Single;
+    if let Some(sentence) = single.then(|| reaches_over(view, holding)).flatten() {
+        allocation.release(order.attempt);
+        let for_good = false;
+        return Err(Refusal { for_good, sentence });
+    }
     Ok(())
+}
+
+/// Why a worker that has to fit one NUMA node does not.
+fn reaches_over(view: &View<'_>, holding: &Holding) -> Option<String> {
+    let nodes = match &holding.grant {
+        Grant::Exclusive(cpus) => view.machine.topology.numa_of(cpus),
+        Grant::Shared => {
+            return Some("it has to fit one NUMA node, and shared CPUs lie on all of them".into());
+        }
+    };
+    let all = nodes.union(&holding.memory_nodes);
+    (all.len() > 1).then(|| {
+        format!("it has to fit one NUMA node, and what is free of this node's CPUs and memory lies on {all}")
+    })
 }
 
 /// Why a start would starve: nothing is started into a starved slice, since systemd itself would wait for it.

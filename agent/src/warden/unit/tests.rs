@@ -32,6 +32,10 @@ fn unit(command: &[&str], dir: Option<&str>, env: &[(&str, &str)]) -> WorkerUnit
             gpus: 0,
         },
         nodes: Vec::new(),
+        needs: loadline_model::Needs::default(),
+        waits: loadline_model::Waits::default(),
+        gang: false,
+        tasks: None,
         priority: loadline_model::Priority::NORMAL,
         team: None,
     })

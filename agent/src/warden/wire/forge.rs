@@ -122,6 +122,7 @@ impl Forge {
                 cpu: Some(cpu),
                 memory_bytes: wanted.memory.0,
                 gpus: 0,
+                ..Default::default()
             }),
             ..proto::JobSpec::default()
         };

@@ -1,6 +1,6 @@
 //! What operators do: nodes, tokens, people.
 
-use loadline_model::Span;
+use loadline_model::{Labels, Mark, Span};
 
 use super::Session;
 use crate::args::{NodeCommand, TokenCommand, UserCommand};
@@ -36,6 +36,21 @@ pub(super) async fn node(session: &mut Session, command: NodeCommand) -> Result<
             };
             (row, what)
         }
+        NodeCommand::Label { node, labels } => {
+            check_marks(&labels)?;
+            let row = client.mark(&node, labels, Vec::new()).await?;
+            lent = format!("has the labels {}", marks(&row.labels));
+            (row, lent.as_str())
+        }
+        NodeCommand::Taint { node, taints } => {
+            check_marks(&taints)?;
+            let row = client.mark(&node, Vec::new(), taints).await?;
+            lent = match row.taints.is_empty() {
+                true => "is open to all work again".into(),
+                false => format!("is kept for work that tolerates {}", marks(&row.taints)),
+            };
+            (row, lent.as_str())
+        }
         NodeCommand::Show { node } => {
             let node = client.node(&node).await?;
             session.out.node(&node)?;
@@ -57,6 +72,25 @@ pub(super) async fn node(session: &mut Session, command: NodeCommand) -> Result<
     };
     session.out.node_changed(&row, what)?;
     Ok(Exit::Done)
+}
+
+/// What is no label is said before anything is asked of the fleet.
+fn check_marks(words: &[String]) -> Result<(), Problem> {
+    let wrong = words.iter().find_map(|word| word.parse::<Mark>().err());
+    wrong.map_or(Ok(()), |problem| {
+        Err(Problem::Word {
+            flag: "label",
+            problem: problem.to_string(),
+        })
+    })
+}
+
+fn marks(labels: &Labels) -> String {
+    let one = |(key, value): (&String, &String)| match value.as_str() {
+        "" => key.clone(),
+        value => format!("{key}={value}"),
+    };
+    labels.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) async fn token(session: &mut Session, command: TokenCommand) -> Result<Exit, Problem> {

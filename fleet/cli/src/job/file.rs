@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use loadline_model::{Bytes, CpuRequest, Elastic, Priority, Span, Workers};
+use loadline_model::{Bytes, CpuRequest, Domain, Elastic, Priority, Span, Workers};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::words;
 use super::{Mistake, Place, Said, Written};
+use super::{needs, words};
 
-const KEYS: &str = "version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, priority, team, [worker]";
-const WORKER_KEYS: &str = "cpus, memory, gpus";
+const KEYS: &str = "version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, require, prefer, \
+     tolerate, spread, prefer_spread, pack, near, away_from, priority, team, gang, after, after_any, after_failed, start_after, array, \
+     [worker]";
+const WORKER_KEYS: &str = "cpus, memory, gpus, gpu_model, gpu_memory, gpu_share, scratch, numa";
 
 /// The key of mistakes after which nothing else in the file means anything.
 pub(super) const SYNTAX: &str = "syntax";
@@ -92,11 +94,53 @@ impl Reader<'_> {
             "team" => self.written.team = self.said(name, value, string),
             "nodes" => self.written.nodes = self.said(name, value, nodes),
             "worker" => self.worker(value),
+            _ if self.needs(name, value) => {}
             _ => {
                 let place = self.line(key.span().start);
                 self.wrong(place, name, format!("there is no such key; the keys are {KEYS}"));
             }
         }
+    }
+
+    /// Reads a key about where workers may go or what the job waits for; false if it is none of these.
+    fn needs(&mut self, name: &str, value: &Value<'_>) -> bool {
+        const REQUIREMENTS: &str = "a list like [\"zone=eu\", \"!spot\"]";
+        const TAINTS: &str = "a list like [\"gpu\", \"only=tests\"]";
+        const JOBS: &str = "a list of jobs in quotes, like [\"412\"]";
+        let requirements = |value: &DeValue<'_>| needs::each(&list(value, REQUIREMENTS)?, str::parse);
+        let domain = |value: &DeValue<'_>| Ok(Domain::from(string(value)?.as_str()));
+        let jobs = |value: &DeValue<'_>| list(value, JOBS);
+        let names = |value: &DeValue<'_>| needs::each(&list(value, JOBS)?, str::parse);
+        let mut written = std::mem::take(&mut self.written.needs);
+        match name {
+            "require" => written.require = self.said(name, value, requirements),
+            "prefer" => written.prefer = self.said(name, value, requirements),
+            "tolerate" => {
+                written.tolerate = self.said(name, value, |value| {
+                    needs::each(&list(value, TAINTS)?, str::parse)
+                });
+            }
+            "spread" => written.spread = self.said(name, value, domain),
+            "prefer_spread" => written.prefer_spread = self.said(name, value, domain),
+            "pack" => written.pack = self.said(name, value, domain),
+            "near" => written.near = self.said(name, value, jobs),
+            "away_from" => written.away_from = self.said(name, value, jobs),
+            "gang" => written.gang = self.said(name, value, truth),
+            "after" => written.after = self.said(name, value, names),
+            "after_any" => written.after_any = self.said(name, value, names),
+            "after_failed" => written.after_failed = self.said(name, value, names),
+            "start_after" => {
+                let now = crate::clock::now();
+                written.start_after = self.said(name, value, |value| needs::moment(&string(value)?, now));
+            }
+            "array" => written.array = self.said(name, value, |value| needs::tasks(&string(value)?)),
+            _ => {
+                self.written.needs = written;
+                return false;
+            }
+        }
+        self.written.needs = written;
+        true
     }
 
     fn said<T>(
@@ -149,6 +193,23 @@ impl Reader<'_> {
                 "cpus" => self.written.cpus = self.said("worker.cpus", value, cpus),
                 "memory" => self.written.memory = self.said("worker.memory", value, memory),
                 "gpus" => self.written.gpus = self.said("worker.gpus", value, count),
+                "gpu_model" => {
+                    const RULE: &str = "a list of models like [\"A100\"]";
+                    let models = |value: &DeValue<'_>| needs::gpu_models(&list(value, RULE)?);
+                    self.written.needs.gpu_model = self.said("worker.gpu_model", value, models);
+                }
+                "gpu_memory" => {
+                    self.written.needs.gpu_memory = self.said("worker.gpu_memory", value, memory);
+                }
+                "gpu_share" => {
+                    let share = |value: &DeValue<'_>| needs::share(&string(value)?);
+                    self.written.needs.gpu_share = self.said("worker.gpu_share", value, share);
+                }
+                "scratch" => self.written.needs.scratch = self.said("worker.scratch", value, memory),
+                "numa" => {
+                    let numa = |value: &DeValue<'_>| needs::numa(&string(value)?);
+                    self.written.needs.numa = self.said("worker.numa", value, numa);
+                }
                 other => {
                     let place = self.line(key.span().start);
                     let problem = format!("there is no such key; a worker has {WORKER_KEYS}");
@@ -164,6 +225,12 @@ fn string(value: &DeValue<'_>) -> Result<String, String> {
         .as_str()
         .map(String::from)
         .ok_or_else(|| format!("a text in quotes, not {}", kind(value)))
+}
+
+fn truth(value: &DeValue<'_>) -> Result<bool, String> {
+    value
+        .as_bool()
+        .ok_or_else(|| format!("true or false, not {}", kind(value)))
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use loadline_model::{Domain, JobName, Requirement, Taint};
+
+use super::needs::{self, NeedsWritten};
 use super::words;
 use super::{Mistake, Place, Said, Written};
 use crate::args::RunArgs;
@@ -37,6 +40,46 @@ pub(super) fn read(
             text.parse().map_err(words::told)
         }),
         gpus: flags.read("worker.gpus", args.gpus.as_deref(), words::count),
+        needs: needs(args, &mut flags),
+    }
+}
+
+fn needs(args: &RunArgs, flags: &mut Flags<'_>) -> NeedsWritten {
+    let (own, waits) = (&args.needs, &args.waits);
+    let size = |text: &str| text.parse().map_err(words::told);
+    let domain = |text: &str| Ok(Domain::from(text));
+    let job = |text: &str| text.parse::<JobName>();
+    let names = |names: &[String]| (!names.is_empty()).then(|| said(names.to_vec()));
+    NeedsWritten {
+        require: flags.list("require", &own.require, |words| {
+            needs::each(words, str::parse::<Requirement>)
+        }),
+        prefer: flags.list("prefer", &own.prefer, |words| {
+            needs::each(words, str::parse::<Requirement>)
+        }),
+        tolerate: flags.list("tolerate", &own.tolerate, |words| {
+            needs::each(words, str::parse::<Taint>)
+        }),
+        gpu_model: flags.list("worker.gpu_model", &own.gpu_model, needs::gpu_models),
+        gpu_memory: flags.read("worker.gpu_memory", own.gpu_memory.as_deref(), size),
+        gpu_share: flags.read("worker.gpu_share", own.gpu_share.as_deref(), needs::share),
+        scratch: flags.read("worker.scratch", own.scratch.as_deref(), size),
+        numa: flags.read("worker.numa", own.numa.as_deref(), needs::numa),
+        spread: flags.read("spread", own.spread.as_deref(), domain),
+        prefer_spread: flags.read("prefer_spread", own.prefer_spread.as_deref(), domain),
+        pack: flags.read("pack", own.pack.as_deref(), domain),
+        near: names(&own.near),
+        away_from: names(&own.away_from),
+        gang: own.gang.then(|| said(true)),
+        after: flags.list("after", &waits.after, |words| needs::each(words, job)),
+        after_any: flags.list("after_any", &waits.after_any, |words| needs::each(words, job)),
+        after_failed: flags.list("after_failed", &waits.after_failed, |words| {
+            needs::each(words, job)
+        }),
+        start_after: flags.read("start_after", waits.start_after.as_deref(), |text| {
+            needs::moment(text, crate::clock::now())
+        }),
+        array: flags.read("array", waits.array.as_deref(), needs::tasks),
     }
 }
 
@@ -50,6 +93,16 @@ const fn said<T>(value: T) -> Said<T> {
 struct Flags<'a>(&'a mut Vec<Mistake>);
 
 impl Flags<'_> {
+    fn list<T>(
+        &mut self,
+        key: &str,
+        words: &[String],
+        parse: impl Fn(&[String]) -> Result<T, String>,
+    ) -> Option<Said<T>> {
+        let some = (!words.is_empty()).then_some("");
+        self.read(key, some, |_| parse(words))
+    }
+
     fn read<T>(
         &mut self,
         key: &str,

@@ -186,7 +186,7 @@ fn each_mistake_of_a_file_has_its_line_and_its_remedy() {
     told(&[
         (
             "colour = 1",
-            "job.toml:3: colour: there is no such key; the keys are version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, priority, team, [worker]",
+            "job.toml:3: colour: there is no such key; the keys are version, name, command, dir, env, workers, tier, retries, time, grace, on_node_lost, nodes, require, prefer, tolerate, spread, prefer_spread, pack, near, away_from, priority, team, gang, after, after_any, after_failed, start_after, array, [worker]",
         ),
         (
             "time = 2",
@@ -233,7 +233,7 @@ fn each_mistake_of_a_file_has_its_line_and_its_remedy() {
         ("dir = 3", "job.toml:3: dir: a text in quotes, not a number"),
         (
             "worker = 3",
-            "job.toml:3: worker: a table: [worker] with cpus, memory, gpus",
+            "job.toml:3: worker: a table: [worker] with cpus, memory, gpus, gpu_model, gpu_memory, gpu_share, scratch, numa",
         ),
     ]);
 }
@@ -243,7 +243,7 @@ fn each_mistake_about_workers_too() {
     told(&[
         (
             "[worker]\ncores = 3",
-            "job.toml:4: worker.cores: there is no such key; a worker has cpus, memory, gpus",
+            "job.toml:4: worker.cores: there is no such key; a worker has cpus, memory, gpus, gpu_model, gpu_memory, gpu_share, scratch, numa",
         ),
         (
             "[worker]\ncpus = 1.5",
@@ -324,5 +324,100 @@ fn nothing_both_and_missing_files_are_told_apart() {
         forgot.next_step().ends_with("fleet run -- python"),
         "{}",
         forgot.next_step()
+    );
+}
+
+#[test]
+fn needs_are_said_in_files_and_flags_alike() {
+    let flags = "run --require zone=eu --require !spot --prefer ssd --tolerate only=gpu --gpus 1 --gpu-model A100,H100 \
+                 --gpu-memory 40GiB --gpu-share 12.5% --scratch 10GiB --numa single --spread node --near db \
+                 --away-from 7 --after 411 --after-any 412 --after-failed 413 --start-after 2026-12-01T22:00:00Z -- x";
+    let file = r#"
+version = 1
+command = ["x"]
+require = ["zone=eu", "!spot"]
+prefer = ["ssd"]
+tolerate = ["only=gpu"]
+spread = "node"
+near = ["db"]
+away_from = ["7"]
+after = ["411"]
+after_any = ["412"]
+after_failed = ["413"]
+start_after = "2026-12-01T22:00:00Z"
+gang = false
+[worker]
+gpus = 1
+gpu_model = ["A100", "H100"]
+gpu_memory = "40GiB"
+gpu_share = "12.5%"
+scratch = "10GiB"
+numa = "single"
+"#;
+    let (flags, file) = (by_flags(flags).unwrap(), by_file(file, "").unwrap());
+    assert_eq!(flags, file);
+    assert_eq!(flags.needs.require[2].to_string(), "gpu-model in (A100,H100)");
+    assert_eq!(flags.needs.gpu_share.unwrap().to_string(), "12.5%");
+    assert_eq!(flags.waits.after.len(), 3);
+    let packed = by_file(
+        "version = 1\ncommand = [\"x\"]\nspread = \"node\"\n",
+        "--pack zone",
+    )
+    .unwrap();
+    assert_eq!(packed.needs.arrange, loadline_model::Arrange::Pack("zone".into()));
+}
+
+#[test]
+fn a_wrong_need_is_one_clear_sentence() {
+    let long = "x".repeat(10_000);
+    let too_long = format!("run --require {long} -- x");
+    for (words, told) in [
+        (
+            "run --require zone==a,b -- x",
+            "--require: `a,b` cannot be a label's value",
+        ),
+        (
+            "run --tolerate a=b=c -- x",
+            "--tolerate: `b=c` cannot be a label's value",
+        ),
+        ("run --array 1-100001 -- x", "--array: 100001 tasks are too many"),
+        ("run --array 5 -- x", "--array: `5` are no tasks"),
+        ("run --after train -- x", "--after: a job is named by its number"),
+        ("run --spread node --pack node -- x", "--pack: only one of"),
+        ("run --gpu-share 0.5 -- x", "--gpu-share: `0.5` is no part"),
+        (
+            "run --gpus 2 --gpu-share 50% -- x",
+            "--gpu-share: is a part of one GPU",
+        ),
+        ("run --numa one -- x", "--numa: `one` is not one of"),
+        (
+            "run --numa single --cpus 500m -- x",
+            "--numa: single is for workers",
+        ),
+        ("run --start-after soon -- x", "--start-after: `soon` is no time"),
+        ("run --gang --workers 1-3 -- x", "--gang: for a fixed number"),
+        (&too_long, "--require: `xxxx"),
+    ] {
+        let problem = by_flags(words).unwrap_err().to_string();
+        assert!(problem.starts_with(told), "{problem}");
+        assert!(problem.len() < 300 && !problem.contains('\n'), "{problem}");
+    }
+    let file = mistakes("version = 1\ncommand = [\"x\"]\nrequire = \"zone=eu\"\ngang = 1\n");
+    assert_eq!(
+        file,
+        [
+            "job.toml:3: require: a list like [\"zone=eu\", \"!spot\"], not a text",
+            "job.toml:4: gang: true or false, not a number",
+        ]
+    );
+}
+
+#[test]
+fn a_start_is_told_in_time_from_now_or_by_the_clock() {
+    let now = loadline_model::WallTime(1_000_000);
+    assert_eq!(needs::moment("2h", now).unwrap().0, 7_201_000_000);
+    assert_eq!(
+        needs::moment("1970-01-01T00:00:02+00:00", now).unwrap().0,
+        2_000_000
     );
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use loadline_model::{Bytes, MilliCpu, Span, WallTime};
+use loadline_model::{Bytes, Labels, MilliCpu, Span, WallTime, labels_text};
 
 use super::headroom;
 use super::note::{end_words, peaks};
@@ -79,6 +79,7 @@ pub(super) fn job(job: &JobView, now: WallTime) -> String {
     ));
     sheet.line("state", state(row, now));
     sheet.line("waits for", row.waiting_for.as_deref().unwrap_or_default());
+    sheet.line("not started", row.never_started.as_deref().unwrap_or_default());
     sheet.line("command", typed(&spec.command));
     sheet.line("in", &spec.dir);
     let env: Vec<String> = spec
@@ -97,6 +98,7 @@ pub(super) fn job(job: &JobView, now: WallTime) -> String {
     sheet.line("each", request(&spec.worker));
     sheet.line("tier", row.tier);
     sheet.line("nodes", spec.nodes.join(", "));
+    sheet.line("needs", spec.needs.join(" "));
     if spec.priority != "normal" {
         sheet.line("priority", spec.priority.clone());
     }
@@ -272,6 +274,9 @@ pub(super) fn node(node: &NodeView, now: WallTime) -> String {
         sheet.line("hardware", parts.join(", "));
     }
     amounts(&mut sheet, node);
+    let marks = |labels: &Labels| labels_text(labels).replace(',', " ");
+    sheet.line("labels", marks(&row.labels));
+    sheet.line("taints", marks(&row.taints));
     sheet.line("teams", node.allow_teams.join(", "));
     sheet.line("version", &row.version);
     sheet.line("id", &row.node_id);

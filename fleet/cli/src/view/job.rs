@@ -35,6 +35,9 @@ pub struct JobRow {
     pub exit_code: Option<u32>,
     /// Why it waits, in one phrase, while it does.
     pub waiting_for: Option<String>,
+    /// Why it ended without having started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub never_started: Option<String>,
 }
 
 impl JobRow {
@@ -87,6 +90,9 @@ pub struct SpecView {
     pub on_node_lost: Option<&'static str>,
     /// The nodes it may run on; empty: any.
     pub nodes: Vec<String>,
+    /// What else it asks of its nodes and waits for, as it would be typed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// `low`, `normal`, `high` or a number.
     pub priority: String,
     /// The team it names; empty: the submitter's own.

@@ -1,5 +1,6 @@
 //! Nodes: what they are, what they lend, what runs there.
 
+use loadline_model::Labels;
 use serde::Serialize;
 
 use super::{Moment, ReceiptView};
@@ -108,6 +109,12 @@ pub struct NodeRow {
     pub reason: Option<String>,
     /// The version of its programs.
     pub version: String,
+    /// Its labels, those that the fleet fills in itself among them.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Its taints.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub taints: Labels,
 }
 
 /// How the hardware hangs together.

@@ -48,6 +48,21 @@ impl Client {
         node_row(self.nodes.ban(node_ref(name)).await?.into_inner())
     }
 
+    /// Sets labels and taints of a node and takes them away.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn mark(
+        &mut self,
+        name: &str,
+        labels: Vec<String>,
+        taints: Vec<String>,
+    ) -> Result<NodeRow, CallError> {
+        let name = name.into();
+        let request = pb::MarkRequest { name, labels, taints };
+        node_row(self.nodes.mark(request).await?.into_inner())
+    }
+
     /// Lets a node do no more than a mode.
     ///
     /// # Errors

@@ -128,6 +128,7 @@ pub(super) fn row(summary: Option<pb::JobSummary>) -> Result<JobRow, CallError> 
         ended_at: job.ended_at_us.map(moment),
         exit_code: job.exit_code,
         waiting_for: text(job.waiting_for),
+        never_started: text(job.never_started),
     })
 }
 

@@ -45,6 +45,8 @@ pub(super) fn row(node: &pb::NodeSummary) -> NodeRow {
         level: said(node, |sample| &sample.level),
         reason: said(node, |sample| &sample.reason),
         version: node.version.clone(),
+        labels: node.labels.clone().into_iter().collect(),
+        taints: node.taints.clone().into_iter().collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use loadline_model::{CpuRequest, JobSpec, OnNodeLost, Priority, Tier};
 use loadline_proto::types::v1 as pb;
 
+use super::needs;
 use crate::view::{RequestView, SpecView};
 
 /// A checked job as it is sent.
@@ -20,7 +21,7 @@ pub(super) fn to_wire(spec: &JobSpec) -> pb::JobSpec {
         OnNodeLost::Wait => pb::OnNodeLost::Wait,
         OnNodeLost::Replace => pb::OnNodeLost::Replace,
     };
-    pb::JobSpec {
+    let mut wire = pb::JobSpec {
         name: spec.name.clone(),
         command: spec.command.clone(),
         dir: spec.dir.clone(),
@@ -36,11 +37,15 @@ pub(super) fn to_wire(spec: &JobSpec) -> pb::JobSpec {
             cpu: Some(cpu),
             memory_bytes: worker.memory.0,
             gpus: worker.gpus,
+            ..Default::default()
         }),
         nodes: spec.nodes.clone(),
         priority: spec.priority.0.into(),
         team: spec.team.clone().unwrap_or_default(),
-    }
+        ..Default::default()
+    };
+    needs::write(spec, &mut wire);
+    wire
 }
 
 pub(super) fn view(spec: pb::JobSpec) -> SpecView {
@@ -49,6 +54,7 @@ pub(super) fn view(spec: pb::JobSpec) -> SpecView {
         pb::OnNodeLost::Wait => Some(OnNodeLost::Wait.word()),
         pb::OnNodeLost::Replace => Some(OnNodeLost::Replace.word()),
     };
+    let needs = needs::view(&spec);
     let worker = spec.worker.unwrap_or_default();
     let (millicpu, exclusive) = match worker.cpu {
         Some(pb::worker_request::Cpu::ExclusiveCpus(cpus)) => (u64::from(cpus) * 1000, true),
@@ -66,6 +72,7 @@ pub(super) fn view(spec: pb::JobSpec) -> SpecView {
         grace_us: spec.grace_us,
         on_node_lost,
         nodes: spec.nodes,
+        needs,
         priority: i16::try_from(spec.priority)
             .map(Priority)
             .unwrap_or_default()

@@ -269,6 +269,7 @@ pub(crate) fn summary(phase: pb::JobPhase) -> pb::JobSummary {
         ended_at_us: None,
         exit_code: None,
         waiting_for: String::new(),
+        never_started: String::new(),
         team: String::new(),
         priority: 0,
     }
@@ -448,6 +449,13 @@ impl Nodes for Fake {
             line_per_mille,
         } = request.into_inner();
         self.asked(format!("ceiling {name} {mode:?} {line_per_mille:?}"))?;
+        let summary = self.script(|script| script.nodes.first().cloned());
+        Ok(Response::new(pb::NodeReply { summary }))
+    }
+
+    async fn mark(&self, request: Request<pb::MarkRequest>) -> Answer<pb::NodeReply> {
+        let pb::MarkRequest { name, labels, taints } = request.into_inner();
+        self.asked(format!("mark {name} {labels:?} {taints:?}"))?;
         let summary = self.script(|script| script.nodes.first().cloned());
         Ok(Response::new(pb::NodeReply { summary }))
     }

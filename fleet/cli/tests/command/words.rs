@@ -106,6 +106,8 @@ async fn operators_ask_for_what_they_typed() {
         ("node resume n1", "resume n1"),
         ("node forget n1", "forget n1"),
         ("node ban n1", "ban n1"),
+        ("node label n1 zone=eu old-", "mark n1 [\"zone=eu\", \"old-\"] []"),
+        ("node taint n1 only=gpu", "mark n1 [] [\"only=gpu\"]"),
         (
             "token node n2 --pool gpu --life 5m",
             "node token n2 gpu 300000000",

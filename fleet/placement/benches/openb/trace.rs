@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, PerMille};
+use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, Numa, PerMille};
 use loadline_placement::engine::{Domain, NodeGpus, NodeSpec, Room};
 
 use crate::random::Random;
@@ -174,7 +175,8 @@ impl Node {
                 shares: vec![PerMille::ONE; self.gpus],
                 ..NodeGpus::default()
             },
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
+            numa: Arc::default(),
             taints: BTreeSet::new(),
             teams: BTreeSet::new(),
             domain: Domain::default(),
@@ -204,8 +206,10 @@ impl Task {
             memory: Bytes::from_mib(self.memory_mib),
             scratch: Bytes::ZERO,
             gpus,
-            labels: BTreeMap::new(),
+            require: Vec::new(),
+            prefer: Vec::new(),
             tolerates: BTreeSet::new(),
+            numa: Numa::Any,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A fleet of unlike nodes that is 85 % full, and the work that comes and goes on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, PerMille, Tier};
+use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, Numa, PerMille, Tier};
 use loadline_placement::engine::{Domain, Engine, Grant, NodeGpus, NodeSpec, Queued, Room, ShapeIx};
 
 use crate::random::Random;
@@ -201,7 +202,8 @@ fn node(number: u32, kind: usize) -> Result<NodeSpec> {
             shares: vec![PerMille::ONE; gpus],
             ..NodeGpus::default()
         },
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
+        numa: Arc::default(),
         taints: BTreeSet::new(),
         teams: BTreeSet::new(),
         domain: Domain {
@@ -256,7 +258,9 @@ fn demand(cpus: u32, gib: u32, gpus: u32, share: u16, model: &str) -> Demand {
                 vec![model.into()]
             },
         },
-        labels: BTreeMap::new(),
+        require: Vec::new(),
+        prefer: Vec::new(),
         tolerates: BTreeSet::new(),
+        numa: Numa::Any,
     }
 }

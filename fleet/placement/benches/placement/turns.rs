@@ -74,10 +74,12 @@ impl Fleet {
                 pool: "default".into(),
                 state: NodeState::Ready,
                 lending: true,
+                traits: std::sync::Arc::default(),
                 line: Line {
                     firm: amounts,
                     now: amounts,
                     whole_cpus: NODE_CPUS,
+                    scratch: loadline_model::Bytes::ZERO,
                 },
                 exclusive_cpus: true,
                 allow_teams: Vec::new(),
@@ -108,6 +110,8 @@ impl Fleet {
             user: format!("user{user}"),
             team: format!("team{}", user % TEAMS),
             nodes: Vec::new(),
+            needs: std::sync::Arc::default(),
+            ties: None,
             refusals: Vec::new(),
         })
     }
@@ -139,6 +143,7 @@ impl Fleet {
             tier: entry.tier,
             priority: entry.priority,
             request: entry.request,
+            needs: std::sync::Arc::clone(&entry.needs),
             user: entry.user.clone(),
             team: entry.team.clone(),
             started: WallTime(self.clock),
@@ -150,7 +155,7 @@ impl Fleet {
             given_up: None,
         };
         let held = self.nodes.get_mut(&node).context("a node that is not there")?;
-        held.held.add(entry.tier, &entry.request);
+        held.held.add(entry.tier, &entry.request, &entry.needs);
         self.planner.put_node(held.clone())?;
         self.planner.put_running(&running);
         self.running.push(running);
@@ -164,7 +169,7 @@ impl Fleet {
                 .nodes
                 .get_mut(&ended.node)
                 .context("a node that is not there")?;
-            node.held.remove(ended.tier, &ended.request);
+            node.held.remove(ended.tier, &ended.request, &ended.needs);
             self.planner.put_node(node.clone())?;
             let at = WallTime(self.clock);
             self.planner

@@ -1,9 +1,10 @@
 //! What no set of bookings may ever be, stated again from the nodes and demands alone, without the engine's books.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{CpuRequest, Demand, Tier};
+use loadline_model::{CpuRequest, Demand, Is, Labels, Numa, Requirement, Tier};
 
 use crate::engine::{Grant, NodeIx, NodeSpec};
 
@@ -89,18 +90,59 @@ pub fn overbooked(nodes: &[NodeSpec], bookings: &[Booking<'_>]) -> Vec<Overbooke
     found
 }
 
+/// What is required of labels, said again.
+pub(super) fn meets(labels: &Labels, required: &[Requirement]) -> bool {
+    required.iter().all(|requirement| {
+        let found = labels.iter().find(|(key, _)| **key == requirement.key);
+        let is = |wanted: &String| {
+            let Some((key, value)) = found else { return false };
+            let (wanted, value) = (wanted.to_ascii_lowercase(), value.as_str());
+            let lower = value.to_ascii_lowercase();
+            let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+            let model = key == "gpu-model" && (lower == wanted || words.any(|word| word == wanted));
+            model || (lower == wanted && requirement_has(requirement, value))
+        };
+        match &requirement.is {
+            Is::In(values) => values.iter().any(is),
+            Is::NotIn(values) => !values.iter().any(is),
+            Is::Present => found.is_some(),
+            Is::Absent => found.is_none(),
+        }
+    })
+}
+
+/// The letters' case counts, but for models.
+fn requirement_has(requirement: &Requirement, value: &str) -> bool {
+    match &requirement.is {
+        Is::In(values) | Is::NotIn(values) => values.iter().any(|other| other == value),
+        Is::Present | Is::Absent => true,
+    }
+}
+
 fn allowed(spec: &NodeSpec, booking: &Booking<'_>, found: &mut Vec<Overbooked>) {
     let (demand, node) = (booking.demand, booking.grant.node);
     let gpus = &demand.gpus;
-    let labelled = demand
-        .labels
+    let labelled = meets(&spec.labels, &demand.require);
+    let any_value = |taint: &String| {
+        taint
+            .split('=')
+            .next()
+            .is_some_and(|key| demand.tolerates.contains(key))
+    };
+    let tolerated = spec
+        .taints
         .iter()
-        .all(|label| spec.labels.iter().any(|other| other == label));
-    let tolerated = spec.taints.iter().all(|taint| demand.tolerates.contains(taint));
+        .all(|taint| demand.tolerates.contains(taint) || any_value(taint));
+    let numa = demand.numa == Numa::Any
+        || spec
+            .numa
+            .iter()
+            .any(|room| room.cpu >= demand.cpus.amount() && room.memory >= demand.memory);
     let model = gpus.count == 0 || gpus.models.is_empty() || gpus.models.contains(&spec.gpus.model);
     let rules = [
         (labelled, "a label is missing"),
         (tolerated, "a taint is not tolerated"),
+        (numa, "no NUMA node is large enough"),
         (model, "the GPUs are of another model"),
         (
             gpus.count == 0 || spec.gpus.memory >= gpus.memory,

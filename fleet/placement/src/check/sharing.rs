@@ -5,12 +5,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, AttemptId, CpuRequest, JobId, NodeId, Tier, WallTime, WorkerRequest};
+use loadline_model::{Amounts, AttemptId, CpuRequest, JobId, Needs, NodeId, Tier, WallTime, WorkerRequest};
 
 use crate::planner::{Kept, Plan, Planner, Running};
 use crate::policy::{AtOnce, End, Spent, Team};
 use crate::queue::QueueEntry;
-use crate::snapshot::{Node, Snapshot};
+use crate::snapshot::{Held, Node, Snapshot};
 
 /// What the rules of sharing are about, before a plan.
 #[derive(Debug, Clone, Default)]
@@ -241,60 +241,107 @@ fn budget(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &m
     }
 }
 
-/// What a node holds, by tier, as sums of its own.
+/// What workers hold, as sums of its own: thousandths of CPUs and GPUs, bytes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    standard: Amounts,
-    burst: Amounts,
+struct Part {
+    cpu: u64,
+    memory: u64,
+    gpus: u64,
+    scratch: u64,
     whole: u64,
 }
 
-impl Sum {
-    fn add(&mut self, tier: Tier, request: &WorkerRequest) {
-        match tier {
-            Tier::Standard => {
-                self.standard = self.standard.plus((*request).into());
-                if let CpuRequest::Exclusive(cpus) = request.cpus {
-                    self.whole += u64::from(cpus);
-                }
-            }
-            Tier::Burst => self.burst = self.burst.plus((*request).into()),
+impl Part {
+    fn of_held(held: &Held) -> Self {
+        Self {
+            cpu: held.amounts.cpu.0,
+            memory: held.amounts.memory.0,
+            gpus: u64::from(held.amounts.gpus) * 1000 + u64::from(held.gpu_shares),
+            scratch: held.scratch.0,
+            whole: held.whole_cpus.into(),
         }
     }
 
-    fn less(&mut self, tier: Tier, request: &WorkerRequest) {
-        match tier {
-            Tier::Standard => {
-                self.standard = self.standard.minus((*request).into());
-                if let CpuRequest::Exclusive(cpus) = request.cpus {
-                    self.whole = self.whole.saturating_sub(cpus.into());
-                }
-            }
-            Tier::Burst => self.burst = self.burst.minus((*request).into()),
+    fn of(tier: Tier, request: &WorkerRequest, needs: &Needs) -> Self {
+        let gpus = u64::from(request.gpus);
+        Self {
+            cpu: request.cpus.amount().0,
+            memory: request.memory.0,
+            gpus: needs
+                .gpu_share
+                .map_or(gpus * 1000, |share| u64::from(share.0) * gpus.min(1)),
+            scratch: needs.scratch.0,
+            whole: match (tier, request.cpus) {
+                (Tier::Standard, CpuRequest::Exclusive(cpus)) => cpus.into(),
+                _ => 0,
+            },
         }
+    }
+
+    fn with(self, other: Self, sum: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            cpu: sum(self.cpu, other.cpu),
+            memory: sum(self.memory, other.memory),
+            gpus: sum(self.gpus, other.gpus),
+            scratch: sum(self.scratch, other.scratch),
+            whole: sum(self.whole, other.whole),
+        }
+    }
+
+    fn lent(amounts: Amounts) -> Self {
+        Self {
+            cpu: amounts.cpu.0,
+            memory: amounts.memory.0,
+            gpus: u64::from(amounts.gpus) * 1000,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a node holds, by tier.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    standard: Part,
+    burst: Part,
+}
+
+impl Sum {
+    fn tier(&mut self, tier: Tier) -> &mut Part {
+        match tier {
+            Tier::Standard => &mut self.standard,
+            Tier::Burst => &mut self.burst,
+        }
+    }
+
+    fn add(&mut self, tier: Tier, request: &WorkerRequest, needs: &Needs) {
+        let part = self.tier(tier);
+        *part = part.with(Part::of(tier, request, needs), u64::saturating_add);
+    }
+
+    fn less(&mut self, tier: Tier, request: &WorkerRequest, needs: &Needs) {
+        let part = self.tier(tier);
+        *part = part.with(Part::of(tier, request, needs), u64::saturating_sub);
     }
 
     /// True if a worker of the tier may be among what is held.
-    fn fits(&self, node: &Node, tier: Tier, request: &WorkerRequest) -> bool {
-        let within = |held: Amounts, line: Amounts| {
+    fn fits(&self, node: &Node, tier: Tier, request: &WorkerRequest, needs: &Needs) -> bool {
+        let within = |held: Part, line: Part| {
             held.cpu <= line.cpu
                 && held.memory <= line.memory
                 && (request.gpus == 0 || held.gpus <= line.gpus)
         };
-        let (firm, now) = (node.line.firm, node.line.now);
-        let all = self.standard.plus(self.burst);
+        let (firm, now) = (Part::lent(node.line.firm), Part::lent(node.line.now));
+        let all = self.standard.with(self.burst, u64::saturating_add);
+        if needs.scratch.0 > 0 && all.scratch > node.line.scratch.0 {
+            return false;
+        }
         if tier == Tier::Burst {
             return within(all, now);
         }
-        let higher = Amounts {
-            cpu: firm.cpu.max(now.cpu),
-            memory: firm.memory.max(now.memory),
-            gpus: firm.gpus.max(now.gpus),
-        };
         let exclusive = matches!(request.cpus, CpuRequest::Exclusive(_));
         within(self.standard, firm)
-            && within(all, higher)
-            && (!exclusive || self.whole <= node.line.whole_cpus.into())
+            && within(all, firm.with(now, u64::max))
+            && (!exclusive || all.whole <= node.line.whole_cpus.into())
     }
 }
 
@@ -308,9 +355,8 @@ fn given_away(snapshot: &Snapshot, sharing: &Sharing, kept: &Kept, new: &[New<'_
             continue;
         };
         let mut then = Sum {
-            standard: node.held.standard.amounts,
-            burst: node.held.burst.amounts,
-            whole: u64::from(node.held.standard.whole_cpus) + u64::from(node.held.burst.whole_cpus),
+            standard: Part::of_held(&node.held.standard),
+            burst: Part::of_held(&node.held.burst),
         };
         for running in sharing.running.iter().filter(|running| running.node == *id) {
             let end = sharing
@@ -319,14 +365,14 @@ fn given_away(snapshot: &Snapshot, sharing: &Sharing, kept: &Kept, new: &[New<'_
                 .copied()
                 .unwrap_or(End::Unknown);
             if running.stopping || end <= kept.at {
-                then.less(running.tier, &running.request);
+                then.less(running.tier, &running.request, &running.needs);
             }
         }
         for _ in 0..*count {
-            then.add(kept.tier, &kept.request);
+            then.add(kept.tier, &kept.request, &kept.needs);
         }
         // A line that sank, or a job that runs longer, takes it away without anybody's doing.
-        if !then.fits(node, kept.tier, &kept.request) {
+        if !then.fits(node, kept.tier, &kept.request, &kept.needs) {
             continue;
         }
         for new in new.iter().filter(|new| new.node == *id) {
@@ -336,10 +382,10 @@ fn given_away(snapshot: &Snapshot, sharing: &Sharing, kept: &Kept, new: &[New<'_
                 .copied()
                 .unwrap_or(End::Unknown);
             if end > kept.at || end == End::Unknown {
-                then.add(new.entry.tier, &new.entry.request);
+                then.add(new.entry.tier, &new.entry.request, &new.entry.needs);
             }
         }
-        if !then.fits(node, kept.tier, &kept.request) {
+        if !then.fits(node, kept.tier, &kept.request, &kept.needs) {
             let (node, job) = (*id, kept.job);
             found.push(Unfair::GivenAway { node, job });
         }

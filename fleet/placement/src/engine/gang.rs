@@ -48,7 +48,10 @@ impl Engine {
         }
         self.refresh();
         let places = self.places(shape, among)?;
-        let within = self.narrowest(&places, workers.into())?;
+        let best = self.preferred(shape, &places);
+        let within = self
+            .narrowest(&best, workers.into())
+            .or_else(|| self.narrowest(&places, workers.into()))?;
         let chosen = fewest(within, workers.into());
         let asked = self.classes.shapes.get(shape.0 as usize)?;
         let (asked, tier) = (asked.asked, asked.tier);
@@ -97,6 +100,25 @@ impl Engine {
             }
         }
         Some(places)
+    }
+
+    /// The places where the most preferences of the shape hold.
+    fn preferred(&self, shape: ShapeIx, places: &[Place]) -> Vec<Place> {
+        let missed = self
+            .classes
+            .shapes
+            .get(shape.0 as usize)
+            .map(|shape| &shape.missed);
+        let Some(missed) = missed.filter(|missed| !missed.is_empty()) else {
+            return Vec::new();
+        };
+        let of = |place: &Place| missed.get(usize::from(self.columns.class[place.node]));
+        let least = places.iter().filter_map(of).min();
+        places
+            .iter()
+            .filter(|place| of(place) == least)
+            .copied()
+            .collect()
     }
 
     /// The places of the smallest domain with room for all; among equals the one with the least room.

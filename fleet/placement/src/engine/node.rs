@@ -2,11 +2,15 @@
 //!
 //! One column per resource over all nodes: a decision touches few nodes, and of each only the resources it asks for.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{Bytes, CpuRequest, Demand, MilliCpu, NODE_GPUS_MAX, NodeId, PerMille, Tier};
+use loadline_model::{Bytes, CpuRequest, Demand, Labels, MilliCpu, NODE_GPUS_MAX, NodeId, PerMille, Tier};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::class::Facts;
 
 /// Room for the GPUs of one node.
 pub(crate) const GPUS: usize = NODE_GPUS_MAX as usize;
@@ -24,6 +28,22 @@ pub struct Room {
     pub memory: Bytes,
     /// Space on its own disks.
     pub scratch: Bytes,
+}
+
+/// All CPU and memory of one NUMA node, whoever uses them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NumaRoom {
+    /// CPU.
+    pub cpu: MilliCpu,
+    /// Memory.
+    pub memory: Bytes,
+}
+
+impl NumaRoom {
+    /// True if each of `self` is at most the same of `other`.
+    pub fn fits_in(&self, other: &Self) -> bool {
+        self.cpu <= other.cpu && self.memory <= other.memory
+    }
 }
 
 /// The GPUs that a node lends; all of one model.
@@ -63,9 +83,11 @@ pub struct NodeSpec {
     pub whole_cpus: u32,
     /// Its GPUs.
     pub gpus: NodeGpus,
-    /// What its owner says of it.
-    pub labels: BTreeMap<String, String>,
-    /// Demands that do not tolerate each of these stay away.
+    /// What is said of it.
+    pub labels: Arc<Labels>,
+    /// Its NUMA nodes; empty: not known.
+    pub numa: Arc<[NumaRoom]>,
+    /// Demands that do not tolerate each of these stay away: `key` or `key=value`.
     pub taints: BTreeSet<String>,
     /// The teams it lends to; empty: all.
     pub teams: BTreeSet<String>,
@@ -86,6 +108,10 @@ pub struct Holding {
     pub standard_gpus: u32,
     /// Whole GPUs of burst workers.
     pub burst_gpus: u32,
+    /// Shares of GPUs of standard workers, in per mille of one, together.
+    pub standard_shares: u32,
+    /// Shares of burst workers.
+    pub burst_shares: u32,
 }
 
 /// One resource that is counted by amount, over all nodes.
@@ -192,6 +218,7 @@ const fn whole_gpus(count: u32) -> u64 {
 pub(crate) struct Columns {
     pub(crate) ids: Vec<NodeId>,
     pub(crate) class: Vec<u16>,
+    pub(crate) facts: Vec<Facts>,
     pub(crate) domain: Vec<Domain>,
     /// False: takes nothing new.
     pub(crate) open: Vec<bool>,
@@ -218,6 +245,7 @@ impl Columns {
         let node = NodeIx(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
         self.ids.push(spec.id);
         self.class.push(class);
+        self.facts.push(Facts::default());
         self.domain.push(spec.domain);
         self.open.push(true);
         for column in [&mut self.cpu, &mut self.memory, &mut self.scratch, &mut self.gpus] {
@@ -241,6 +269,7 @@ impl Columns {
             whole_cpus,
             gpus,
             labels: _,
+            numa: _,
             taints: _,
             teams: _,
             domain,
@@ -251,9 +280,12 @@ impl Columns {
             whole_cpus: whole_held,
             standard_gpus,
             burst_gpus,
+            standard_shares,
+            burst_shares,
         } = holding;
         self.ids[node] = *id;
         self.class[node] = class;
+        self.facts[node] = Facts::of(spec);
         self.domain[node] = *domain;
         self.cpu
             .set(node, (firm.cpu.0, now.cpu.0), (standard.cpu.0, burst.cpu.0));
@@ -269,13 +301,22 @@ impl Columns {
         }
         let all: u64 = lent.iter().map(|share| u64::from(*share)).sum();
         let line = |most: Option<u32>| most.map_or(all, |most| whole_gpus(most).min(all));
-        let held = (whole_gpus(*standard_gpus), whole_gpus(*burst_gpus));
+        let together = |gpus: u32, shares: u32| whole_gpus(gpus).saturating_add(shares.into());
+        let held = (
+            together(*standard_gpus, *standard_shares),
+            together(*burst_gpus, *burst_shares),
+        );
         self.gpus
             .set(node, (line(gpus.firm_max), line(gpus.now_max)), held);
         self.gpu_lent[node] = lent;
-        // Which of its GPUs the node has given away it alone knows; of whole ones it makes no difference.
-        let taken = standard_gpus.saturating_add(*burst_gpus) as usize;
-        lent.iter_mut().take(taken).for_each(|left| *left = 0);
+        // Which of its GPUs the node has given away it alone knows; of whole ones it makes no difference, and shares
+        // are taken to lie as close together as they can: the node refuses where they do not.
+        let mut taken = held.0.saturating_add(held.1);
+        for left in &mut lent {
+            let part = u16::try_from(taken).map_or(*left, |taken| taken.min(*left));
+            *left -= part;
+            taken -= u64::from(part);
+        }
         self.gpu_left[node] = lent;
     }
 

@@ -249,6 +249,8 @@ pub(crate) struct Slots {
     at: Vec<(u32, u32)>,
     /// Goes up when slots are numbered anew.
     pub(crate) numbering: u32,
+    /// So many slots may be there before that: twice as many as were left, where nodes are of very many classes.
+    most: usize,
 }
 
 impl Slots {
@@ -265,7 +267,12 @@ impl Slots {
             free: Vec::new(),
             at: Vec::new(),
             numbering: 0,
+            most: SLOTS_MAX,
         }
+    }
+
+    pub(crate) const fn tier(&self) -> Tier {
+        self.tier
     }
 
     pub(crate) const fn grain(&self) -> Grain {
@@ -297,7 +304,7 @@ impl Slots {
         }
         self.take_out(node);
         self.put(node, rest);
-        if self.rests.len() > SLOTS_MAX {
+        if self.rests.len() > self.most {
             self.renumber(columns);
         }
     }
@@ -404,6 +411,7 @@ impl Slots {
                 break;
             }
         }
+        self.most = SLOTS_MAX.max(self.rests.len().saturating_mul(2));
         self.numbering = self.numbering.wrapping_add(1);
     }
 }

@@ -23,6 +23,9 @@ const RENEWED: usize = 256;
 const COMPARED: usize = 8;
 /// Costs that are compared at once.
 const BLOCK: usize = 128;
+/// What a preference that does not hold costs: more than anything else does, 16 of them less than [`NEVER`].
+const PREFERENCE: i32 = 1 << 26;
+const PREFERENCE_HALF: i64 = PREFERENCE as i64 / 2;
 /// Steps of the tie-break within one step of cost.
 const TIES: i64 = 1024;
 
@@ -72,6 +75,17 @@ impl View {
         }
     }
 
+    /// Begins anew with the same nodes: what they are was numbered anew.
+    pub(crate) fn renew(&mut self, columns: &Columns) {
+        let mut new = Self::new(self.slots.tier());
+        new.freed = self.freed;
+        new.decisions = self.decisions;
+        for node in 0..columns.len() {
+            new.update(columns, node, true);
+        }
+        *self = new;
+    }
+
     pub(crate) const fn slots(&self) -> &Slots {
         &self.slots
     }
@@ -107,6 +121,9 @@ impl View {
             return None;
         }
         self.remember(index);
+        let mut sorted = avoid.to_vec();
+        sorted.sort_unstable();
+        let avoid = sorted.as_slice();
         let costs = &mut self.costs[index];
         costs.prepare(&self.slots, known, worth);
         costs.look_again(&self.slots, known, columns);
@@ -303,7 +320,11 @@ pub(crate) fn cost(rest: &Rest, grain: Grain, shape: &Shape, worth: &mut Worth) 
         }
     }
     let tie = tightness(&after, asked.gpus == 0, grain).min(TIES - 1);
-    let cost = lost.saturating_mul(TIES).saturating_add(tie);
+    let mut cost = lost.saturating_mul(TIES).saturating_add(tie);
+    if let Some(missed) = shape.missed.get(usize::from(rest.class)) {
+        let within = (cost / i64::from(NEVER / PREFERENCE)).clamp(-PREFERENCE_HALF, PREFERENCE_HALF - 1);
+        cost = within + i64::from(*missed) * i64::from(PREFERENCE);
+    }
     i32::try_from(cost.clamp(i64::from(UNKNOWN) + 1, i64::from(NEVER) - 1)).unwrap_or(0)
 }
 
@@ -316,12 +337,15 @@ fn tightness(after: &Rest, without_gpus: bool, grain: Grain) -> i64 {
     cpus.min(TIES / 4) + memory.min(TIES / 8) + (gpus / 8).min(TIES / 8) + spared
 }
 
-/// The tightest of the first few of a slot's nodes that fit.
+/// The tightest of the first few of a slot's nodes that fit; `avoid` ascends.
 fn pick(columns: &Columns, slots: &Slots, slot: usize, shape: &Shape, avoid: &[NodeIx]) -> Option<usize> {
     let surely = slots.rests[slot].fits(&shape.asked, slots.grain()) == Fits::Surely;
     let fits = |node: &usize| {
         (surely || slots.has(columns, *node, &shape.asked))
-            && (avoid.is_empty() || !avoid.iter().any(|avoided| avoided.0 as usize == *node))
+            && (avoid.is_empty()
+                || avoid
+                    .binary_search_by_key(node, |avoided| avoided.0 as usize)
+                    .is_err())
     };
     let fitting = slots.members[slot].iter().map(|node| *node as usize).filter(fits);
     // Where only some fit, those that do not have been looked at already: the first will do.

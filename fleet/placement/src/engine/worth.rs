@@ -75,6 +75,13 @@ impl Worth {
         !self.mix.is_empty() && self.allowed.len() != classes.count()
     }
 
+    /// Classes are numbered anew: it is behind until it has weighed again.
+    pub(crate) fn forget_classes(&mut self) {
+        self.allowed.clear();
+        self.known.clear();
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
     /// What a worker itself uses, as a value.
     pub(crate) fn used(asked: &Asked) -> Value {
         Value::from(asked.gpu_total()) * Value::from(STREAMS)

@@ -4,6 +4,7 @@
 //! a line that came to nothing is left alone for a while.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use loadline_model::{AttemptId, JobId, NodeId, Span, WallTime};
@@ -13,12 +14,13 @@ use crate::blocks::{blocks, times_with};
 use crate::planner::keeps::{Kept, KeptFor, LOOK_AGAIN};
 use crate::planner::pass::{Making, group};
 use crate::planner::runs::Run;
+use crate::planner::ties::Caps;
 use crate::planner::{Planner, together};
 use crate::policy::order::{Class, class_of};
 use crate::policy::yielding::{Claimant, NodeRoom, may_yield};
 use crate::policy::{End, Victim, YieldRules, choose};
 use crate::queue::QueueEntry;
-use crate::snapshot::{HeldByTier, Node};
+use crate::snapshot::{Held, HeldByTier, Node};
 
 /// A worker has to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,9 +106,11 @@ impl Planner {
     /// Keeps room for a job, where it is expected first.
     fn reserve(&mut self, number: u64, entry: &QueueEntry, now: WallTime) {
         self.looks.1 = self.looks.1.saturating_sub(1);
+        let (resolved, caps) = self.spread_so_far(entry, now);
+        let job = (&resolved, caps.as_ref());
         let found = self
             .keeps
-            .foreseen(&self.nodes, &self.runs, entry, together(entry), now);
+            .foreseen(&self.nodes, &self.runs, job, together(entry), now);
         let before = self.keeps.of(entry.job).map(|keep| keep.is.clone());
         self.keeps.drop(entry.job);
         let after = match found {
@@ -171,12 +175,16 @@ impl Planner {
                 job,
                 tier,
                 request,
+                needs,
                 why,
                 nodes: on,
                 ..
             } = &keep.is;
             let wants = lines.turn_of(*job).is_some_and(|(_, kind)| {
-                kind.request == *request && kind.phase.tier == *tier && !kind.phase.extra
+                kind.request == *request
+                    && kind.needs == *needs
+                    && kind.phase.tier == *tier
+                    && !kind.phase.extra
             });
             let in_time = !matches!(why, KeptFor::Yielded { until } if *until <= now);
             let open = on
@@ -208,7 +216,16 @@ impl Planner {
         let Some(scene) = self.scene(entry, &rules, now) else {
             return false;
         };
-        let mut workers = wants;
+        let mut workers = match &scene.caps {
+            // Who has to go is chosen node by node: what several nodes may get together is not seen.
+            Some(caps) if !caps.is_by_node() && wants > 1 => {
+                if gang {
+                    return false;
+                }
+                1
+            }
+            _ => wants,
+        };
         while workers > 0 {
             let claimant = Claimant {
                 tier: entry.tier,
@@ -265,12 +282,14 @@ impl Planner {
         let together = together(entry) > 1;
         let but = self.no_claim(entry);
         let chosen: alloc::collections::BTreeSet<NodeId> = chosen.iter().copied().collect();
+        let (entry, caps) = self.spread_so_far(entry, now);
         let mut scene = Scene::default();
         let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
         for node in self.nodes.iter() {
             let held = self.will_hold(node, &but);
-            let allowed = blocks(node, &HeldByTier::default(), entry, now).is_empty();
-            let free = together && allowed && times_with(node, &held, entry) > 0;
+            let left = caps.as_ref().map_or(u32::MAX, |caps| caps.left(node).1);
+            let allowed = blocks(node, &HeldByTier::default(), &entry, now).is_empty();
+            let free = together && allowed && left > 0 && times_with(node, &held, &entry) > 0;
             let gangs = self.runs.on(node.id).any(|run| run.is.gang);
             if !(free || gangs || chosen.contains(&node.id)) {
                 continue;
@@ -282,12 +301,14 @@ impl Planner {
                 held,
                 entry: entry.clone(),
                 allowed,
+                left,
             });
             for run in self.runs.on(node.id).filter(|run| !run.is.stopping) {
                 scene.victims.push(victim(run, places[&node.id]));
                 scene.attempts.push(run.is.attempt);
             }
         }
+        scene.caps = caps;
         scene
     }
 
@@ -308,7 +329,7 @@ impl Planner {
     fn will_hold(&self, node: &Node, but: &[JobId]) -> HeldByTier {
         let mut held = self.keeps.promised(node.id, but, node.held);
         for run in self.runs.on(node.id).filter(|run| run.is.stopping) {
-            held.remove(run.is.tier, &run.is.request);
+            held.take_back(run.is.tier, &run.held());
         }
         held
     }
@@ -377,6 +398,7 @@ fn kept_for(entry: &QueueEntry, at: End, why: KeptFor, nodes: BTreeMap<NodeId, u
         number: entry.number,
         tier: entry.tier,
         request: entry.request,
+        needs: Arc::clone(&entry.needs),
         at,
         why,
         nodes,
@@ -392,6 +414,8 @@ struct Scene {
     victims: Vec<Victim>,
     /// Of each victim.
     attempts: Vec<AttemptId>,
+    /// What a spread leaves.
+    caps: Option<Caps>,
 }
 
 /// A node, as it would be once some have gone and some of the claimant's workers have come.
@@ -402,18 +426,27 @@ struct NodeWithRoom {
     entry: QueueEntry,
     /// Nothing but room can keep the claimant away.
     allowed: bool,
+    /// So many of its workers the node may still get, where the job spreads them.
+    left: u32,
 }
 
 impl NodeRoom for NodeWithRoom {
     fn give_back(&mut self, victim: &Victim) {
-        self.held
-            .take_back(victim.tier, victim.amounts, victim.whole_cpus);
+        let given_back = Held {
+            amounts: victim.amounts,
+            whole_cpus: victim.whole_cpus,
+            gpu_shares: victim.gpu_shares,
+            scratch: victim.scratch,
+        };
+        self.held.take_back(victim.tier, &given_back);
     }
 
     fn take(&mut self) -> bool {
-        let fits = self.allowed && times_with(&self.node, &self.held, &self.entry) > 0;
+        let fits = self.allowed && self.left > 0 && times_with(&self.node, &self.held, &self.entry) > 0;
         if fits {
-            self.held.add(self.entry.tier, &self.entry.request);
+            self.left -= 1;
+            self.held
+                .add(self.entry.tier, &self.entry.request, &self.entry.needs);
         }
         fits
     }
@@ -426,15 +459,17 @@ fn outranks(entry: &QueueEntry, run: &Run) -> bool {
 }
 
 fn victim(run: &Run, node: usize) -> Victim {
-    let is = &run.is;
+    let (is, held) = (&run.is, run.held());
     Victim {
         job: is.job,
         worker: is.worker,
         node,
         tier: is.tier,
         priority: is.priority,
-        amounts: is.request.into(),
-        whole_cpus: crate::snapshot::whole_cpus(is.tier, &is.request),
+        amounts: held.amounts,
+        whole_cpus: held.whole_cpus,
+        gpu_shares: held.gpu_shares,
+        scratch: held.scratch,
         started: is.started,
         saved: is.started,
         yielded: is.yielded,

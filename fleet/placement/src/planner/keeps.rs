@@ -9,17 +9,19 @@
 //! before that moment is not kept away.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, NodeId, Span, Tier, WallTime, WorkerRequest};
+use loadline_model::{JobId, Needs, NodeId, Span, Tier, WallTime, WorkerRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::{blocks, times_with};
 use crate::planner::nodes::Nodes;
 use crate::planner::runs::Runs;
+use crate::planner::ties::{Caps, In};
 use crate::policy::End;
 use crate::queue::QueueEntry;
-use crate::snapshot::{HeldByTier, Node};
+use crate::snapshot::{Held, HeldByTier, Node};
 
 /// Why room is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub struct Kept {
     pub tier: Tier,
     /// What each of its workers asks for.
     pub request: WorkerRequest,
+    /// What else each of them asks for.
+    pub needs: Arc<Needs>,
     /// When it is expected to start.
     pub at: End,
     /// Why.
@@ -92,7 +96,7 @@ impl Keep {
         };
         let mut held = *held;
         if own {
-            held.remove(comer.entry.tier, &comer.entry.request);
+            held.remove(comer.entry.tier, &comer.entry.request, &comer.entry.needs);
         }
         times_with(node, &held, comer.entry) > 0
     }
@@ -161,7 +165,7 @@ impl Keeps {
                 && keep.outlasted_by(comer)
                 && let Some(held) = keep.books.get_mut(&node)
             {
-                held.add(comer.entry.tier, &comer.entry.request);
+                held.add(comer.entry.tier, &comer.entry.request, &comer.entry.needs);
             }
         }
     }
@@ -170,7 +174,7 @@ impl Keeps {
     pub(crate) fn promised(&self, node: NodeId, but: &[JobId], mut held: HeldByTier) -> HeldByTier {
         for keep in self.all.iter().filter(|keep| !but.contains(&keep.is.job)) {
             for _ in 0..keep.is.nodes.get(&node).copied().unwrap_or(0) {
-                held.add(keep.is.tier, &keep.is.request);
+                held.add(keep.is.tier, &keep.is.request, &keep.is.needs);
             }
         }
         held
@@ -182,7 +186,7 @@ impl Keeps {
         for (node, count) in &is.nodes {
             let held = books.entry(*node).or_default();
             for _ in 0..*count {
-                held.add(is.tier, &is.request);
+                held.add(is.tier, &is.request, &is.needs);
             }
         }
         self.all.push(Keep { is, books, made });
@@ -199,19 +203,14 @@ impl Keeps {
                 };
                 let mut held = self.promised(*id, &[is.job], node.held);
                 for _ in 0..*count {
-                    held.add(is.tier, &is.request);
+                    held.add(is.tier, &is.request, &is.needs);
                 }
-                let mut ends: Vec<(End, Tier, WorkerRequest)> = runs
-                    .on(*id)
-                    .map(|run| (run.end(now), run.is.tier, run.is.request))
-                    .collect();
-                ends.sort_unstable();
-                for (end, tier, request) in ends.into_iter().filter(|(end, ..)| *end <= is.at) {
+                for (end, tier, given_back) in ends_on(*id, runs, now).filter(|(end, ..)| *end <= is.at) {
                     // Of those that end some time only as many are counted on as it takes.
                     if end == End::Unknown && node.line.has(&held, is.tier) {
                         break;
                     }
-                    held.remove(tier, &request);
+                    held.take_back(tier, &given_back);
                 }
                 books.insert(*id, held);
             }
@@ -220,19 +219,25 @@ impl Keeps {
     }
 
     /// The first moment at which so many workers of the job have room, and where; none if that never comes by what is
-    /// known to end.
+    /// known to end. `caps`: what a spread leaves.
     pub(crate) fn foreseen(
         &self,
         nodes: &Nodes,
         runs: &Runs,
-        entry: &QueueEntry,
+        (entry, caps): (&QueueEntry, Option<&Caps>),
         workers: u32,
         now: WallTime,
     ) -> Option<Foreseen> {
+        let left = |node: &Node| {
+            caps.map_or((None, u64::MAX), |caps| {
+                let (domain, left) = caps.left(node);
+                (Some(domain), left.into())
+            })
+        };
         let mut steps: Vec<Step> = Vec::new();
         let mut best: Option<(End, usize)> = None;
         for node in nodes.iter() {
-            if !blocks(node, &HeldByTier::default(), entry, now).is_empty() {
+            if left(node).1 == 0 || !blocks(node, &HeldByTier::default(), entry, now).is_empty() {
                 continue;
             }
             let held = self.promised(node.id, &[entry.job], node.held);
@@ -242,37 +247,69 @@ impl Keeps {
             (a.at, a.ended, &a.node.name, a.node.id).cmp(&(b.at, b.ended, &b.node.name, b.node.id))
         });
         let mut room: BTreeMap<NodeId, (u64, &Step)> = BTreeMap::new();
+        // By domain, where a domain may get so many only.
+        let mut sums: BTreeMap<Option<In>, u64> = BTreeMap::new();
         let mut sum = 0u64;
         let wanted = u64::from(workers);
         let at = steps.iter().find_map(|step| {
             let before = room.insert(step.node.id, (step.times, step));
-            sum = sum
+            let (domain, most) = left(step.node);
+            let of_domain = sums.entry(domain).or_default();
+            sum = sum.saturating_sub(most.min(*of_domain));
+            *of_domain = of_domain
                 .saturating_sub(before.map_or(0, |(times, _)| times))
                 .saturating_add(step.times);
+            sum = sum.saturating_add(most.min(*of_domain));
             (sum >= wanted).then_some(step.at)
         })?;
-        // The roomiest first: fewer nodes are kept.
-        let mut chosen: Vec<(u64, &Step)> = room.into_values().collect();
-        chosen.sort_by(|(a, x), (b, y)| (b, &x.node.name, x.node.id).cmp(&(a, &y.node.name, y.node.id)));
-        let mut foreseen = Foreseen {
-            at,
-            nodes: BTreeMap::new(),
-            held: BTreeMap::new(),
-        };
-        let mut missing = wanted;
-        for (times, step) in chosen {
-            if missing == 0 {
-                break;
-            }
-            let count = times.min(missing);
-            missing -= count;
-            foreseen
-                .nodes
-                .insert(step.node.id, u32::try_from(count).unwrap_or(u32::MAX));
-            foreseen.held.insert(step.node.id, step.held);
-        }
-        Some(foreseen)
+        Some(chosen(at, room, wanted, left))
     }
+}
+
+/// Of the nodes that have room then as many as it takes.
+fn chosen(
+    at: End,
+    room: BTreeMap<NodeId, (u64, &Step<'_>)>,
+    wanted: u64,
+    left: impl Fn(&Node) -> (Option<In>, u64),
+) -> Foreseen {
+    // The roomiest first: fewer nodes are kept.
+    let mut by_room: Vec<(u64, &Step)> = room.into_values().collect();
+    by_room.sort_by(|(a, x), (b, y)| (b, &x.node.name, x.node.id).cmp(&(a, &y.node.name, y.node.id)));
+    let mut foreseen = Foreseen {
+        at,
+        nodes: BTreeMap::new(),
+        held: BTreeMap::new(),
+    };
+    let mut given: BTreeMap<Option<In>, u64> = BTreeMap::new();
+    let mut missing = wanted;
+    for (times, step) in by_room {
+        if missing == 0 {
+            break;
+        }
+        let (domain, most) = left(step.node);
+        let given = given.entry(domain).or_default();
+        let count = times.min(missing).min(most.saturating_sub(*given));
+        if count == 0 {
+            continue;
+        }
+        *given = given.saturating_add(count);
+        missing -= count;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        foreseen.nodes.insert(step.node.id, count);
+        foreseen.held.insert(step.node.id, step.held);
+    }
+    foreseen
+}
+
+/// When the workers of a node will end and what each gives back, in the order in which that is counted on.
+fn ends_on(node: NodeId, runs: &Runs, now: WallTime) -> impl Iterator<Item = (End, Tier, Held)> {
+    let mut ends: Vec<(End, Tier, WorkerRequest, Held)> = runs
+        .on(node)
+        .map(|run| (run.end(now), run.is.tier, run.is.request, run.held()))
+        .collect();
+    ends.sort_by_key(|(end, tier, request, _)| (*end, *tier, *request));
+    ends.into_iter().map(|(end, tier, _, held)| (end, tier, held))
 }
 
 /// Where and when a job will have room.
@@ -304,11 +341,7 @@ fn steps_of<'a>(
     best: &mut Option<(End, usize)>,
     steps: &mut Vec<Step<'a>>,
 ) {
-    let mut ends: Vec<(End, Tier, WorkerRequest)> = runs
-        .on(node.id)
-        .map(|run| (run.end(now), run.is.tier, run.is.request))
-        .collect();
-    ends.sort_unstable();
+    let ends: Vec<(End, Tier, Held)> = ends_on(node.id, runs, now).collect();
     let mut known = 0;
     let mut at = End::At(now);
     for ended in 0..=ends.len() {
@@ -332,13 +365,13 @@ fn steps_of<'a>(
                 return;
             }
         }
-        let Some((end, tier, request)) = ends.get(ended) else {
+        let Some((end, tier, given_back)) = ends.get(ended) else {
             return;
         };
         if workers == 1 && best.is_some_and(|best| best < (*end, ended + 1)) {
             return;
         }
-        held.remove(*tier, request);
+        held.take_back(*tier, given_back);
         at = *end;
     }
 }

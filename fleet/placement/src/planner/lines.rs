@@ -8,11 +8,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{JobId, Priority, Span, Tier, WallTime, WorkerRequest};
+use loadline_model::{JobId, Needs, Priority, Span, Tier, WallTime, WorkerRequest};
 
 use crate::engine::ShapeIx;
 use crate::planner::together;
-use crate::queue::{QueueEntry, Refusal, Wanted};
+use crate::queue::{QueueEntry, Refusal, Ties, Wanted};
 
 /// What is tried together: all of standard before burst, as what it takes on top of its needs would push burst over
 /// its line again; and needs before wishes.
@@ -42,6 +42,8 @@ pub(crate) struct Kind {
     pub(crate) phase: Phase,
     pub(crate) request: WorkerRequest,
     pub(crate) team: String,
+    pub(crate) needs: Arc<Needs>,
+    pub(crate) ties: Option<Arc<Ties>>,
     pub(crate) user: String,
     pub(crate) priority: Priority,
     pub(crate) time: Option<Span>,
@@ -310,7 +312,7 @@ impl Kind {
         self.time.map(|time| time.plus(self.grace))
     }
 
-    fn of(entry: &QueueEntry) -> Self {
+    pub(crate) fn of(entry: &QueueEntry) -> Self {
         let QueueEntry {
             job: _,
             number: _,
@@ -323,6 +325,8 @@ impl Kind {
             wanted,
             user,
             team,
+            needs,
+            ties,
             nodes,
             refusals,
         } = entry;
@@ -330,6 +334,8 @@ impl Kind {
             phase: Phase::new(*tier, wanted.needed == 0),
             request: *request,
             team: team.clone(),
+            needs: Arc::clone(needs),
+            ties: ties.clone(),
             user: user.clone(),
             priority: *priority,
             time: *time,
@@ -352,6 +358,8 @@ impl Line {
             phase,
             request,
             team,
+            needs,
+            ties,
             user,
             priority,
             time,
@@ -372,6 +380,8 @@ impl Line {
             wanted: wanted.clone(),
             user: user.clone(),
             team: team.clone(),
+            needs: Arc::clone(needs),
+            ties: ties.clone(),
             nodes: nodes.clone(),
             refusals: refusals.clone(),
         }

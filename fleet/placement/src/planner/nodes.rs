@@ -1,11 +1,12 @@
 //! The nodes in the engine's terms: each a number, told apart by what it is, its holdings as they were said.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, Bytes, NODE_GPUS_MAX, NodeId, PerMille, Tier, WorkerRequest};
+use loadline_model::{Amounts, Bytes, NODE_GPUS_MAX, Needs, NodeId, PerMille, Tier, WorkerRequest};
 
 use crate::engine::{Domain, Engine, EngineError, Holding, NodeGpus, NodeIx, NodeSpec, Room};
 use crate::queue::Refusal;
@@ -21,14 +22,16 @@ pub(crate) struct Nodes {
     names: BTreeSet<(String, NodeIx)>,
     /// How many nodes lend to each team that is named.
     teams: BTreeMap<String, u32>,
-    /// Goes up when names or teams change.
+    /// Goes up when names, teams or labels change.
     epoch: u64,
+    /// The nodes by each label that jobs are spread or packed by, as of an epoch.
+    pub(super) domains: BTreeMap<String, (u64, super::ties::ByValue)>,
     /// The firm lines of nodes that lend, added up.
     capacity: Amounts,
 }
 
 impl Nodes {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> + Clone {
         self.nodes.iter().flatten()
     }
 
@@ -43,7 +46,7 @@ impl Nodes {
         self.capacity
     }
 
-    /// Goes up when a name or a team may have come to mean something else.
+    /// Goes up when a name, a team or a label may have come to mean something else.
     pub(crate) const fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -114,6 +117,8 @@ impl Nodes {
                 self.names.insert((name, number));
             }
         }
+        let labels = |node: Option<&Node>| node.map(|node| Arc::clone(&node.traits.labels));
+        self.epoch += u64::from(labels(old) != labels(new));
         if old_teams != new_teams {
             self.epoch += 1;
             for team in new_teams {
@@ -142,6 +147,24 @@ impl Nodes {
         names.iter().flat_map(of).collect()
     }
 
+    /// The numbers of nodes, of those it knows.
+    pub(crate) fn numbers<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) -> Vec<NodeIx> {
+        let numbers = nodes.filter_map(|node| self.numbers.get(node));
+        numbers.copied().collect()
+    }
+
+    pub(crate) fn number(&self, node: NodeId) -> Option<NodeIx> {
+        self.numbers.get(&node).copied()
+    }
+
+    /// Each node with its number.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
+        let numbers = (0..).map(NodeIx);
+        numbers
+            .zip(&self.nodes)
+            .filter_map(|(number, node)| Some((number, node.as_ref()?)))
+    }
+
     /// The nodes that refused, of those it knows.
     pub(crate) fn refused<'a>(&self, refusals: impl Iterator<Item = &'a Refusal>) -> Vec<NodeIx> {
         let numbers = refusals.filter_map(|refusal| self.numbers.get(&refusal.node));
@@ -149,9 +172,15 @@ impl Nodes {
     }
 
     /// One more worker is held by a node: the engine has booked it. Gives the node's identity.
-    pub(crate) fn hold(&mut self, number: NodeIx, tier: Tier, request: &WorkerRequest) -> Option<NodeId> {
+    pub(crate) fn hold(
+        &mut self,
+        number: NodeIx,
+        tier: Tier,
+        request: &WorkerRequest,
+        needs: &Needs,
+    ) -> Option<NodeId> {
         let node = self.nodes.get_mut(number.0 as usize)?.as_mut()?;
-        node.held.add(tier, request);
+        node.held.add(tier, request, needs);
         Some(node.id)
     }
 }
@@ -169,6 +198,7 @@ fn spec(node: &Node) -> NodeSpec {
         pool: _,
         state: _,
         lending: _,
+        traits,
         line,
         exclusive_cpus,
         allow_teams,
@@ -177,17 +207,19 @@ fn spec(node: &Node) -> NodeSpec {
     let gpus = line.higher().gpus as usize;
     NodeSpec {
         id: *id,
-        firm: room(line.firm),
-        now: room(line.now),
+        firm: room(line.firm, line.scratch),
+        now: room(line.now, line.scratch),
         whole_cpus: if *exclusive_cpus { line.whole_cpus } else { 0 },
         gpus: NodeGpus {
             shares: vec![PerMille::ONE; gpus],
             firm_max: Some(line.firm.gpus),
             now_max: Some(line.now.gpus),
+            memory: traits.gpu_memory,
             ..NodeGpus::default()
         },
-        labels: BTreeMap::new(),
-        taints: BTreeSet::new(),
+        labels: Arc::clone(&traits.labels),
+        numa: Arc::clone(&traits.numa),
+        taints: traits.taints.iter().map(ToString::to_string).collect(),
         teams: allow_teams.iter().cloned().collect(),
         domain: Domain::default(),
     }
@@ -196,18 +228,20 @@ fn spec(node: &Node) -> NodeSpec {
 fn holding(held: &HeldByTier) -> Holding {
     let HeldByTier { standard, burst } = held;
     Holding {
-        standard: room(standard.amounts),
-        burst: room(burst.amounts),
+        standard: room(standard.amounts, standard.scratch),
+        burst: room(burst.amounts, burst.scratch),
         whole_cpus: standard.whole_cpus.saturating_add(burst.whole_cpus),
         standard_gpus: standard.amounts.gpus,
         burst_gpus: burst.amounts.gpus,
+        standard_shares: standard.gpu_shares,
+        burst_shares: burst.gpu_shares,
     }
 }
 
-const fn room(amounts: Amounts) -> Room {
+const fn room(amounts: Amounts, scratch: Bytes) -> Room {
     Room {
         cpu: amounts.cpu,
         memory: amounts.memory,
-        scratch: Bytes::ZERO,
+        scratch,
     }
 }

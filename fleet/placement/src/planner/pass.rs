@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use loadline_model::{Amounts, Demand, LocalTime, Span, WallTime};
 
-use crate::engine::{Among, Grant, NodeIx, ShapeIx};
+use crate::engine::{Grant, ShapeIx};
 use crate::planner::keeps::{Comer, LOOK_AGAIN};
 use crate::planner::lines::{Kind, Phase, Turn};
 use crate::planner::{Assignment, Plan, Planner, Policy, SHAPES_FEW};
@@ -23,6 +23,8 @@ enum Tried {
     Placed,
     /// There is no room for more of it.
     NoRoom,
+    /// Another has moved that it is tied to: the next plan knows where.
+    Later,
     /// It may not have more.
     Gated,
     /// The plan has no room for more of it.
@@ -46,6 +48,7 @@ impl Planner {
     /// planning again.
     pub fn plan(&mut self, policy: &Policy, now: WallTime) -> Plan {
         self.forget_shapes();
+        self.moved.clear();
         self.open_books(policy, now);
         let turned = self.turned;
         let mut making = Making {
@@ -85,6 +88,7 @@ impl Planner {
                     self.blocked(number, &mut making);
                     rested.push(number);
                 }
+                Tried::Later => making.plan.more = true,
                 Tried::Full => {
                     making.plan.more = true;
                     break;
@@ -167,6 +171,9 @@ impl Planner {
         let Some((turn, kind, wanted)) = self.lines.head(number) else {
             return Tried::NoRoom;
         };
+        if self.moved.is_tied(kind, turn.job) {
+            return Tried::Later;
+        }
         let (wants, together) = group(kind, wanted);
         let workers = if together { wants } else { 1 };
         let estimate = self.estimate(kind);
@@ -175,7 +182,9 @@ impl Planner {
             return Tried::Gated;
         }
         let end = End::after(End::At(making.now), estimate);
-        let named = !kind.nodes.is_empty() || kind.refusals.iter().any(|it| it.holds(making.now));
+        let named = kind.ties.is_some()
+            || !kind.nodes.is_empty()
+            || kind.refusals.iter().any(|it| it.holds(making.now));
         let Some(shape) = self.shape(number) else {
             return Tried::NoRoom;
         };
@@ -192,11 +201,7 @@ impl Planner {
             return Tried::NoRoom;
         };
         let place = self.place(&entry, shape, end, making.now);
-        let grants = if together {
-            self.book_gang(&place, workers)
-        } else {
-            self.book(&place).map(|grant| Vec::from([grant]))
-        };
+        let grants = self.book(&entry, &place, workers, making.now);
         match grants {
             Some(grants) => {
                 self.granted(number, turn, &entry, end, &grants, making);
@@ -225,6 +230,7 @@ impl Planner {
             },
             tier: kind.phase.tier,
             estimate,
+            // Who waits for other jobs or for a time is not told of.
             ready: Ready::Now,
         };
         gate(&job, &self.accounts, &making.tab, &making.shutter, making.now)
@@ -263,10 +269,14 @@ impl Planner {
             Some((shape, known)) if known == epoch => shape,
             _ => {
                 let Kind {
-                    phase, request, team, ..
+                    phase,
+                    request,
+                    needs,
+                    team,
+                    ..
                 } = &*line.kind;
                 let team = self.nodes.team(team);
-                let demand = Demand::from(*request);
+                let demand = Demand::new(*request, needs);
                 let shape = self.nodes.engine.shape_of(&demand, phase.tier, team).ok()?;
                 line.shape = Some((shape, epoch));
                 shape
@@ -276,46 +286,6 @@ impl Planner {
             .engine
             .learn(shape, core::mem::take(&mut line.unlearnt));
         Some(shape)
-    }
-
-    /// Where a job may go: not where others would wait longer for it.
-    fn place(&self, entry: &QueueEntry, shape: ShapeIx, end: End, now: WallTime) -> Place {
-        let holding = entry.refusals.iter().filter(|refusal| refusal.holds(now));
-        let mut avoid = self.nodes.refused(holding);
-        let comer = Comer { entry, end };
-        let mask = self.keeps.outlasted(entry.job, end);
-        let together = crate::planner::together(entry) > 1;
-        if mask != 0 {
-            for id in self.keeps.nodes() {
-                let Some((number, node)) = self.nodes.by_id(id) else {
-                    continue;
-                };
-                // Of a gang several may go to one node: it keeps off all of what is kept.
-                let touched = together && self.keeps.first_touched(id, &comer).is_some();
-                if touched || self.keeps.in_the_way(node, &comer).is_some() {
-                    avoid.push(number);
-                }
-            }
-        }
-        avoid.sort_unstable();
-        avoid.dedup();
-        let only = (!entry.nodes.is_empty()).then(|| {
-            let mut only = self.nodes.named(&entry.nodes);
-            only.retain(|node| avoid.binary_search(node).is_err());
-            only
-        });
-        Place { shape, avoid, only }
-    }
-
-    fn book(&mut self, place: &Place) -> Option<Grant> {
-        self.nodes.engine.place_among(place.shape, place.among())
-    }
-
-    fn book_gang(&mut self, place: &Place, workers: usize) -> Option<Vec<Grant>> {
-        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        self.nodes
-            .engine
-            .place_gang_among(place.shape, workers, place.among())
     }
 
     /// What was booked becomes part of the plan.
@@ -333,9 +303,11 @@ impl Planner {
         let count = u32::try_from(grants.len()).unwrap_or(u32::MAX);
         making.tab.add(&asked(entry, count));
         for (grant, worker) in grants.iter().zip(workers) {
-            let Some(node) = self.nodes.hold(grant.node, entry.tier, &entry.request) else {
-                continue;
-            };
+            let held = self
+                .nodes
+                .hold(grant.node, entry.tier, &entry.request, &entry.needs);
+            let Some(node) = held else { continue };
+            self.moved.note(entry, node);
             self.keeps.started(node, &Comer { entry, end });
             making.plan.assignments.push(Assignment {
                 job: turn.job,
@@ -370,23 +342,6 @@ impl Making<'_> {
             *few = (*few).min(u32::try_from(workers).unwrap_or(u32::MAX));
         }
         Tried::NoRoom
-    }
-}
-
-/// Where a job may go, in the engine's terms.
-struct Place {
-    shape: ShapeIx,
-    /// Ascending.
-    avoid: Vec<NodeIx>,
-    only: Option<Vec<NodeIx>>,
-}
-
-impl Place {
-    fn among(&self) -> Among<'_> {
-        match &self.only {
-            Some(only) => Among::Only(only),
-            None => Among::AllBut(&self.avoid),
-        }
     }
 }
 

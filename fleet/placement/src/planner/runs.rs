@@ -5,13 +5,15 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::cmp::Reverse;
 
-use loadline_model::{AttemptId, JobId, NodeId, Priority, Span, Tier, WallTime, WorkerRequest};
+use loadline_model::{AttemptId, JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::End;
 use crate::policy::estimate::outlived;
+use crate::snapshot::Held;
 
 /// A worker that holds room on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct Running {
     pub priority: Priority,
     /// What it was given.
     pub request: WorkerRequest,
+    /// What else it was given: space on disks, a share of a GPU.
+    pub needs: Arc<Needs>,
     /// Who submitted the job.
     pub user: String,
     /// The team that pays.
@@ -67,6 +71,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What it gives back when it ends.
+    pub(crate) fn held(&self) -> Held {
+        Held::of(self.is.tier, &self.is.request, &self.is.needs)
+    }
+
     /// When it will probably end. An estimate that was outlived is made anew.
     pub(crate) fn end(&self, now: WallTime) -> End {
         let Running {

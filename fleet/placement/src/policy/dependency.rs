@@ -8,20 +8,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use loadline_model::After;
 use loadline_model::{JobId, JobOutcome, JobPhase, WallTime};
 use serde::{Deserialize, Serialize};
-
-/// How the other job has to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum After {
-    /// Well: every worker with code 0.
-    Ok,
-    /// In any way.
-    Any,
-    /// Not well: failed or cancelled.
-    NotOk,
-}
 
 /// One job to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use loadline_model::{Amounts, JobId, Span, Tier, WallTime};
+use loadline_model::{Amounts, Bytes, JobId, Span, Tier, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Priority;
@@ -61,6 +61,10 @@ pub struct Victim {
     pub amounts: Amounts,
     /// Of which whole CPUs for exclusive use.
     pub whole_cpus: u32,
+    /// Of a share of a GPU so many thousandths; not among the whole ones.
+    pub gpu_shares: u32,
+    /// Space on disks.
+    pub scratch: Bytes,
     /// When its attempt began.
     pub started: WallTime,
     /// Its last saved state; its start where it saves none.

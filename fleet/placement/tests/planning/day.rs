@@ -1,6 +1,7 @@
 //! A fleet in virtual time: jobs come, run and end as they will, and the planner is told what fleetd would tell it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use loadline_model::{
     Amounts, AttemptId, Bytes, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Priority, Span, Tier, WallTime,
@@ -120,10 +121,12 @@ impl Day {
                 pool: "default".into(),
                 state: NodeState::Ready,
                 lending: true,
+                traits: Arc::default(),
                 line: Line {
                     firm: amounts,
                     now: amounts,
                     whole_cpus: *cpus,
+                    scratch: loadline_model::Bytes::ZERO,
                 },
                 exclusive_cpus: true,
                 allow_teams: Vec::new(),
@@ -196,6 +199,8 @@ impl Day {
             wanted: Wanted::new(workers, present, job.missing.clone()),
             user: shape.user.clone(),
             team: shape.team.clone(),
+            needs: Arc::default(),
+            ties: None,
             nodes: Vec::new(),
             refusals: Vec::new(),
         }
@@ -283,6 +288,7 @@ impl Day {
             tier: entry.tier,
             priority: entry.priority,
             request: entry.request,
+            needs: Arc::clone(&entry.needs),
             user: entry.user.clone(),
             team: entry.team.clone(),
             started: seconds(self.clock),
@@ -294,7 +300,7 @@ impl Day {
             given_up: None,
         };
         let held = self.nodes.get_mut(&node).unwrap();
-        held.held.add(entry.tier, &entry.request);
+        held.held.add(entry.tier, &entry.request, &entry.needs);
         self.planner.put_node(held.clone()).unwrap();
         self.planner.put_running(&running);
         self.running.insert(id, (running, self.clock + shape.runs));
@@ -315,7 +321,7 @@ impl Day {
             let ran = self.clock - u64::try_from(running.started.0).unwrap() / 1_000_000;
             self.cpu_seconds += ran * running.request.cpus.amount().0 / 1000;
             let node = self.nodes.get_mut(&running.node).unwrap();
-            node.held.remove(running.tier, &running.request);
+            node.held.remove(running.tier, &running.request, &running.needs);
             self.planner.put_node(node.clone()).unwrap();
             let ending = Ending {
                 at: seconds(self.clock),

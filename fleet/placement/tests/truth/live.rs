@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Story {
     nodes: BTreeMap<NodeId, Node>,
     jobs: BTreeMap<JobId, QueueEntry>,
-    running: Vec<(NodeId, Tier, WorkerRequest)>,
+    running: Vec<(NodeId, Tier, WorkerRequest, Arc<Needs>)>,
     now: i64,
     planner: Planner,
 }
@@ -54,8 +54,8 @@ impl Story {
             Step::Node(mut node) => {
                 // What runs there is the truth, whatever the lines are now.
                 node.held = HeldByTier::default();
-                for (_, tier, request) in self.running.iter().filter(|(at, ..)| *at == node.id) {
-                    node.held.add(*tier, request);
+                for (_, tier, request, needs) in self.running.iter().filter(|(at, ..)| *at == node.id) {
+                    node.held.add(*tier, request, needs);
                 }
                 self.nodes.insert(node.id, node.clone());
                 self.planner.put_node(node).unwrap();
@@ -78,9 +78,9 @@ impl Story {
                 }
             }
             Step::End(which) if !self.running.is_empty() => {
-                let (node, tier, request) = self.running.swap_remove(which % self.running.len());
+                let (node, tier, request, needs) = self.running.swap_remove(which % self.running.len());
                 let node = self.nodes.get_mut(&node).unwrap();
-                node.held.remove(tier, &request);
+                node.held.remove(tier, &request, &needs);
                 self.planner.put_node(node.clone()).unwrap();
             }
             Step::End(_) => {}
@@ -140,7 +140,9 @@ impl Story {
         if commits {
             for assignment in &plan.assignments {
                 let entry = &self.jobs[&assignment.job];
-                self.running.push((assignment.node, entry.tier, entry.request));
+                let needs = Arc::clone(&entry.needs);
+                self.running
+                    .push((assignment.node, entry.tier, entry.request, needs));
             }
             self.nodes = after.nodes.into_iter().map(|node| (node.id, node)).collect();
             let left = rest.into_iter().filter(|entry| !entry.wanted.missing.is_empty());

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use crate::api::Edge;
 use crate::api::failure::Failure;
-use crate::state::{LendMode, NodeVerb};
+use crate::state::{LendMode, Marks, NodeVerb};
 use crate::wire;
 
 #[derive(Debug, Clone)]
@@ -109,6 +109,22 @@ impl Nodes for NodesService {
             let mode = mode.map(|word| read_mode(&word)).transpose()?;
             let line = line_per_mille.map(wire::read_share).transpose()?;
             let node = self.0.set_ceiling(&call, name, mode, line).await?;
+            Ok(fleet::NodeReply {
+                summary: Some(wire::write_node_summary(&node)),
+            })
+        })
+        .await
+    }
+
+    async fn mark(&self, request: Request<fleet::MarkRequest>) -> Result<Response<fleet::NodeReply>, Status> {
+        let call = self.0.call(&request)?;
+        answer(&call.id, async {
+            let fleet::MarkRequest { name, labels, taints } = request.into_inner();
+            let marks = Marks {
+                labels: wire::read_marks("labels", &labels)?,
+                taints: wire::read_marks("taints", &taints)?,
+            };
+            let node = self.0.mark_node(&call, name, marks).await?;
             Ok(fleet::NodeReply {
                 summary: Some(wire::write_node_summary(&node)),
             })

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    AttemptId, AttemptPhase, Generation, JobId, LedgerId, NodeId, ParseIdError, PerMille, Sequence, Span,
-    WallTime,
+    AttemptId, AttemptPhase, Generation, JobId, LabelProblem, Labels, LedgerId, NodeId, ParseIdError,
+    PerMille, Sequence, Span, WallTime, labels_from_text,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
@@ -33,6 +33,8 @@ pub(super) enum RowError {
     Number { column: &'static str, number: i64 },
     #[error("`{0}` is missing")]
     Missing(&'static str),
+    #[error("{0}")]
+    Label(#[from] LabelProblem),
     #[error("`role` cannot be `{0}`")]
     Role(String),
     #[error("`mode` cannot be `{0}`")]
@@ -273,8 +275,15 @@ fn node(row: &Row<'_>) -> Result<Change, RowError> {
         version: row.get("version")?,
         boot_id: row.get("boot_id")?,
         inventory: inventory.map(Arc::new),
+        labels: labels(row, "labels")?,
+        taints: labels(row, "taints")?,
     };
     Ok(Change::Node(id, Some(Arc::new(node))))
+}
+
+fn labels(row: &Row<'_>, column: &str) -> Result<Labels, RowError> {
+    let text: String = row.get(column)?;
+    Ok(labels_from_text(&text)?)
 }
 
 fn progress(row: &Row<'_>) -> Result<Change, RowError> {

@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Each takes the schema from its index to the next number. Released ones never change.
-const MIGRATIONS: [&str; 4] = [ONE, TWO, THREE, FOUR];
+const MIGRATIONS: [&str; 5] = [ONE, TWO, THREE, FOUR, FIVE];
 
 /// The schema that this version writes.
 pub(super) const NEWEST: i64 = {
-    assert!(MIGRATIONS.len() == 4, "count the migrations");
-    4
+    assert!(MIGRATIONS.len() == 5, "count the migrations");
+    5
 };
 
 /// Ids are 16 bytes, times microseconds UTC. Stages and kinds are the numbers of `row.rs`. Specifications,
@@ -127,6 +127,12 @@ CREATE TABLE member (
 
 INSERT INTO team SELECT team, 100, x'', '', min(created_at) FROM person WHERE team <> '' GROUP BY team;
 INSERT INTO member SELECT team, name FROM person WHERE team <> '';
+";
+
+/// What operators say of nodes, as `key=value` with commas between.
+const FIVE: &str = "
+ALTER TABLE node ADD COLUMN labels TEXT NOT NULL DEFAULT '';
+ALTER TABLE node ADD COLUMN taints TEXT NOT NULL DEFAULT '';
 ";
 
 /// Brings the schema up to date.

@@ -1,6 +1,6 @@
 //! Each change as the statements that keep it.
 
-use loadline_model::{AttemptId, JobId, NodeId, WallTime};
+use loadline_model::{AttemptId, JobId, NodeId, WallTime, labels_text};
 use rusqlite::{Connection, Result, params};
 
 use super::{prove, row, team};
@@ -207,8 +207,10 @@ fn node(connection: &Connection, node: &NodeRow) -> Result<()> {
         version,
         boot_id,
         inventory,
+        labels,
+        taints,
     } = node;
-    let sql = "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let inventory = inventory.as_deref().map(blob::inventory_to_bytes);
     let standing = row::standing_number(*standing);
     run(
@@ -222,7 +224,9 @@ fn node(connection: &Connection, node: &NodeRow) -> Result<()> {
             joined_at.0,
             version,
             boot_id,
-            inventory
+            inventory,
+            labels_text(labels),
+            labels_text(taints)
         ],
     )
 }

@@ -1,6 +1,7 @@
 //! What a plan costs while nothing changes, and what it forgets.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use loadline_model::{Amounts, Bytes, CpuRequest, JobId, MilliCpu, NodeId, Tier, WorkerRequest, Workers};
 
@@ -20,10 +21,12 @@ fn node() -> Node {
         pool: "default".into(),
         state: NodeState::Ready,
         lending: true,
+        traits: Arc::default(),
         line: Line {
             firm: amounts,
             now: amounts,
             whole_cpus: 4,
+            scratch: loadline_model::Bytes::ZERO,
         },
         exclusive_cpus: true,
         allow_teams: Vec::new(),
@@ -48,6 +51,8 @@ fn job(number: u32) -> QueueEntry {
         wanted: Wanted::new(Workers::Fixed(1), 0, [0].into()),
         user: "ada".into(),
         team: String::new(),
+        needs: Arc::default(),
+        ties: None,
         nodes: Vec::new(),
         refusals: Vec::new(),
     }

@@ -1,0 +1,307 @@
+//! Room that is kept and room that is made, for jobs that ask for more than CPUs and memory: space on disks, a share of a
+//! GPU, a spread. And what is tied to each other while everyone gets one worker at a time.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::sync::Arc;
+
+use loadline_model::{
+    Amounts, Arrange, AttemptId, Bytes, CpuRequest, Domain, JobId, MilliCpu, Needs, NodeId, PerMille,
+    Priority, Span, Tier, WallTime, WorkerRequest, Workers,
+};
+use loadline_placement::check::{self, Sharing};
+use loadline_placement::{
+    Ending, HeldByTier, Line, Node, NodeState, Plan, Planner, Policy, QueueEntry, Running, Ties, Traits,
+    Wanted,
+};
+
+const HOUR: Span = Span::from_secs(3600);
+const NOW: WallTime = WallTime(7_200_000_000);
+
+fn node_id(number: u8) -> NodeId {
+    NodeId::from_slice(&[number; 16]).unwrap()
+}
+
+fn node(number: u8, cpus: u32) -> Node {
+    let amounts = Amounts {
+        cpu: MilliCpu::from_cpus(cpus),
+        memory: Bytes::from_gib(64),
+        gpus: 1,
+    };
+    Node {
+        id: node_id(number),
+        name: format!("n{number}"),
+        pool: "default".into(),
+        state: NodeState::Ready,
+        lending: true,
+        traits: Arc::new(Traits::default()),
+        line: Line {
+            firm: amounts,
+            now: amounts,
+            whole_cpus: cpus,
+            scratch: Bytes::from_gib(100),
+        },
+        exclusive_cpus: true,
+        allow_teams: Vec::new(),
+        held: HeldByTier::default(),
+    }
+}
+
+fn job(number: u8, tier: Tier, gpus: u32, needs: Needs) -> QueueEntry {
+    let tied = needs.is_relative();
+    QueueEntry {
+        job: JobId::from_slice(&[number; 16]).unwrap(),
+        number: number.into(),
+        tier,
+        priority: Priority::NORMAL,
+        submitted_at: NOW,
+        time: None,
+        grace: Span::ZERO,
+        request: WorkerRequest {
+            cpus: CpuRequest::Shared(MilliCpu::from_cpus(1)),
+            memory: Bytes::from_gib(1),
+            gpus,
+        },
+        wanted: Wanted::new(Workers::Fixed(1), 0, vec![0]),
+        user: "ada".into(),
+        team: String::new(),
+        needs: Arc::new(needs),
+        ties: tied.then(|| {
+            Arc::new(Ties {
+                workers: 1,
+                ..Ties::default()
+            })
+        }),
+        nodes: Vec::new(),
+        refusals: Vec::new(),
+    }
+}
+
+fn of_scratch(gib: u64) -> Needs {
+    Needs {
+        scratch: Bytes::from_gib(gib),
+        ..Needs::default()
+    }
+}
+
+fn of_share(share: u16) -> Needs {
+    Needs {
+        gpu_share: Some(PerMille(share)),
+        ..Needs::default()
+    }
+}
+
+/// Nodes, what runs on them, and the planner that was told of both.
+struct World {
+    planner: Planner,
+    nodes: Vec<Node>,
+}
+
+impl World {
+    fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
+        let nodes: Vec<Node> = nodes.into_iter().collect();
+        let mut planner = Planner::default();
+        for node in &nodes {
+            planner.put_node(node.clone()).unwrap();
+        }
+        Self { planner, nodes }
+    }
+
+    /// A worker of the job has run on a node for an hour.
+    fn runs(&mut self, entry: &QueueEntry, on: u8) -> Running {
+        let running = Running {
+            attempt: AttemptId::from_slice(entry.job.as_bytes()).unwrap(),
+            job: entry.job,
+            worker: 0,
+            node: node_id(on),
+            tier: entry.tier,
+            priority: entry.priority,
+            request: entry.request,
+            needs: Arc::clone(&entry.needs),
+            user: "bob".into(),
+            team: String::new(),
+            started: WallTime(NOW.0 - 3_600_000_000),
+            limit: entry.time,
+            grace: entry.grace,
+            yielded: 0,
+            gang: false,
+            stopping: false,
+            given_up: None,
+        };
+        let node = self.nodes.iter_mut().find(|node| node.id == node_id(on)).unwrap();
+        node.held.add(entry.tier, &entry.request, &entry.needs);
+        self.planner.put_node(node.clone()).unwrap();
+        self.planner.put_running(&running);
+        running
+    }
+
+    fn ends(&mut self, running: &Running) {
+        let node = self
+            .nodes
+            .iter_mut()
+            .find(|node| node.id == running.node)
+            .unwrap();
+        node.held.remove(running.tier, &running.request, &running.needs);
+        self.planner.put_node(node.clone()).unwrap();
+        let ending = Ending { at: NOW, own: false };
+        self.planner.remove_running(running.attempt, Some(ending));
+    }
+
+    /// Plans, and has the plan checked by who knows nothing of the planner's books.
+    fn plan(&mut self, policy: &Policy) -> Plan {
+        let (snapshot, queue) = (self.planner.snapshot(), self.planner.queue());
+        let mut sharing = Sharing::of(&self.planner, NOW);
+        let plan = self.planner.plan(policy, NOW);
+        sharing.still_kept(&self.planner);
+        assert_eq!(check::violations(&snapshot, &queue, &plan, NOW), vec![]);
+        assert_eq!(check::unfair(&snapshot, &queue, &sharing, &plan), vec![]);
+        plan
+    }
+
+    fn placed(&mut self, policy: &Policy) -> Vec<u8> {
+        let plan = self.plan(policy);
+        plan.assignments.iter().map(|it| it.job.as_bytes()[0]).collect()
+    }
+}
+
+fn nobody_yields() -> Policy {
+    Policy {
+        yielding: None,
+        ..Policy::default()
+    }
+}
+
+/// Burst holds what `held` says, standard wants `wanted`: whether burst has to go, and whether standard starts then.
+fn yields(gpus: u32, held: Needs, wanted: Needs) -> (usize, Vec<u8>) {
+    let mut world = World::new([node(1, 8)]);
+    let burst = world.runs(&job(1, Tier::Burst, gpus, held), 1);
+    world.planner.put_job(&job(2, Tier::Standard, gpus, wanted));
+    let plan = world.plan(&Policy::default());
+    if plan.evictions.is_empty() {
+        let placed = plan.assignments.iter().map(|it| it.job.as_bytes()[0]);
+        return (0, placed.collect());
+    }
+    assert!(plan.assignments.is_empty(), "{plan:?}");
+    world.ends(&burst);
+    (plan.evictions.len(), world.placed(&Policy::default()))
+}
+
+#[test]
+fn who_yields_gives_back_space_and_shares_and_goes_only_for_want_of_them() {
+    assert_eq!(yields(0, of_scratch(80), of_scratch(20)), (0, vec![2]));
+    assert_eq!(yields(0, of_scratch(80), of_scratch(21)), (1, vec![2]));
+    assert_eq!(yields(1, of_share(600), of_share(400)), (0, vec![2]));
+    assert_eq!(yields(1, of_share(600), of_share(401)), (1, vec![2]));
+    assert_eq!(yields(1, of_share(600), Needs::default()), (1, vec![2]));
+    assert_eq!(yields(1, Needs::default(), of_share(10)), (1, vec![2]));
+}
+
+/// One runs for an hour more; the first that waits has its room kept then; the next never ends. Who starts now?
+fn beside_kept(gpus: u32, runs: Needs, first: Needs, next: Needs) -> Vec<u8> {
+    let mut world = World::new([node(1, 8)]);
+    let mut for_hours = job(1, Tier::Standard, gpus, runs);
+    for_hours.time = Some(Span(2 * HOUR.0));
+    world.runs(&for_hours, 1);
+    world.planner.put_job(&job(2, Tier::Standard, gpus, first));
+    world.planner.put_job(&job(3, Tier::Standard, gpus, next));
+    let placed = world.placed(&nobody_yields());
+    let kept: Vec<JobId> = world.planner.kept().map(|kept| kept.job).collect();
+    assert_eq!(kept, [JobId::from_slice(&[2; 16]).unwrap()]);
+    placed
+}
+
+#[test]
+fn space_and_shares_are_kept_for_the_first() {
+    let (runs, first) = (of_scratch(40), of_scratch(70));
+    assert_eq!(beside_kept(0, runs.clone(), first.clone(), of_scratch(30)), [3]);
+    assert_eq!(beside_kept(0, runs, first, of_scratch(31)), [0u8; 0]);
+    let (runs, first) = (of_share(400), of_share(700));
+    assert_eq!(beside_kept(1, runs.clone(), first.clone(), of_share(300)), [3]);
+    assert_eq!(beside_kept(1, runs, first, of_share(301)), [0u8; 0]);
+}
+
+fn gang(arrange: Arrange, workers: u32) -> QueueEntry {
+    let needs = Needs {
+        arrange,
+        ..Needs::default()
+    };
+    let mut entry = job(9, Tier::Standard, 0, needs);
+    entry.request.cpus = CpuRequest::Exclusive(1);
+    entry.wanted = Wanted::new(Workers::Fixed(workers), 0, (0..workers).collect()).gang();
+    Arc::make_mut(entry.ties.as_mut().unwrap()).workers = workers;
+    entry
+}
+
+/// Two nodes in zone a, one free, one in zone b that is full for an hour.
+fn zones(tier: Tier) -> World {
+    let zoned = |number: u8, cpus, zone: &str| {
+        let mut node = node(number, cpus);
+        let labels = [("zone".to_string(), zone.to_string())];
+        node.traits = Arc::new(Traits {
+            labels: Arc::new(labels.into_iter().collect()),
+            ..Traits::default()
+        });
+        node
+    };
+    let mut world = World::new([zoned(1, 2, "a"), zoned(2, 2, "a"), zoned(3, 2, "b")]);
+    let mut busy = job(1, tier, 0, Needs::default());
+    busy.request.cpus = match tier {
+        Tier::Standard => CpuRequest::Exclusive(2),
+        Tier::Burst => CpuRequest::Shared(MilliCpu::from_cpus(2)),
+    };
+    busy.time = Some(Span(2 * HOUR.0));
+    world.runs(&busy, 3);
+    world
+}
+
+#[test]
+fn a_spread_has_its_room_kept_in_each_domain() {
+    let mut world = zones(Tier::Standard);
+    let by_zone = Arrange::Spread(Domain::Label("zone".into()));
+    world.planner.put_job(&gang(by_zone, 4));
+    assert_eq!(world.placed(&nobody_yields()), [0u8; 0]);
+    let kept: Vec<_> = world.planner.kept().map(|kept| kept.nodes.clone()).collect();
+    assert_eq!(kept.len(), 1);
+    let on = |number| kept[0].get(&node_id(number)).copied().unwrap_or(0);
+    assert_eq!((on(1) + on(2), on(3)), (2, 2), "{kept:?}");
+    // Two CPUs of zone a are left: what never ends may have those, and no more.
+    let mut other = job(5, Tier::Standard, 0, Needs::default());
+    other.request.cpus = CpuRequest::Exclusive(1);
+    other.wanted = Wanted::new(Workers::Fixed(4), 0, (0..4).collect());
+    world.planner.put_job(&other);
+    assert_eq!(world.placed(&nobody_yields()), [5, 5]);
+}
+
+#[test]
+fn nobody_yields_in_vain_to_a_spread() {
+    // One node more would not do: each may get one.
+    let mut world = zones(Tier::Burst);
+    world.planner.put_job(&gang(Arrange::Spread(Domain::Node), 3));
+    let plan = world.plan(&Policy::default());
+    assert_eq!((plan.evictions.len(), plan.assignments.len()), (1, 0), "{plan:?}");
+    let kept: Vec<_> = world.planner.kept().map(|kept| kept.nodes.clone()).collect();
+    let one_each = [1, 2, 3].map(|number| (node_id(number), 1));
+    assert_eq!(kept, [one_each.into_iter().collect()]);
+}
+
+#[test]
+fn of_two_that_are_apart_one_moves_in_a_plan_with_all_its_workers() {
+    let mut world = World::new([node(1, 8)]);
+    let apart = |number: u8, other: u8| {
+        let mut entry = job(number, Tier::Standard, 0, Needs::default());
+        entry.wanted = Wanted::new(Workers::Fixed(3), 0, vec![0, 1, 2]);
+        entry.ties = Some(Arc::new(Ties {
+            workers: 3,
+            me: format!("j{number}"),
+            // Its own workers are no reason to wait.
+            with: [format!("j{number}"), format!("j{other}")].into_iter().collect(),
+            ..Ties::default()
+        }));
+        entry
+    };
+    world.planner.put_job(&apart(1, 2));
+    world.planner.put_job(&apart(2, 1));
+    let plan = world.plan(&Policy::default());
+    let placed: Vec<u8> = plan.assignments.iter().map(|it| it.job.as_bytes()[0]).collect();
+    assert_eq!((placed, plan.more), (vec![1, 1, 1], true));
+    assert_eq!(world.placed(&Policy::default()), [2, 2, 2]);
+}

@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 # Optimised: its load generator runs inside emulated guests.
 testbed := $(or $(CARGO_TARGET_DIR),target)/release/testbed
 step := .ci/step
+products := -p loadline-node -p loadline-fleet -p loadline-cli
 
 .PHONY: help setup testbed demo test check fmt clippy unit python deny packages guests bench bench-store bench-openb bench-placement bench-queue clean-cache
 
@@ -21,8 +22,9 @@ setup: ## install what building, packing and guests need
 	@sh tests/setup.sh
 	@sh packaging/setup.sh
 
+# With the products, whatever is needed: alone, it would want the same libraries with other features, all anew.
 testbed: setup
-	@$(step) testbed cargo build --locked --release --quiet -p loadline-tests --bins
+	@$(step) testbed cargo build --locked --release --quiet $(products) -p loadline-tests --bins
 
 demo: packages testbed ## boot a fleet of guests, install the packages, run real jobs beside production
 	@$(testbed) demo

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use loadline_model::{Amounts, AttemptPhase, Bytes, JobId, NODE_GPUS_MAX};
-use loadline_placement::policy::Ready;
 use loadline_placement::{
     Assignment, Line, Node as Candidate, NodeState, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
@@ -62,7 +61,7 @@ impl State {
     #[cfg(debug_assertions)]
     pub(crate) fn queue_entries(&self, now: Now) -> Vec<QueueEntry> {
         let jobs = self.queue.iter().filter_map(|id| self.jobs.get(id));
-        let jobs = jobs.filter(|job| self.ready(&job.row) == Ready::Now);
+        let jobs = jobs.filter(|job| self.ready(&job.row) == loadline_placement::policy::Ready::Now);
         jobs.map(|job| self.entry(job, now)).collect()
     }
 

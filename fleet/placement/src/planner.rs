@@ -184,6 +184,12 @@ impl Planner {
         self.version
     }
 
+    /// When a plan may come out otherwise by time alone; none: nothing waits for that.
+    #[must_use]
+    pub const fn wake(&self) -> Option<WallTime> {
+        self.wake
+    }
+
     /// What teams and users hold, have spent and may.
     #[must_use]
     pub const fn accounts(&self) -> &Accounts {

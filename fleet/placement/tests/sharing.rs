@@ -8,7 +8,8 @@ use loadline_placement::policy::{
     Accounts, Asked, AtOnce, Budget, Claim, Gate, Gated, OrderRules, OverQuota, Period, Priority, Quota,
     Ready, ShareRules, Shutter, Starting, Tab, Team, Windows, gate, order,
 };
-use loadline_placement::sim::{Load, Ours, OursRules, Outcome, SimJob, simulate};
+use loadline_placement::Policy;
+use loadline_placement::sim::{Load, Outcome, SimJob};
 use proptest::prelude::*;
 
 const DAY: u64 = 24 * 3600;
@@ -121,11 +122,8 @@ fn shares_converge_to_weights_within_two_per_cent_in_a_day() {
 
 fn converges(seed: u64) {
     let load = crowded(seed);
-    let mut ours = Ours::new(16, OursRules::default());
-    for (team, weight, ..) in CROWD {
-        ours = ours.with_team(team, weighted(weight));
-    }
-    let outcome = simulate(&load, &mut ours);
+    let teams = CROWD.map(|(team, weight, ..)| (team.to_owned(), weighted(weight)));
+    let outcome = load.in_fleet(Policy::default(), &teams).unwrap();
     let used = used(&load, &outcome, DAY, |job| &job.team);
     let all: u64 = used.values().sum();
     assert!(
@@ -149,7 +147,7 @@ fn users_of_a_team_share_alike_however_many_jobs_they_have() {
         .collect();
     jobs.extend((0..180).map(|n| sim_job("vision", "few", 60 + n % 60, 600, 1)));
     let load = sorted(16, jobs);
-    let outcome = simulate(&load, &mut Ours::new(16, OursRules::default()));
+    let outcome = load.in_fleet(Policy::default(), &[]).unwrap();
     let used = used(&load, &outcome, 3 * 3600, |job| &job.user);
     let ratio = used["many"] as f64 / used["few"] as f64;
     // `few` came a minute later; by then `many` had started a machine full.
@@ -300,7 +298,7 @@ proptest! {
         patient.submitted = at(5);
         jobs.push(patient);
         let load = sorted(16, jobs);
-        let outcome = simulate(&load, &mut Ours::new(16, OursRules::default()));
+        let outcome = load.in_fleet(Policy::default(), &[]).unwrap();
         let place = load.jobs.iter().position(|job| job.submitted == at(5)).unwrap();
         let waited = outcome.started[place].unwrap().since(at(5));
         let patience = OrderRules::default().patience.as_secs();
@@ -314,12 +312,8 @@ proptest! {
 fn a_replay_is_identical() {
     let mut load = crowded(7);
     load.jobs.truncate(150);
-    let run = || {
-        simulate(
-            &load,
-            &mut Ours::new(16, OursRules::default()).with_team("blue", weighted(250)),
-        )
-    };
+    let teams = [("blue".to_owned(), weighted(250))];
+    let run = || load.in_fleet(Policy::default(), &teams).unwrap();
     assert_eq!(run(), run());
 }
 

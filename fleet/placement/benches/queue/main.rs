@@ -1,7 +1,8 @@
 //! Loads of parallel machines, put through our queue and the three it is held against; printed as JSON, one line a
 //! load.
 //!
-//! Called with `generated SEEDS`, a month of Lublin–Feitelson load at several levels for so many seeds; with a path,
+//! Called with `generated SEEDS FIRST`, a month of Lublin–Feitelson load at several levels for so many seeds from the
+//! first on; with a path,
 //! the log there. A file that is no log is an error. With `order CLAIMS SEED` it is measured how long a long queue
 //! takes to order.
 
@@ -14,9 +15,9 @@ mod random;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use loadline_placement::sim::{
-    Conservative, Easy, Fcfs, Load, Ours, OursRules, Outcome, Scheduler, read_swf, simulate,
-};
+use loadline_model::Span;
+use loadline_placement::Policy;
+use loadline_placement::sim::{Conservative, Easy, Fcfs, Load, Outcome, read_swf, simulate};
 use serde_json::{Value, json};
 
 /// Processors of the machine that the model's own parameters describe.
@@ -24,18 +25,22 @@ const PROCESSORS: u32 = 128;
 /// How much of the machine is asked for, in per cent: a quiet month, a busy one, and one that is nearly too much.
 const LEVELS: [u32; 3] = [60, 75, 90];
 
+/// What was had is forgiven as fast: everybody is alike.
+const AT_ONCE: Span = Span::from_secs(1);
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
     match arguments.as_slice() {
-        [word, seeds] if word == "generated" => {
+        [word, seeds, first] if word == "generated" => {
             let seeds: u64 = seeds
                 .parse()
                 .with_context(|| format!("{seeds} is no number of seeds"))?;
+            let first: u64 = first.parse().with_context(|| format!("{first} is no seed"))?;
             for level in LEVELS {
-                for seed in 1..=seeds {
+                for seed in first..first + seeds {
                     let load = lublin::month(PROCESSORS, level, seed);
                     println!("{}", measured(&format!("lublin{level}"), &load)?);
                 }
@@ -55,32 +60,29 @@ fn main() -> Result<()> {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             println!("{}", measured(&name, &load)?);
         }
-        _ => bail!("usage: queue generated SEEDS, queue order CLAIMS SEED, or queue LOG.swf"),
+        _ => bail!("usage: queue generated SEEDS FIRST, queue order CLAIMS SEED, or queue LOG.swf"),
     }
     Ok(())
 }
 
 fn measured(name: &str, load: &Load) -> Result<Value> {
-    // The others know of no teams: against them ours goes without shares; what shares cost is a figure of its own.
-    let alike = OursRules {
-        shares: false,
-        ..OursRules::default()
+    // The others know of no teams and users.
+    let alike = Policy {
+        half_life: AT_ONCE,
+        ..Policy::default()
     };
-    let mut ours = Ours::new(load.processors, alike);
-    let mut shared = Ours::new(load.processors, OursRules::default());
-    let policies: [(&str, &mut dyn Scheduler); 5] = [
-        ("ours", &mut ours),
-        ("shared", &mut shared),
-        ("fcfs", &mut Fcfs),
-        ("easy", &mut Easy),
-        ("conservative", &mut Conservative),
+    let outcomes = [
+        ("ours", load.in_fleet(Policy::default(), &[])?),
+        ("shareless", load.in_fleet(alike, &[])?),
+        ("fcfs", simulate(load, &mut Fcfs)),
+        ("easy", simulate(load, &mut Easy)),
+        ("conservative", simulate(load, &mut Conservative)),
     ];
     let mut result = json!({ "load": name, "jobs": load.jobs.len() });
-    for (policy, scheduler) in policies {
-        let outcome = simulate(load, scheduler);
+    for (policy, outcome) in outcomes {
         let (slowdown, utilisation, wait) =
             figures(load, &outcome).with_context(|| format!("{policy} let a job of {name} wait for ever"))?;
-        result[policy] = json!({ "slowdown": slowdown, "utilisation": utilisation, "wait_max_h": wait });
+        result[policy] = json!({ "slowdown": slowdown, "utilisation": utilisation, "wait_max_h": wait, "decisions": outcome.decisions });
     }
     Ok(result)
 }

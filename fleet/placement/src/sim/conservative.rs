@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use loadline_model::WallTime;
 
-use crate::sim::driver::{Load, Running, Scheduler};
+use crate::sim::driver::{Running, Scheduler};
 use crate::sim::easy::left;
+use crate::sim::load::Load;
 
 /// Nobody delays anybody who came before.
 #[derive(Debug, Clone, Copy, Default)]

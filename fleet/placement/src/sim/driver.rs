@@ -1,41 +1,82 @@
-//! The driver: events in order, a scheduler at each, and what came of it.
+//! The driver: events in order. A world is the fleet with its planner, or a machine with somebody else's scheduler.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{Span, Tier, WallTime};
+use loadline_model::{Span, WallTime};
 
-use crate::policy::Priority;
+use crate::sim::fleet::Fleet;
+use crate::sim::load::{Load, Outcome};
+use crate::sim::work::{Happened, Work};
 
-/// A job of a load: what its user says, and what will happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SimJob {
-    /// When it is submitted.
-    pub submitted: WallTime,
-    /// How long it will run; no scheduler may look.
-    pub runs: Span,
-    /// How long its user says it may run, at least as long as it does.
-    pub asked: Span,
-    /// How many processors it needs, all at once.
-    pub processors: u32,
-    /// Who submitted it.
-    pub user: String,
-    /// The team that pays.
-    pub team: String,
-    /// Its tier.
-    pub tier: Tier,
-    /// Its priority.
-    pub priority: Priority,
+/// Something in which jobs come and end.
+trait World {
+    /// When something ends next.
+    fn next_end(&self) -> Option<WallTime>;
+
+    /// When it wants to be asked although nothing comes or ends.
+    fn wake(&self) -> Option<WallTime>;
+
+    /// It is that time, and of what is submitted these have just come, by their places.
+    fn happen(&mut self, now: WallTime, came: core::ops::Range<usize>);
 }
 
-/// Jobs for a machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Load {
-    /// How many processors the machine has.
-    pub processors: u32,
-    /// In order of submission.
-    pub jobs: Vec<SimJob>,
+/// Nothing has come or ended for so long: what waits still will never start.
+const PATIENCE: Span = Span::from_secs(60 * 24 * 3600);
+
+/// Goes on until nothing is left to happen. `arrivals` are in order.
+fn run(arrivals: &[WallTime], world: &mut dyn World) {
+    let mut came = 0;
+    let Some(mut last) = arrivals.first().copied() else {
+        return;
+    };
+    loop {
+        let happens = arrivals.get(came).copied().into_iter().chain(world.next_end()).min();
+        let wakes = world.wake().filter(|wake| *wake <= last.plus(PATIENCE));
+        let Some(now) = happens.into_iter().chain(wakes).min() else {
+            return;
+        };
+        last = happens.filter(|at| *at <= now).unwrap_or(last);
+        let here = arrivals[came..].partition_point(|at| *at <= now);
+        world.happen(now, came..came + here);
+        came += here;
+    }
+}
+
+/// Hears of all that happens at a step, one after the other, and then that it is over.
+pub type Tell<'t> = &'t mut dyn FnMut(&Fleet, Option<&Happened>);
+
+/// Jobs come to a fleet at their times, which ascend, until nothing is left to happen.
+pub fn play(fleet: &mut Fleet, work: &[(WallTime, Work)], tell: Tell<'_>) {
+    struct Played<'p> {
+        fleet: &'p mut Fleet,
+        work: &'p [(WallTime, Work)],
+        tell: Tell<'p>,
+    }
+
+    impl World for Played<'_> {
+        fn next_end(&self) -> Option<WallTime> {
+            self.fleet.next_end()
+        }
+
+        fn wake(&self) -> Option<WallTime> {
+            self.fleet.wake()
+        }
+
+        fn happen(&mut self, now: WallTime, came: core::ops::Range<usize>) {
+            self.fleet.go_to(now);
+            for (_, work) in &self.work[came] {
+                self.fleet.submit(work.clone());
+            }
+            for happened in self.fleet.step() {
+                (self.tell)(self.fleet, Some(&happened));
+            }
+            (self.tell)(self.fleet, None);
+        }
+    }
+
+    let arrivals: Vec<WallTime> = work.iter().map(|(at, _)| *at).collect();
+    run(&arrivals, &mut Played { fleet, work, tell });
 }
 
 /// A job that runs, by its place in the load.
@@ -47,134 +88,80 @@ pub struct Running {
     pub since: WallTime,
 }
 
-/// Something that decides who starts.
+/// Somebody else's rules of who starts.
 pub trait Scheduler {
-    /// A job has ended by itself, after so long.
-    fn ended(&mut self, load: &Load, job: usize, ran: Span, now: WallTime) {
-        let _ = (load, job, ran, now);
-    }
-
-    /// When it wants to be asked although nothing comes or ends; later than `now`.
-    fn wake(&self, now: WallTime) -> Option<WallTime> {
-        let _ = now;
-        None
-    }
-
     /// Who starts now, of `waiting` (in order of submission); they must fit beside what runs.
     fn decide(&mut self, load: &Load, waiting: &[usize], running: &[Running], now: WallTime) -> Vec<usize>;
 }
 
-/// What came of a load.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// When each job started, in the order of the load; none: never, since the scheduler let it wait for ever.
-    pub started: Vec<Option<WallTime>>,
-    /// How often the scheduler was asked.
-    pub decisions: usize,
+/// A machine of equal processors.
+struct Machine<'m> {
+    load: &'m Load,
+    scheduler: &'m mut dyn Scheduler,
+    outcome: Outcome,
+    ends: BTreeSet<(WallTime, usize)>,
+    waiting: Vec<usize>,
+    running: BTreeMap<usize, WallTime>,
+    free: u32,
 }
 
-/// Nothing has come or ended for so long: what waits still will never start.
-const PATIENCE: Span = Span::from_secs(60 * 24 * 3600);
+impl World for Machine<'_> {
+    fn next_end(&self) -> Option<WallTime> {
+        self.ends.first().map(|(end, _)| *end)
+    }
 
-/// Runs a load through a scheduler until nothing is left to happen. A start that does not fit is left out, and so shows
-/// as a job that never started.
-pub fn simulate(load: &Load, scheduler: &mut dyn Scheduler) -> Outcome {
-    let mut outcome = Outcome {
-        started: alloc::vec![None; load.jobs.len()],
-        decisions: 0,
-    };
-    let mut arrivals = load.jobs.iter().enumerate().peekable();
-    let mut ends: BTreeSet<(WallTime, usize)> = BTreeSet::new();
-    let mut waiting: Vec<usize> = Vec::new();
-    let mut running: BTreeMap<usize, WallTime> = BTreeMap::new();
-    let mut free = load.processors;
-    let mut wake: Option<WallTime> = None;
-    let mut last = WallTime(0);
-    loop {
-        let arrival = arrivals.peek().map(|(_, job)| job.submitted);
-        let end = ends.first().map(|(end, _)| *end);
-        let happens = arrival.into_iter().chain(end).min();
-        let wakes = wake.filter(|wake| !waiting.is_empty() && *wake <= last.plus(PATIENCE));
-        let Some(now) = happens.into_iter().chain(wakes).min() else {
-            return outcome;
-        };
-        last = happens.filter(|at| *at == now).unwrap_or(last);
-        while let Some((end, job)) = ends.first().copied()
+    fn wake(&self) -> Option<WallTime> {
+        None
+    }
+
+    fn happen(&mut self, now: WallTime, came: core::ops::Range<usize>) {
+        while let Some((end, job)) = self.ends.first().copied()
             && end <= now
         {
-            ends.pop_first();
-            running.remove(&job);
-            free += load.jobs[job].processors;
-            scheduler.ended(load, job, load.jobs[job].runs, now);
+            self.ends.pop_first();
+            self.running.remove(&job);
+            self.free += self.load.jobs[job].processors;
         }
-        while let Some((place, _)) = arrivals.next_if(|(_, job)| job.submitted <= now) {
-            waiting.push(place);
-        }
-        let list: Vec<Running> = running
-            .iter()
-            .map(|(job, since)| Running {
-                job: *job,
-                since: *since,
-            })
-            .collect();
-        outcome.decisions += 1;
-        for job in scheduler.decide(load, &waiting, &list, now) {
-            let needed = load.jobs[job].processors;
-            if needed > free || outcome.started[job].is_some() {
+        self.waiting.extend(came);
+        let running = self.running.iter().map(|(job, since)| Running {
+            job: *job,
+            since: *since,
+        });
+        let running: Vec<Running> = running.collect();
+        self.outcome.decisions += 1;
+        for job in self.scheduler.decide(self.load, &self.waiting, &running, now) {
+            let needed = self.load.jobs[job].processors;
+            if needed > self.free || self.outcome.started[job].is_some() {
                 continue;
             }
-            free -= needed;
-            outcome.started[job] = Some(now);
-            running.insert(job, now);
-            ends.insert((now.plus(load.jobs[job].runs), job));
+            self.free -= needed;
+            let end = now.plus(self.load.jobs[job].runs);
+            self.outcome.started[job] = Some(now);
+            self.outcome.ran[job] = Some((now, end));
+            self.running.insert(job, now);
+            self.ends.insert((end, job));
         }
-        waiting.retain(|job| outcome.started[*job].is_none());
-        wake = scheduler.wake(now).filter(|wake| *wake > now);
+        self.waiting.retain(|job| self.outcome.started[*job].is_none());
     }
 }
 
-/// Shorter jobs count as this long in a slowdown: a second's wait of a second's job is nobody's trouble.
-const BOUND: Span = Span::from_secs(10);
-
-impl Outcome {
-    /// The mean bounded slowdown in thousandths: (waited + ran) by what it ran, at least ten seconds, and at least one
-    /// (Feitelson and Rudolph, JSSPP 1998). None if a job never started.
-    #[must_use]
-    pub fn slowdown(&self, load: &Load) -> Option<u64> {
-        let mut sum: u128 = 0;
-        for (job, started) in load.jobs.iter().zip(&self.started) {
-            let took = u128::from(started.as_ref()?.since(job.submitted).0) + u128::from(job.runs.0);
-            let bound = u128::from(job.runs.max(BOUND).0);
-            sum += (took * 1000 / bound).max(1000);
-        }
-        let mean = sum / (self.started.len() as u128).max(1);
-        u64::try_from(mean).ok()
-    }
-
-    /// The part of the machine that was used between the first and the last submission, in millionths: what comes
-    /// after that is the end of the experiment and not of anybody's queue.
-    #[must_use]
-    pub fn utilisation(&self, load: &Load) -> Option<u64> {
-        let (first, last) = (load.jobs.first()?.submitted, load.jobs.last()?.submitted);
-        let mut used: u128 = 0;
-        for (job, started) in load.jobs.iter().zip(&self.started) {
-            let Some(started) = started else { continue };
-            let from = (*started).max(first);
-            let until = started.plus(job.runs).min(last);
-            used += u128::from(until.since(from).0) * u128::from(job.processors);
-        }
-        let all = u128::from(last.since(first).0) * u128::from(load.processors);
-        u64::try_from(used * 1_000_000 / all.max(1)).ok()
-    }
-
-    /// The longest wait.
-    #[must_use]
-    pub fn wait_max(&self, load: &Load) -> Option<Span> {
-        let waits = load.jobs.iter().zip(&self.started);
-        waits
-            .map(|(job, started)| started.map(|started| started.since(job.submitted)))
-            .collect::<Option<Vec<Span>>>()?
-            .into_iter()
-            .max()
-    }
+/// Runs a load through somebody else's scheduler until nothing is left to happen. A start that does not fit is left
+/// out, and so shows as a job that never started.
+pub fn simulate(load: &Load, scheduler: &mut dyn Scheduler) -> Outcome {
+    let mut machine = Machine {
+        load,
+        scheduler,
+        outcome: Outcome {
+            started: alloc::vec![None; load.jobs.len()],
+            ran: alloc::vec![None; load.jobs.len()],
+            decisions: 0,
+        },
+        ends: BTreeSet::new(),
+        waiting: Vec::new(),
+        running: BTreeMap::new(),
+        free: load.processors,
+    };
+    let arrivals: Vec<WallTime> = load.jobs.iter().map(|job| job.submitted).collect();
+    run(&arrivals, &mut machine);
+    machine.outcome
 }

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use loadline_model::{Span, WallTime};
 
-use crate::sim::driver::{Load, Running, Scheduler};
+use crate::sim::driver::{Running, Scheduler};
+use crate::sim::load::Load;
 
 /// First come, first served: nobody passes anybody.
 #[derive(Debug, Clone, Copy, Default)]

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use loadline_model::{Span, Tier, WallTime};
 
 use crate::policy::Priority;
-use crate::sim::driver::{Load, SimJob};
+use crate::sim::load::{Load, SimJob};
 
 /// Why a text is no log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

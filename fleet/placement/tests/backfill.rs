@@ -37,7 +37,10 @@ fn watched(load: &Load) -> (Outcome, Vec<String>) {
     let mut look = |fleet: &Fleet| {
         for kept in fleet.planner().kept() {
             let (KeptFor::Turn, End::At(at)) = (kept.why, kept.at) else {
-                late.push(format!("job {} is kept {:?} until {:?}", kept.number, kept.why, kept.at));
+                late.push(format!(
+                    "job {} is kept {:?} until {:?}",
+                    kept.number, kept.why, kept.at
+                ));
                 continue;
             };
             let before = *expected.entry(kept.number).or_insert(at);
@@ -51,7 +54,10 @@ fn watched(load: &Load) -> (Outcome, Vec<String>) {
     for (number, at) in expected {
         let started = outcome.started[usize::try_from(number).unwrap() - 1];
         if started.is_none_or(|started| started > at) {
-            late.push(format!("job {number} was expected at {} and came at {started:?}", at.0));
+            late.push(format!(
+                "job {number} was expected at {} and came at {started:?}",
+                at.0
+            ));
         }
     }
     (outcome, late)
@@ -120,7 +126,11 @@ fn the_textbook_example_comes_out_as_in_the_textbook() {
         started.map(|at| at.unwrap().0 / 1_000_000).collect()
     };
     assert_eq!(starts(simulate(&load, &mut Fcfs)), [0, 10, 20, 20]);
-    assert_eq!(starts(simulate(&load, &mut Easy)), [0, 10, 2, 20], "D would delay B");
+    assert_eq!(
+        starts(simulate(&load, &mut Easy)),
+        [0, 10, 2, 20],
+        "D would delay B"
+    );
     assert_eq!(starts(simulate(&load, &mut Conservative)), [0, 10, 2, 20]);
     let ours = load.in_fleet(Policy::default(), &[]).unwrap();
     assert_eq!(starts(ours), [0, 10, 2, 20]);

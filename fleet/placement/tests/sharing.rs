@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use loadline_model::{Amounts, Bytes, JobId, LocalTime, MilliCpu, Span, Tier, WallTime, Weekday};
+use loadline_placement::Policy;
 use loadline_placement::policy::{
     Accounts, Asked, AtOnce, Budget, Claim, Gate, Gated, OrderRules, OverQuota, Period, Priority, Quota,
     Ready, ShareRules, Shutter, Starting, Tab, Team, Windows, gate, order,
 };
-use loadline_placement::Policy;
 use loadline_placement::sim::{Load, Outcome, SimJob};
 use proptest::prelude::*;
 

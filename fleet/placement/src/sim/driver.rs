@@ -31,7 +31,12 @@ fn run(arrivals: &[WallTime], world: &mut dyn World) {
         return;
     };
     loop {
-        let happens = arrivals.get(came).copied().into_iter().chain(world.next_end()).min();
+        let happens = arrivals
+            .get(came)
+            .copied()
+            .into_iter()
+            .chain(world.next_end())
+            .min();
         let wakes = world.wake().filter(|wake| *wake <= last.plus(PATIENCE));
         let Some(now) = happens.into_iter().chain(wakes).min() else {
             return;

@@ -143,12 +143,17 @@ impl Fleet {
         }
     }
 
-    /// A job comes. One of a number that is known takes its place.
+    /// A job comes now. One of a number that is known takes its place.
     pub fn submit(&mut self, work: Work) {
+        self.submit_at(work, self.now);
+    }
+
+    /// The same, of a job that is said to have come at another time.
+    pub fn submit_at(&mut self, work: Work, submitted: WallTime) {
         let number = work.number;
         let job = Job {
             missing: (0..work.workers.max()).collect(),
-            submitted: self.now,
+            submitted,
             yielded: 0,
             running: BTreeSet::new(),
             work,
@@ -424,5 +429,9 @@ fn number_of(job: JobId) -> u64 {
 fn whole(at: WallTime, span: Span) -> WallTime {
     let span = i64::try_from(span.0.max(1)).unwrap_or(i64::MAX);
     let over = at.0.rem_euclid(span);
-    WallTime(if over == 0 { at.0 } else { at.0.saturating_add(span - over) })
+    WallTime(if over == 0 {
+        at.0
+    } else {
+        at.0.saturating_add(span - over)
+    })
 }

@@ -109,7 +109,9 @@ impl Load {
             decisions: 0,
         };
         let numbered = (1..).zip(&self.jobs);
-        let work: Vec<(WallTime, Work)> = numbered.map(|(number, job)| (job.submitted, job.work(number))).collect();
+        let work: Vec<(WallTime, Work)> = numbered
+            .map(|(number, job)| (job.submitted, job.work(number)))
+            .collect();
         let mut last: Vec<Option<WallTime>> = alloc::vec![None; self.jobs.len()];
         play(&mut fleet, &work, &mut |fleet, happened| {
             let Some(happened) = happened else {

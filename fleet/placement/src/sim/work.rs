@@ -4,9 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{
-    JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest, Workers,
-};
+use loadline_model::{JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest, Workers};
 
 use crate::queue::{QueueEntry, Refusal, Wanted};
 
@@ -109,7 +107,8 @@ impl Work {
 
     /// How long a worker runs that is left alone.
     pub(crate) fn stays(&self) -> Span {
-        self.time.map_or(self.runs, |time| time.plus(self.grace).min(self.runs))
+        self.time
+            .map_or(self.runs, |time| time.plus(self.grace).min(self.runs))
     }
 }
 

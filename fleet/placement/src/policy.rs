@@ -32,7 +32,7 @@ pub mod window;
 pub mod yielding;
 
 pub use accounts::{Accounts, ShareRules, Starting, Team};
-pub use backfill::{Backfill, BackfillRules, End, Offer, Room};
+pub use backfill::{BackfillRules, End};
 pub use dependency::{After, Dependency, DependencyProblem, Prerequisites, Ready};
 pub use estimate::{EstimateRules, Estimates};
 pub use gate::{Gate, Gated, Shutter, gate};

@@ -180,7 +180,11 @@ impl Story {
             return self.out;
         }
         let jobs = std::mem::take(&mut self.jobs);
-        let mut waits: BTreeMap<u64, WallTime> = jobs.iter().map(|(at, work)| (work.number, *at)).collect();
+        let workers = |(at, work): &(WallTime, Work)| {
+            let (number, at) = (work.number, *at);
+            (0..work.workers.max()).map(move |worker| ((number, worker), at))
+        };
+        let mut waits: Waits = jobs.iter().flat_map(workers).collect();
         let (mut out, names) = (String::new(), &self.names);
         let mut ascending = jobs.clone();
         ascending.sort_by_key(|(at, _)| *at);
@@ -189,34 +193,40 @@ impl Story {
                 tell(&mut out, fleet, it, names, &mut waits);
             }
         });
-        for (_, work) in jobs.iter().filter(|(_, work)| waits.contains_key(&work.number)) {
-            writeln!(out, "never      {}", who(work, names)).unwrap();
+        for (number, worker) in waits.into_keys() {
+            let work = self.fleet.work(number).unwrap();
+            writeln!(out, "never      {}", who(work, worker, names)).unwrap();
         }
         out
     }
 }
 
-fn who(work: &Work, names: &BTreeMap<u64, String>) -> String {
+/// The workers that never started, each with when it was submitted.
+type Waits = BTreeMap<(u64, u32), WallTime>;
+
+fn who(work: &Work, worker: u32, names: &BTreeMap<u64, String>) -> String {
     let team = if work.team.is_empty() {
         String::new()
     } else {
         format!(" ({})", work.team)
     };
-    format!("{} of {}{team}", names[&work.number], work.user)
+    let worker = if work.workers.max() > 1 {
+        format!(".{worker}")
+    } else {
+        String::new()
+    };
+    format!("{}{worker} of {}{team}", names[&work.number], work.user)
 }
 
-fn tell(
-    out: &mut String,
-    fleet: &Fleet,
-    it: &Happened,
-    names: &BTreeMap<u64, String>,
-    waits: &mut BTreeMap<u64, WallTime>,
-) {
+fn tell(out: &mut String, fleet: &Fleet, it: &Happened, names: &BTreeMap<u64, String>, waits: &mut Waits) {
     let work = fleet.work(it.number).unwrap();
     let what = match it.what {
         What::Started => {
             let cpus = work.request.cpus.amount().whole_cpus();
-            match waits.remove(&it.number).map(|since| it.at.since(since)) {
+            match waits
+                .remove(&(it.number, it.worker))
+                .map(|since| it.at.since(since))
+            {
                 Some(Span::ZERO) => format!("starts on {cpus}, at once"),
                 Some(waited) => format!("starts on {cpus}, after {waited}"),
                 None => format!("starts on {cpus} once more"),
@@ -226,7 +236,7 @@ fn tell(
         What::Gone => "has made room".into(),
         What::Ended => return,
     };
-    writeln!(out, "{} {} {what}", clock(it.at), who(work, names)).unwrap();
+    writeln!(out, "{} {} {what}", clock(it.at), who(work, it.worker, names)).unwrap();
 }
 
 fn clock(at: WallTime) -> String {

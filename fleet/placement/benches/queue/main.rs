@@ -2,9 +2,8 @@
 //! load.
 //!
 //! Called with `generated SEEDS FIRST`, a month of Lublin–Feitelson load at several levels for so many seeds from the
-//! first on; with a path,
-//! the log there. A file that is no log is an error. With `order CLAIMS SEED` it is measured how long a long queue
-//! takes to order.
+//! first on; with a path, the log there. A file that is no log is an error. With `order CLAIMS SEED` it is measured how
+//! long a long queue takes to order. Ours is the real planner with its default rules.
 
 mod crowd;
 mod gamma;

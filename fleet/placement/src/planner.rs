@@ -285,11 +285,20 @@ impl Planner {
         self.runs.iter().map(move |run| (&run.is, run.end(now)))
     }
 
-    /// When a worker of a job that started now would probably end.
+    /// When a worker of a job that started now would probably end; or, while room is kept for someone who has waited
+    /// beyond the patience, when it ends at the latest.
     #[must_use]
     pub fn expected_end(&self, entry: &QueueEntry, now: WallTime) -> End {
-        let estimate = self.estimates.of(&entry.user, entry.limit());
-        End::after(End::At(now), estimate)
+        self.would_end(&entry.user, entry.limit(), now)
+    }
+
+    fn would_end(&self, user: &str, limit: Option<Span>, now: WallTime) -> End {
+        let span = if self.keeps.are_strict() {
+            limit
+        } else {
+            self.estimates.of(user, limit)
+        };
+        End::after(End::At(now), span)
     }
 
     /// The jobs as it knows them: standard before burst, then by number.

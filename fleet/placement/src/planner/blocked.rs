@@ -11,7 +11,7 @@ use loadline_model::{AttemptId, JobId, NodeId, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::{blocks, times_with};
-use crate::planner::keeps::{Kept, KeptFor, LOOK_AGAIN};
+use crate::planner::keeps::{Keep, Kept, KeptFor, LOOK_AGAIN};
 use crate::planner::pass::{Making, group};
 use crate::planner::runs::Run;
 use crate::planner::ties::Caps;
@@ -100,6 +100,10 @@ impl Planner {
             return;
         }
         self.reserve(number, &entry, now);
+        let (_, _, patient, ..) = mine;
+        if !patient {
+            self.keeps.set_aged(entry.job);
+        }
         self.wake_at(Some(now.plus(LOOK_AGAIN)));
     }
 
@@ -313,11 +317,13 @@ impl Planner {
     }
 
     /// The job itself, and those who only have their turn kept and would have to yield to it if they ran: nobody has to
-    /// go for them.
+    /// go for them. Whoever of its tier has waited beyond the patience goes before it.
     fn no_claim(&self, entry: &QueueEntry) -> Vec<JobId> {
         let rank = |tier, priority| (core::cmp::Reverse(tier), priority);
         let mine = rank(entry.tier, entry.priority);
+        let before = |keep: &&Keep| keep.aged && keep.is.tier == entry.tier;
         let turns = self.keeps.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
+        let turns = turns.filter(|keep| !before(keep));
         let below = turns.map(|keep| keep.is.job).filter(|job| {
             let turn = self.lines.turn_of(*job);
             turn.is_some_and(|(_, kind)| rank(kind.phase.tier, kind.priority) < mine)

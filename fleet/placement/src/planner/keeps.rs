@@ -64,6 +64,8 @@ pub(crate) struct Keep {
     /// What each of the nodes will hold, the kept workers included.
     books: BTreeMap<NodeId, HeldByTier>,
     pub(crate) made: WallTime,
+    /// Whoever it is kept for has waited beyond the patience.
+    pub(crate) aged: bool,
 }
 
 /// All of it, in the order in which it was kept.
@@ -117,6 +119,19 @@ impl Keeps {
         let before = self.all.len();
         self.all.retain(|keep| keep.is.job != job);
         self.all.len() != before
+    }
+
+    /// True if someone waits here beyond the patience: then it is not enough that others will probably be gone in time,
+    /// or one wrong guess after the other would let them wait for ever.
+    pub(crate) fn are_strict(&self) -> bool {
+        self.all.iter().any(|keep| keep.aged)
+    }
+
+    /// Whoever room is kept for has waited beyond the patience.
+    pub(crate) fn set_aged(&mut self, job: JobId) {
+        for keep in self.all.iter_mut().filter(|keep| keep.is.job == job) {
+            keep.aged = true;
+        }
     }
 
     pub(crate) fn reservations(&self) -> usize {
@@ -189,7 +204,12 @@ impl Keeps {
                 held.add(is.tier, &is.request, &is.needs);
             }
         }
-        self.all.push(Keep { is, books, made });
+        self.all.push(Keep {
+            is,
+            books,
+            made,
+            aged: false,
+        });
     }
 
     /// Works the books of the kept nodes out anew: workers have come and gone, and estimates were outlived.

@@ -181,7 +181,7 @@ impl Planner {
             self.note_turn(&gated, making.now);
             return Tried::Gated;
         }
-        let end = End::after(End::At(making.now), estimate);
+        let end = self.would_end(&kind.user, kind.limit(), making.now);
         let named = kind.ties.is_some()
             || !kind.nodes.is_empty()
             || kind.refusals.iter().any(|it| it.holds(making.now));

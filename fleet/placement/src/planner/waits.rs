@@ -56,7 +56,7 @@ impl Planner {
     pub(crate) fn why_entry(&self, books: &Books<'_>, entry: &QueueEntry) -> Why {
         let now = books.now;
         let estimate = self.estimates.of(&entry.user, entry.limit());
-        let end = End::after(End::At(now), estimate);
+        let end = self.would_end(&entry.user, entry.limit(), now);
         let kept = self.kept_from(books, entry, end);
         let books = books.clone().without(kept);
         let mut why = books.why(entry, together(entry));
@@ -121,8 +121,7 @@ impl Planner {
             time: Some(time),
             ..entry.clone()
         };
-        let estimate = self.estimates.of(&shorter.user, shorter.limit());
-        let end = End::after(End::At(now), estimate);
+        let end = self.would_end(&shorter.user, shorter.limit(), now);
         let kept = self.kept_from(books, &shorter, end);
         let free = books.clone().without(kept);
         free.would_start(&shorter, together(&shorter))

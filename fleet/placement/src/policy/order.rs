@@ -9,11 +9,12 @@
 //!
 //! Urgency is (waited / estimate) × size³, of the family that Tang, Lan, Desai and Buettner (IEEE Cluster 2009) call
 //! WFP: short jobs grow urgent soon, and large ones gather, so that a machine is emptied once for several of them.
-//! Whoever has waited beyond the patience goes by age alone.
+//! Whoever has waited beyond the patience goes by age alone, whoever has had how much: shares among them left more of
+//! the fleet unused and made the longest wait longer (ARCHITECTURE 36).
 //!
 //! Properties: every claim appears once; the order depends on the values only; with several teams that always
-//! want something, what they get converges to their weights; of one user, nobody passes a job that waits beyond the
-//! patience. Burst waits behind standard however long: that is what it is.
+//! want something, what they get converges to their weights; in a tier, nobody passes a job that waits beyond the
+//! patience but one that waits for longer. Burst waits behind standard however long: that is what it is.
 
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::string::String;
@@ -90,6 +91,7 @@ pub(crate) fn class_of(
     now: WallTime,
 ) -> Class {
     let patient = now.since(submitted_at) <= rules.patience;
+    let priority = if patient { priority } else { Priority::NORMAL };
     (tier, extra, patient, Reverse(priority), !reserved)
 }
 
@@ -140,6 +142,8 @@ pub(crate) struct Turns {
     at: Option<Class>,
     /// Whose turn it is: the team, the user, and what it costs.
     picked: Option<(usize, usize, u128)>,
+    /// The user who stands for all that have waited beyond the patience.
+    aged: Option<usize>,
 }
 
 impl Turns {
@@ -158,7 +162,22 @@ impl Turns {
             later: BTreeMap::new(),
             at: None,
             picked: None,
+            aged: None,
         }
+    }
+
+    /// The number of all who have waited beyond the patience: they are one.
+    fn aged(&mut self) -> usize {
+        if let Some(user) = self.aged {
+            return user;
+        }
+        self.teams.push(Member::new(0, 1));
+        self.users.push(Member::new(0, 1));
+        self.team_of.push(self.teams.len() - 1);
+        self.waiting.push(BinaryHeap::new());
+        let user = self.users.len() - 1;
+        self.aged = Some(user);
+        user
     }
 
     /// The number of whoever claims.
@@ -204,7 +223,7 @@ impl Turns {
             ticket,
             cost: spent.dominant(self.capacity),
         };
-        let user = self.owner(claim, accounts);
+        let user = if patient { self.owner(claim, accounts) } else { self.aged() };
         if self.at.is_some_and(|at| class <= at) {
             self.waiting[user].push(Reverse(ranked));
         } else {

@@ -18,6 +18,7 @@ mod nodes;
 mod pass;
 mod place;
 mod runs;
+mod scene;
 mod ties;
 mod waits;
 
@@ -133,6 +134,8 @@ pub struct Planner {
     moved: ties::Moved,
     /// Goes up when anything but room has turned that could let someone start.
     turned: u64,
+    /// What that was when the last plan ended.
+    settled: u64,
     /// When that happens next by time alone.
     wake: Option<WallTime>,
     /// When the first job of a line was last looked for room for in vain.
@@ -242,10 +245,17 @@ impl Planner {
             self.accounts.end(is.job, is.worker, is.started);
             self.accounts.start(&starting(is, estimate), is.started);
         }
-        if before.is_some() {
+        // When what was planned a moment ago will end is known only now: beside what is kept there may be room again.
+        if before.is_some() || self.keeps.nodes().any(|node| node == is.node) {
             self.turned += 1;
         }
         self.version += 1;
+    }
+
+    /// True if nothing that was said since the last plan could let anyone start, but for room.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.turned == self.settled
     }
 
     /// A worker holds no room any more. None: as if it had never been.

@@ -1,5 +1,5 @@
 //! The invariants of sharing, stated again from what runs and what is planned, without accounts, order or books: no
-//! quota is exceeded, what is kept for someone is not given away, only who is outranked yields.
+//! quota is exceeded, what is kept for someone is not given away, who yields is outranked, or more than its job needs.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -60,8 +60,10 @@ pub enum Unfair {
         /// For whom.
         job: JobId,
     },
-    /// Someone yields to a job that does not outrank it.
-    #[error("worker {worker} of job {job} yields to {to}, which does not outrank it")]
+    /// Someone yields to a job that does not outrank it, and its own needs it.
+    #[error(
+        "worker {worker} of job {job} yields to {to}, which does not outrank it, and its job has none to spare"
+    )]
     NotOutranked {
         /// Whose worker.
         job: JobId,
@@ -70,8 +72,8 @@ pub enum Unfair {
         /// To whom.
         to: JobId,
     },
-    /// A part of a gang yields, and the rest runs on for nothing.
-    #[error("a part of job {job} yields, and it needs all of its workers")]
+    /// A part of a job yields, and the rest, too few, runs on for nothing.
+    #[error("a part of job {job} yields, and with the rest it has fewer workers than it needs")]
     TornGang {
         /// Which.
         job: JobId,
@@ -394,24 +396,31 @@ fn given_away(snapshot: &Snapshot, sharing: &Sharing, kept: &Kept, new: &[New<'_
 
 fn evictions(queue: &[QueueEntry], sharing: &Sharing, plan: &Plan, found: &mut Vec<Unfair>) {
     let going: BTreeSet<AttemptId> = plan.evictions.iter().map(|eviction| eviction.attempt).collect();
+    // How many of a job run on after the plan.
+    let stay = |job: JobId| {
+        let of_job = sharing.running.iter().filter(|it| it.job == job);
+        let stays = |it: &&Running| it.given_up.is_none() && !it.stopping && !going.contains(&it.attempt);
+        of_job.filter(stays).count()
+    };
     for eviction in &plan.evictions {
         let running = sharing.running.iter().find(|it| it.attempt == eviction.attempt);
         let claimant = queue.iter().find(|entry| entry.job == eviction.to);
+        let least = running.and_then(|running| running.least);
+        let enough = least.is_some_and(|least| stay(eviction.job) >= least as usize);
         let outranked =
             running
                 .zip(claimant)
                 .is_some_and(|(running, claimant)| match (running.tier, claimant.tier) {
                     (Tier::Burst, Tier::Standard) => true,
                     (Tier::Standard, Tier::Burst) => false,
+                    _ if running.priority == claimant.priority => enough && claimant.wanted.needed > 0,
                     _ => running.priority < claimant.priority,
                 });
         if !outranked {
             let (job, worker, to) = (eviction.job, eviction.worker, eviction.to);
             found.push(Unfair::NotOutranked { job, worker, to });
         }
-        let gang = running.is_some_and(|running| running.gang);
-        let mut of_job = sharing.running.iter().filter(|it| it.job == eviction.job);
-        if gang && of_job.any(|it| it.given_up.is_none() && !it.stopping && !going.contains(&it.attempt)) {
+        if least.is_some() && !enough && stay(eviction.job) > 0 {
             found.push(Unfair::TornGang { job: eviction.job });
         }
     }

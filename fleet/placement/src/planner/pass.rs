@@ -102,6 +102,7 @@ impl Planner {
         self.lines.rest(rested);
         // What was kept is free again: those who came before would start now.
         making.plan.more |= self.turned != turned;
+        self.settled = self.turned;
         if !making.plan.assignments.is_empty() || !making.plan.evictions.is_empty() {
             self.version += 1;
         }

@@ -26,12 +26,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, AttemptId, JobId, NodeId, Priority, Span, WallTime};
+use loadline_model::{AttemptId, JobId, NodeId, Priority, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
 use crate::policy::{
-    Accounts, BackfillRules, End, Estimates, OrderRules, ShareRules, Starting, Team, YieldRules,
+    Accounts, BackfillRules, Counted, End, Estimates, OrderRules, ShareRules, Starting, Team, YieldRules,
 };
 use crate::queue::{QueueEntry, Start};
 use crate::report::{Report, Waiting, Why};
@@ -342,13 +342,13 @@ fn in_queue(entry: &QueueEntry) -> (loadline_model::Tier, u64, WallTime, JobId) 
     (entry.tier, entry.number, entry.submitted_at, entry.job)
 }
 
-fn starting(is: &Running, estimate: Option<Span>) -> Starting<'_> {
+fn starting(is: &Running, estimate: Option<Span>) -> Starting<'_, Counted> {
     Starting {
         job: is.job,
         worker: is.worker,
         team: &is.team,
         user: &is.user,
-        amounts: Amounts::from(is.request),
+        amounts: Counted::of(&is.request, &is.needs),
         estimate,
         limit: is.limit,
     }

@@ -10,6 +10,7 @@ use loadline_model::{
     Priority, Span, Tier, WallTime, WorkerRequest, Workers,
 };
 use loadline_placement::check::{self, Sharing};
+use loadline_placement::policy::{AtOnce, Budget, Period, Quota, Team};
 use loadline_placement::{
     Ending, HeldByTier, Line, Node, NodeState, Plan, Planner, Policy, QueueEntry, Running, Ties, Traits,
     Wanted,
@@ -120,7 +121,7 @@ impl World {
             request: entry.request,
             needs: Arc::clone(&entry.needs),
             user: "bob".into(),
-            team: String::new(),
+            team: entry.team.clone(),
             started: WallTime(NOW.0 - 3_600_000_000),
             limit: entry.time,
             grace: entry.grace,
@@ -233,6 +234,63 @@ fn space_and_shares_are_kept_for_the_first() {
     let (runs, first) = (of_share(400), of_share(700));
     assert_eq!(beside_kept(1, runs.clone(), first.clone(), of_share(300)), [3]);
     assert_eq!(beside_kept(1, runs, first, of_share(301)), [0u8; 0]);
+}
+
+/// The team may hold so many GPUs, and spend so many hours of them a day; jobs of a share each, an hour long, come.
+fn shares_started(gpus: Option<u32>, hours: Option<u64>, share: u16, count: u8) -> (usize, String) {
+    let mut world = World::new((1..=4).map(|number| node(number, 8)));
+    let budget = hours.map(|hours| Budget {
+        period: Period::DAY,
+        cpu_hours: None,
+        gib_hours: None,
+        gpu_hours: Some(hours),
+    });
+    let quota = Quota {
+        team: AtOnce {
+            gpus,
+            ..AtOnce::default()
+        },
+        budget,
+        ..Quota::default()
+    };
+    let team = Team {
+        quota,
+        ..Team::default()
+    };
+    world.planner.set_team("vision", team.clone(), NOW);
+    for number in 1..=count {
+        let mut entry = job(number, Tier::Standard, 1, of_share(share));
+        (entry.team, entry.time) = ("vision".into(), Some(HOUR));
+        world.planner.put_job(&entry);
+    }
+    let (snapshot, queue) = (world.planner.snapshot(), world.planner.queue());
+    let mut sharing = Sharing::of(&world.planner, NOW);
+    sharing.teams = vec![("vision".into(), team)];
+    let plan = world.planner.plan(&Policy::default(), NOW);
+    assert_eq!(check::unfair(&snapshot, &queue, &sharing, &plan), vec![]);
+    for given in &plan.assignments {
+        let entry = queue.iter().find(|entry| entry.job == given.job).unwrap();
+        world.runs(entry, given.node.as_bytes()[0]);
+    }
+    let waiting = world.planner.report(NOW).waiting;
+    let why = waiting.first().map_or_else(String::new, |it| it.why.phrase());
+    (plan.assignments.len(), why)
+}
+
+#[test]
+fn a_share_of_a_gpu_counts_as_its_thousandths_in_quotas_and_budgets() {
+    let (started, why) = shares_started(Some(1), None, 400, 4);
+    assert_eq!(started, 2);
+    let held = "the team may hold 1 GPUs at once; 800m GPUs are held and 400m GPUs asked for";
+    assert!(why.starts_with(held), "{why}");
+    assert_eq!(shares_started(Some(1), None, 250, 4).0, 4);
+    assert_eq!(shares_started(Some(2), None, 501, 6).0, 3);
+    let (started, why) = shares_started(None, Some(1), 300, 6);
+    assert_eq!(started, 3, "{why}");
+    assert!(
+        why.starts_with("the team may spend 1 GPU-hours in a period"),
+        "{why}"
+    );
 }
 
 fn gang(arrange: Arrange, workers: u32) -> QueueEntry {

@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptId, EndReason, Ended, JobId, JobSpec, LedgerId, Tier, Workers};
+use loadline_model::{AttemptId, EndReason, Ended, JobId, JobSpec, LedgerId, Tier, Workers};
+use loadline_placement::policy::Counted;
 use loadline_placement::{Ending, Eviction, Running};
 
 use super::change::Change;
@@ -203,8 +204,8 @@ impl State {
                 own.spec.workers.min()
             ),
         };
-        let Amounts { cpu, memory, gpus } = own.spec.worker.into();
-        let gpus = if gpus == 0 {
+        let Counted { cpu, memory, gpus } = Counted::of(&own.spec.worker, &own.spec.needs);
+        let gpus = if gpus.is_zero() {
             String::new()
         } else {
             format!(", {gpus} GPUs")

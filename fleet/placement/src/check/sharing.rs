@@ -146,22 +146,17 @@ pub fn unfair(snapshot: &Snapshot, queue: &[QueueEntry], sharing: &Sharing, plan
 }
 
 /// Of each resource: what it is called, what is held, what is given on top.
-fn sums<'a>(
-    held: impl Iterator<Item = &'a WorkerRequest>,
-    new: impl Iterator<Item = &'a WorkerRequest>,
-) -> [(&'static str, u64, u64); 4] {
-    let sum = |requests: Vec<Amounts>| {
-        let all = requests
-            .iter()
-            .fold(Amounts::default(), |sum, amounts| sum.plus(*amounts));
-        (all, requests.len() as u64)
+fn sums(held: impl Iterator<Item = Part>, new: impl Iterator<Item = Part>) -> [(&'static str, u64, u64); 4] {
+    let sum = |parts: Vec<Part>| {
+        let add = |sum: Part, part: &Part| sum.with(*part, u64::saturating_add);
+        (parts.iter().fold(Part::default(), add), parts.len() as u64)
     };
-    let (held, holders) = sum(held.map(|request| (*request).into()).collect());
-    let (given, starters) = sum(new.map(|request| (*request).into()).collect());
+    let (held, holders) = sum(held.collect());
+    let (given, starters) = sum(new.collect());
     [
-        ("CPU", held.cpu.0, given.cpu.0),
-        ("memory", held.memory.0, given.memory.0),
-        ("GPUs", held.gpus.into(), given.gpus.into()),
+        ("CPU", held.cpu, given.cpu),
+        ("memory", held.memory, given.memory),
+        ("thousandths of GPUs", held.gpus, given.gpus),
         ("workers", holders, starters),
     ]
 }
@@ -172,11 +167,13 @@ fn quota(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &mu
         running.filter(|running| running.team == name && running.given_up.is_none())
     };
     let new = || new.iter().filter(|new| new.entry.team == name);
+    let of_running = |it: &Running| Part::of(it.tier, &it.request, &it.needs);
+    let of_new = |it: &New<'_>| Part::of(it.entry.tier, &it.entry.request, &it.entry.needs);
     let mut judge = |who: String, limits: &AtOnce, sums: [(&'static str, u64, u64); 4]| {
         let limits = [
             limits.cpu.map(|cpu| cpu.0),
             limits.memory.map(|memory| memory.0),
-            limits.gpus.map(u64::from),
+            limits.gpus.map(|gpus| u64::from(gpus) * 1000),
             limits.workers.map(u64::from),
         ];
         for ((what, held, given), limit) in sums.into_iter().zip(limits) {
@@ -192,20 +189,13 @@ fn quota(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &mu
             }
         }
     };
-    let all = sums(
-        running().map(|running| &running.request),
-        new().map(|new| &new.entry.request),
-    );
+    let all = sums(running().map(of_running), new().map(of_new));
     judge(name.into(), &team.quota.team, all);
     let users: BTreeSet<&str> = new().map(|new| new.entry.user.as_str()).collect();
     for user in users {
         let of_user = sums(
-            running()
-                .filter(|running| running.user == user)
-                .map(|running| &running.request),
-            new()
-                .filter(|new| new.entry.user == user)
-                .map(|new| &new.entry.request),
+            running().filter(|running| running.user == user).map(of_running),
+            new().filter(|new| new.entry.user == user).map(of_new),
         );
         judge(alloc::format!("{name}/{user}"), &team.quota.user, of_user);
     }
@@ -222,7 +212,13 @@ fn budget(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &m
             found.push(Unfair::OverBudget { team, what: "hours" });
             continue;
         };
-        paid = paid.plus(Spent::of(new.entry.request.into(), time.plus(new.entry.grace)));
+        let part = Part::of(new.entry.tier, &new.entry.request, &new.entry.needs);
+        let span = u128::from(time.plus(new.entry.grace).0);
+        paid = paid.plus(Spent {
+            cpu: u128::from(part.cpu) * span,
+            memory: u128::from(part.memory) * span,
+            gpus: u128::from(part.gpus) * span,
+        });
     }
     let limits = [
         ("CPU-hours", budget.cpu_hours, before.cpu, paid.cpu, 1000 * HOUR),
@@ -233,7 +229,7 @@ fn budget(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &m
             paid.memory,
             HOUR << 30,
         ),
-        ("GPU-hours", budget.gpu_hours, before.gpus, paid.gpus, HOUR),
+        ("GPU-hours", budget.gpu_hours, before.gpus, paid.gpus, 1000 * HOUR),
     ];
     for (what, limit, before, paid, hour) in limits {
         if limit.is_some_and(|limit| paid > before && paid > u128::from(limit) * hour) {

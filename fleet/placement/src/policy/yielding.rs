@@ -131,8 +131,8 @@ struct Cost {
 
 type Rank = (Reverse<Tier>, Priority);
 
-/// A GPU's time weighs as much as that of so many thousandths of a CPU: nodes lend a hundred CPUs to a few GPUs.
-const GPU_IN_MILLI_CPU: u128 = 16_000;
+/// A GPU's time weighs as much as that of so many CPUs: nodes lend a hundred CPUs to a few GPUs.
+const GPU_IN_CPU: u128 = 16;
 
 /// Chooses who makes room; none if not all of the claimant can be placed.
 #[must_use]
@@ -287,7 +287,8 @@ fn units(
 
 impl Cost {
     fn add(&mut self, victim: &Victim, now: WallTime) {
-        let worth = u128::from(victim.amounts.cpu.0) + u128::from(victim.amounts.gpus) * GPU_IN_MILLI_CPU;
+        let gpus = u128::from(victim.amounts.gpus) * 1000 + u128::from(victim.gpu_shares);
+        let worth = u128::from(victim.amounts.cpu.0) + gpus * GPU_IN_CPU;
         let lost = now.since(victim.saved.max(victim.started));
         self.loss = self.loss.saturating_add(worth * u128::from(lost.0));
         self.rank = self.rank.max(Some((Reverse(victim.tier), victim.priority)));

@@ -18,6 +18,7 @@ mod nodes;
 mod pass;
 mod place;
 mod runs;
+mod scene;
 mod ties;
 mod waits;
 
@@ -25,12 +26,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, AttemptId, JobId, NodeId, Priority, Span, WallTime};
+use loadline_model::{AttemptId, JobId, NodeId, Priority, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
 use crate::policy::{
-    Accounts, BackfillRules, End, Estimates, OrderRules, ShareRules, Starting, Team, YieldRules,
+    Accounts, BackfillRules, Counted, End, Estimates, OrderRules, ShareRules, Starting, Team, YieldRules,
 };
 use crate::queue::{QueueEntry, Start};
 use crate::report::{Report, Waiting, Why};
@@ -133,6 +134,8 @@ pub struct Planner {
     moved: ties::Moved,
     /// Goes up when anything but room has turned that could let someone start.
     turned: u64,
+    /// What that was when the last plan ended.
+    settled: u64,
     /// When that happens next by time alone.
     wake: Option<WallTime>,
     /// When the first job of a line was last looked for room for in vain.
@@ -242,10 +245,17 @@ impl Planner {
             self.accounts.end(is.job, is.worker, is.started);
             self.accounts.start(&starting(is, estimate), is.started);
         }
-        if before.is_some() {
+        // When what was planned a moment ago will end is known only now: beside what is kept there may be room again.
+        if before.is_some() || self.keeps.nodes().any(|node| node == is.node) {
             self.turned += 1;
         }
         self.version += 1;
+    }
+
+    /// True if nothing that was said since the last plan could let anyone start, but for room.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.turned == self.settled
     }
 
     /// A worker holds no room any more. None: as if it had never been.
@@ -293,12 +303,15 @@ impl Planner {
     }
 
     fn would_end(&self, user: &str, limit: Option<Span>, now: WallTime) -> End {
-        let span = if self.keeps.are_strict() {
+        End::after(End::At(now), self.would_run(user, limit))
+    }
+
+    fn would_run(&self, user: &str, limit: Option<Span>) -> Option<Span> {
+        if self.keeps.are_strict() {
             limit
         } else {
             self.estimates.of(user, limit)
-        };
-        End::after(End::At(now), span)
+        }
     }
 
     /// The jobs as it knows them: standard before burst, then by number.
@@ -341,13 +354,13 @@ fn in_queue(entry: &QueueEntry) -> (loadline_model::Tier, u64, WallTime, JobId) 
     (entry.tier, entry.number, entry.submitted_at, entry.job)
 }
 
-fn starting(is: &Running, estimate: Option<Span>) -> Starting<'_> {
+fn starting(is: &Running, estimate: Option<Span>) -> Starting<'_, Counted> {
     Starting {
         job: is.job,
         worker: is.worker,
         team: &is.team,
         user: &is.user,
-        amounts: Amounts::from(is.request),
+        amounts: Counted::of(&is.request, &is.needs),
         estimate,
         limit: is.limit,
     }

@@ -21,6 +21,7 @@
 
 pub mod accounts;
 pub mod backfill;
+mod counted;
 pub mod dependency;
 pub mod estimate;
 mod gate;
@@ -33,6 +34,7 @@ pub mod yielding;
 
 pub use accounts::{Accounts, ShareRules, Starting, Team};
 pub use backfill::{BackfillRules, End};
+pub use counted::Counted;
 pub use dependency::{After, Dependency, DependencyProblem, Prerequisites, Ready};
 pub use estimate::{EstimateRules, Estimates};
 pub use gate::{Gate, Gated, Shutter, gate};

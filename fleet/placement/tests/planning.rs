@@ -274,6 +274,153 @@ fn a_gang_is_not_broken_for_nothing() {
     assert_eq!(day.evicted(), 2, "both of its workers, as one alone is of no use");
 }
 
+fn elastic(number: u64, least: u32, workers: u32) -> Shape {
+    Shape {
+        number,
+        workers,
+        least: Some(least),
+        runs: 5 * HOUR,
+        user: "ada".into(),
+        ..Shape::default()
+    }
+}
+
+fn plain(number: u64, cpus: u32, minutes: u64) -> Shape {
+    Shape {
+        number,
+        cpus,
+        runs: minutes * MINUTE,
+        asked: Some(minutes * MINUTE),
+        user: "bob".into(),
+        ..Shape::default()
+    }
+}
+
+#[test]
+fn what_an_elastic_job_has_beyond_its_least_goes_to_equals_that_have_nothing() {
+    let mut day = Day::new(&[8], Policy::default());
+    day.submit(elastic(1, 2, 8));
+    assert_eq!(day.step().len(), 8, "it grows into what is free");
+    day.submit(plain(2, 3, 60));
+    day.step();
+    assert_eq!(day.evicted(), 0, "who has just started is left alone");
+    day.wait(MINUTE);
+    day.step();
+    assert_eq!((day.evicted(), day.staying(1)), (3, 5));
+    let why = day.why(2).unwrap();
+    assert!(why.expected.unwrap().yielding, "{why:?}");
+    day.wait(MINUTE);
+    let started: Vec<u64> = day.step().iter().map(|started| started.number).collect();
+    assert_eq!(
+        started,
+        [2],
+        "what was given back is theirs, and the job does not grow back into it"
+    );
+    // Three more can go. Of a job that needs four nobody goes in vain.
+    day.submit(plain(3, 4, 60));
+    day.wait(MINUTE);
+    day.step();
+    assert_eq!((day.evicted(), day.staying(1)), (0, 5));
+    day.submit(plain(4, 3, 50));
+    day.wait(MINUTE);
+    day.step();
+    assert_eq!((day.evicted(), day.staying(1)), (3, 2));
+    day.submit(plain(5, 1, 10));
+    for _ in 0..30 {
+        day.wait(MINUTE);
+        day.step();
+        assert_eq!((day.evicted(), day.staying(1)), (0, 2), "it keeps its least");
+    }
+}
+
+#[test]
+fn what_is_beyond_the_least_does_not_ask_and_does_not_yield_to_lower_ranks() {
+    let mut day = Day::new(&[4], Policy::default());
+    day.submit(elastic(1, 1, 4));
+    assert_eq!(day.step().len(), 4);
+    // One that wants more than it needs gets that of nobody; who is burst, or less urgent, gets nothing.
+    day.submit(Shape {
+        tier: Tier::Burst,
+        ..plain(2, 1, 10)
+    });
+    day.submit(Shape {
+        priority: Priority(-1),
+        ..plain(3, 1, 10)
+    });
+    for _ in 0..20 {
+        day.wait(MINUTE);
+        day.step();
+        assert_eq!(day.evicted(), 0);
+    }
+    day.submit(Shape {
+        user: "bob".into(),
+        ..elastic(4, 2, 4)
+    });
+    for _ in 0..20 {
+        day.wait(MINUTE);
+        day.step();
+    }
+    assert_eq!((day.staying(1), day.staying(4)), (2, 2), "its least, and no more");
+}
+
+#[test]
+fn an_elastic_job_of_lower_rank_goes_as_a_whole_or_keeps_its_least() {
+    let burst = Shape {
+        tier: Tier::Burst,
+        ..elastic(1, 3, 5)
+    };
+    // Two can go alone; for a third all five have to.
+    for (cpus, evicted, stay) in [(2, 2, 3), (3, 5, 0)] {
+        let mut day = Day::new(&[5], Policy::default());
+        day.submit(burst.clone());
+        assert_eq!(day.step().len(), 5);
+        day.wait(MINUTE);
+        day.submit(plain(2, cpus, 60));
+        day.step();
+        assert_eq!(
+            (day.evicted(), day.staying(1)),
+            (evicted, stay),
+            "{cpus} CPUs are asked for"
+        );
+    }
+}
+
+/// Small jobs come for a day to a fleet that one elastic job fills: how often it gave back, and its fewest workers.
+#[test]
+fn an_elastic_job_gives_back_without_to_and_fro() {
+    let mut day = Day::new(&[4, 4], Policy::default());
+    day.submit(Shape {
+        runs: 48 * HOUR,
+        ..elastic(1, 2, 8)
+    });
+    day.step();
+    let (mut random, mut number, mut gave_back, mut next) = (Random(5), 1, 0, MINUTE);
+    while day.now() < 24 * HOUR {
+        if day.now() >= next {
+            number += 1;
+            next = day.now() + MINUTE * (1 + random.below(30));
+            day.submit(plain(
+                number,
+                1 + u32::try_from(random.below(3)).unwrap(),
+                1 + random.below(20),
+            ));
+        }
+        day.step();
+        gave_back += day.evicted();
+        assert!(day.staying(1) >= 2, "it keeps its least");
+        day.next_event();
+    }
+    let all = usize::try_from(number).unwrap();
+    assert!(
+        (all / 4..=all * 3).contains(&gave_back),
+        "{gave_back} workers went for {all} jobs"
+    );
+    // A minute in which who has started is left alone, the grace, and a plan after.
+    let longest = day.waits_longest_of("bob");
+    assert!(longest <= 10 * MINUTE, "one waited for {longest} s");
+    assert!(day.used() > 0.9, "{:.3} of the machine was used", day.used());
+}
+
 #[test]
 fn who_is_gone_in_time_passes_and_who_is_not_is_told_so() {
     let mut day = Day::new(&[4], Policy::default());
@@ -315,13 +462,15 @@ fn shape() -> impl Strategy<Value = Shape> {
         -1i16..2,
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.2),
+        prop::option::weighted(0.3, 1u32..3),
     );
     (what, who).prop_map(
-        |((cpus, workers, runs, more), (team, user, priority, burst, gang))| Shape {
+        |((cpus, workers, runs, more), (team, user, priority, burst, gang, least))| Shape {
             number: 0,
             cpus,
             workers,
             gang: gang && workers > 1,
+            least: least.filter(|_| !gang).map(|least| least.min(workers)),
             runs: runs * MINUTE,
             asked: more.map(|more| (runs + more) * MINUTE),
             team: ["", "left", "right"][team].into(),

@@ -454,7 +454,7 @@ impl Books {
             // What this period's starts have used and may still use.
             let period = |moment: WallTime| moment.0.div_euclid(at(PERIOD).0);
             let this = |started: WallTime| period(started) == period(self.now);
-            let hours = |amounts: Amounts, span: Span| u128::from(amounts.gpus) * u128::from(span.0);
+            let hours = |amounts: Amounts, span: Span| u128::from(amounts.gpus) * 1000 * u128::from(span.0);
             let ended = self
                 .ended
                 .iter()
@@ -464,7 +464,7 @@ impl Books {
                 .filter(|held| this(held.started))
                 .map(|held| hours(held.amounts, held.limit))
                 .sum();
-            prop_assert!(gone + still <= u128::from(GPU_HOURS) * 3_600_000_000);
+            prop_assert!(gone + still <= u128::from(GPU_HOURS) * 3_600_000_000_000);
             prop_assert_eq!(self.accounts.paid(name, self.now).gpus, gone + still);
         }
         Ok(())

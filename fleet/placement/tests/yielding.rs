@@ -1,7 +1,7 @@
 //! Who makes room: against the sum of what could go, against every smaller choice, and against time.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loadline_model::{Amounts, Bytes, JobId, MilliCpu, Span, Tier, WallTime};
 use loadline_placement::policy::yielding::{Claimant, NodeRoom, Yielded, may_yield};
@@ -58,7 +58,8 @@ fn victim(number: u8, node: usize, minutes: i64) -> Victim {
         started,
         saved: started,
         yielded: 0,
-        gang: false,
+        least: None,
+        extra: 0,
     }
 }
 
@@ -99,7 +100,7 @@ fn a_gang_stays_whole_while_anyone_else_can_go() {
     ];
     workers[1].worker = 1;
     for worker in &mut workers[..2] {
-        worker.gang = true;
+        worker.least = Some(2);
     }
     workers.truncate(3);
     let yielded = chosen(&STANDARD, &full(3, amounts(2, 2, 0)), &workers).unwrap();
@@ -148,11 +149,96 @@ fn burst_goes_before_standard_and_equals_stay() {
 }
 
 #[test]
+fn what_a_job_has_too_much_goes_to_equals_the_least_lost_first() {
+    let mut workers: Vec<Victim> = (0..4u32)
+        .map(|place| victim(1, place as usize, 10 + i64::from(place)))
+        .collect();
+    for (place, worker) in (0u32..).zip(&mut workers) {
+        (worker.worker, worker.tier) = (place, Tier::Standard);
+        (worker.least, worker.extra) = (Some(2), 2);
+    }
+    let rooms = full(4, amounts(2, 2, 0));
+    let two = Claimant {
+        workers: 2,
+        ..STANDARD
+    };
+    assert_eq!(chosen(&two, &rooms, &workers).unwrap().victims, [0, 1]);
+    // The youngest is left alone for a while.
+    workers[0].started = NOW;
+    assert_eq!(chosen(&two, &rooms, &workers).unwrap().victims, [1, 2]);
+    let three = Claimant {
+        workers: 3,
+        ..STANDARD
+    };
+    assert_eq!(chosen(&three, &rooms, &workers), None, "it keeps its least");
+    let burst = Claimant {
+        tier: Tier::Burst,
+        ..STANDARD
+    };
+    assert_eq!(
+        chosen(&burst, &rooms, &workers),
+        None,
+        "to lower ranks it gives nothing"
+    );
+}
+
+/// Rooms in two domains, of which each gets so many.
+#[derive(Debug, Clone, Copy)]
+struct Domained {
+    free: Free,
+    domain: (usize, u32),
+}
+
+impl NodeRoom for Domained {
+    fn give_back(&mut self, victim: &Victim) {
+        self.free.give_back(victim);
+    }
+
+    fn take(&mut self) -> bool {
+        self.free.take()
+    }
+
+    fn domain(&self) -> Option<(usize, u32)> {
+        Some(self.domain)
+    }
+}
+
+#[test]
+fn a_domain_gets_no_more_than_it_may_however_cheap_its_nodes_are() {
+    let rooms: Vec<Domained> = full(4, amounts(2, 2, 0))
+        .into_iter()
+        .zip([(0, 2), (0, 2), (0, 2), (1, 1)])
+        .map(|(free, domain)| Domained { free, domain })
+        .collect();
+    // In the second domain much is lost.
+    let workers = [
+        victim(1, 0, 2),
+        victim(2, 1, 3),
+        victim(3, 2, 4),
+        victim(4, 3, 6000),
+    ];
+    let of = |workers_wanted| {
+        let claimant = Claimant {
+            workers: workers_wanted,
+            ..STANDARD
+        };
+        choose(&claimant, &rooms, &workers, &YieldRules::default(), NOW)
+    };
+    assert_eq!(of(2).unwrap().victims, [0, 1]);
+    assert_eq!(of(3).unwrap().victims, [0, 1, 3]);
+    assert_eq!(of(4), None);
+}
+
+#[test]
 fn who_has_yielded_is_left_alone_twice_as_long_each_time() {
     let rules = YieldRules::default();
     let left: Vec<u64> = (0..4).map(|times| rules.left_alone(times).as_secs()).collect();
     assert_eq!(left, [60, 120, 240, 480]);
     assert_eq!(rules.left_alone(200), rules.cool_down_max);
+    let extra: Vec<u64> = [0, 2, 5, 200]
+        .map(|times| rules.extra_left_alone(times).as_secs())
+        .into();
+    assert_eq!(extra, [60, 240, 600, 600], "its job can do without it");
     let mut worker = victim(1, 0, 3);
     worker.yielded = 2;
     assert!(!may_yield(&worker, &STANDARD, &rules, NOW));
@@ -185,27 +271,65 @@ fn workers() -> impl Strategy<Value = Vec<Victim>> {
             if let Some(first) = workers.iter().find(|worker| worker.job == new.job) {
                 (new.tier, new.priority, new.yielded) = (first.tier, first.priority, first.yielded);
             }
-            new.gang = number.is_multiple_of(2);
             workers.push(new);
+        }
+        // Jobs with even numbers need several at once, every other of them all it has.
+        let all = workers.clone();
+        for worker in workers
+            .iter_mut()
+            .filter(|it| it.job.as_bytes()[0].is_multiple_of(2))
+        {
+            let has = u32::try_from(all.iter().filter(|it| it.job == worker.job).count()).unwrap();
+            worker.extra = if worker.job.as_bytes()[0].is_multiple_of(4) {
+                has / 2
+            } else {
+                0
+            };
+            worker.least = Some(has - worker.extra);
         }
         workers
     })
 }
 
-/// The workers that may go at all: outranked and not left alone, with their whole gang.
+/// The workers that may go at all, all of them together: outranked and not left alone, with all that run with them.
 fn free_to_go(workers: &[Victim], claimant: &Claimant) -> BTreeSet<usize> {
-    let rules = YieldRules::default();
-    let rank = |tier: Tier, priority: Priority| (tier == Tier::Standard, priority.0);
-    let may = |worker: &Victim| {
-        let cool = Span::from_secs(60 << worker.yielded);
-        rank(worker.tier, worker.priority) < rank(claimant.tier, claimant.priority)
-            && NOW.since(worker.started) >= cool.min(rules.cool_down_max)
+    let may = |worker: &Victim| rank(worker.tier, worker.priority) < rank(claimant.tier, claimant.priority);
+    let may = |worker: &Victim| may(worker) && is_rested(worker);
+    let whole = |worker: &Victim| {
+        worker.least.is_none() || workers.iter().filter(|other| other.job == worker.job).all(may)
     };
-    let whole =
-        |worker: &Victim| !worker.gang || workers.iter().filter(|other| other.job == worker.job).all(may);
     (0..workers.len())
         .filter(|place| may(&workers[*place]) && whole(&workers[*place]))
         .collect()
+}
+
+fn rank(tier: Tier, priority: Priority) -> (bool, i16) {
+    (tier == Tier::Standard, priority.0)
+}
+
+/// None of them has yielded often enough for the most to matter.
+fn is_rested(worker: &Victim) -> bool {
+    NOW.since(worker.started) >= Span::from_secs(60 << worker.yielded)
+}
+
+/// Of what may go beside those: of each job so many as it has too much, wherever they are.
+fn extra_on(workers: &[Victim], claimant: &Claimant, whole: &BTreeSet<usize>, node: usize) -> Vec<usize> {
+    let mut taken: BTreeMap<JobId, u32> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (place, worker) in workers.iter().enumerate() {
+        let equal = rank(worker.tier, worker.priority) <= rank(claimant.tier, claimant.priority);
+        let taken = taken.entry(worker.job).or_default();
+        if !whole.contains(&place)
+            && worker.node == node
+            && equal
+            && is_rested(worker)
+            && *taken < worker.extra
+        {
+            *taken += 1;
+            found.push(place);
+        }
+    }
+    found
 }
 
 /// True if the claimant's workers fit on those nodes once these have gone.
@@ -220,8 +344,8 @@ fn fit(rooms: &[Free], workers: &[Victim], gone: &BTreeSet<usize>, nodes: &[usiz
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Found if and only if it fits with everyone gone who may go; nobody else goes, gangs go whole, and nobody in
-    /// vain.
+    /// Found if it fits with everyone gone who is outranked, and one worker also if what others have too much is
+    /// enough; nobody goes who may not, no job is left with fewer than it needs, and nobody goes in vain.
     #[test]
     fn room_is_made_exactly_where_it_can_be_and_by_nobody_too_many(
         workers in workers(),
@@ -241,24 +365,32 @@ proptest! {
             emptied[workers[*place].node].give_back(&workers[*place]);
         }
         let room: usize = emptied.iter_mut().map(|room| (0..count).take_while(|_| room.take()).count()).sum();
+        let one_fits = (0..rooms.len()).any(|node| {
+            let extra = extra_on(&workers, &claimant, &may, node);
+            let gone = may.iter().copied().chain(extra).collect();
+            fit(&rooms, &workers, &gone, &[node])
+        });
         let Some(Yielded { victims, nodes }) = chosen(&claimant, &rooms, &workers) else {
             prop_assert!(room < count as usize, "it would fit");
+            prop_assert!(count > 1 || !one_fits, "it would fit beside what is needed");
             return Ok(());
         };
+        prop_assert!(count > 1 || one_fits);
         let gone: BTreeSet<usize> = victims.iter().copied().collect();
         prop_assert_eq!(nodes.len(), count as usize);
-        prop_assert!(gone.is_subset(&may));
         prop_assert!(fit(&rooms, &workers, &gone, &nodes));
         for place in &gone {
-            let unit = |other: &usize| {
-                let (this, other) = (&workers[*place], &workers[*other]);
-                this.gang && this.job == other.job
-            };
-            let stays: BTreeSet<usize> =
-                gone.iter().copied().filter(|other| other != place && !unit(other)).collect();
+            let worker = &workers[*place];
+            let of_job: Vec<usize> =
+                (0..workers.len()).filter(|other| workers[*other].job == worker.job).collect();
+            let stay = of_job.iter().filter(|other| !gone.contains(other)).count();
+            let enough = worker.least.is_some_and(|least| stay >= least as usize);
+            let equal = rank(worker.tier, worker.priority) <= rank(claimant.tier, claimant.priority);
+            prop_assert!(may.contains(place) || (enough && equal && is_rested(worker)), "{} may not go", place);
+            prop_assert!(worker.least.is_none() || enough || stay == 0, "a torn gang");
+            let with: Vec<usize> = if stay == 0 && worker.least.is_some() { of_job } else { vec![*place] };
+            let stays: BTreeSet<usize> = gone.iter().copied().filter(|other| !with.contains(other)).collect();
             prop_assert!(!fit(&rooms, &workers, &stays, &nodes), "{} went in vain", place);
-            let whole = (0..workers.len()).filter(unit).all(|other| gone.contains(&other));
-            prop_assert!(whole, "a torn gang");
         }
     }
 

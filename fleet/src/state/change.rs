@@ -250,9 +250,18 @@ impl State {
     /// How often a job has yielded follows from its attempts.
     fn count_yielded(&mut self, old: Option<&AttemptRow>, new: Option<&AttemptRow>) {
         let yields = |row: Option<&AttemptRow>| row.is_some_and(|row| row.stop == Some(StopReason::Yielded));
+        if yields(new) == yields(old) {
+            return;
+        }
         let job = new.or(old).and_then(|row| self.jobs.get_mut(&row.job));
         if let Some(job) = job {
             job.yielded = job.yielded + u32::from(yields(new)) - u32::from(yields(old)).min(job.yielded);
+            // How long the others are left alone has changed with it.
+            for worker in &job.workers {
+                if let WorkerStage::Active(attempt) = worker.stage {
+                    self.touched.attempt(attempt);
+                }
+            }
         }
     }
 

@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptId, EndReason, Ended, JobId, LedgerId, Tier, Workers};
+use loadline_model::{AttemptId, EndReason, Ended, JobId, JobSpec, LedgerId, Tier, Workers};
+use loadline_placement::policy::Counted;
 use loadline_placement::{Ending, Eviction, Running};
 
 use super::change::Change;
@@ -16,7 +17,7 @@ use super::node_types::Receipt;
 use super::order::StopReason;
 use super::rows::{AttemptRow, AttemptStage, JobRow};
 use super::tx::Tx;
-use super::{Job, Sequence, State};
+use super::{Sequence, State};
 
 impl State {
     /// Tells placement which attempts began, changed or ended.
@@ -88,8 +89,8 @@ impl State {
             started: row.assigned_at,
             limit: spec.time.map(|time| time.plus(spec.grace)),
             grace: spec.grace,
-            yielded: job.yielded,
-            gang: ends_together(job),
+            yielded: job.yielded / u32::try_from(job.workers.len()).unwrap_or(u32::MAX).max(1),
+            least: needs_at_once(spec),
             stopping: row.stop.is_some(),
             given_up: match &row.stage {
                 AttemptStage::GivenUp(ended) => Some(ended.at),
@@ -114,18 +115,12 @@ impl State {
     }
 }
 
-/// True if the job would have to begin anew without one of the workers that it has: a gang, or an elastic one at its
-/// least.
-fn ends_together(job: &Job) -> bool {
-    if job.row.spec.gang {
-        return job.workers.len() > 1;
+/// How many workers a job needs at once: all of a gang, the least of an elastic one; none: each runs on its own.
+fn needs_at_once(spec: &JobSpec) -> Option<u32> {
+    match spec.workers {
+        Workers::Elastic(elastic) => Some(elastic.min),
+        Workers::Fixed(workers) => spec.gang.then_some(workers),
     }
-    let Workers::Elastic(elastic) = job.row.spec.workers else {
-        return false;
-    };
-    let workers = u32::try_from(job.workers.len()).unwrap_or(u32::MAX);
-    let present = workers.saturating_sub(job.waiting);
-    elastic.min > 1 && present <= elastic.min
 }
 
 /// The fleet's own receipt about an attempt is named by the attempt, as no ledger of a node is.
@@ -145,7 +140,7 @@ fn ending(ended: &Ended) -> Ending {
 }
 
 impl Tx<'_> {
-    /// A worker makes room for a job that outranks its own: it is asked to stop, and everyone can read why.
+    /// A worker makes room for another job: it is asked to stop, and everyone can read why.
     pub(crate) fn let_yield(&mut self, eviction: &Eviction) {
         let Some(row) = self.state.attempts.get(&eviction.attempt).cloned() else {
             return;
@@ -200,10 +195,17 @@ impl State {
         let (own, other) = (&own.row, &other.row);
         let why = match (own.spec.tier, other.spec.tier) {
             (Tier::Burst, Tier::Standard) => "burst yields to standard".to_owned(),
-            _ => format!("priority {} yields to {}", own.spec.priority, other.spec.priority),
+            _ if other.spec.priority > own.spec.priority => {
+                format!("priority {} yields to {}", own.spec.priority, other.spec.priority)
+            }
+            _ => format!(
+                "job {} has more than its least, {} workers, and the other has too few",
+                own.number,
+                own.spec.workers.min()
+            ),
         };
-        let Amounts { cpu, memory, gpus } = own.spec.worker.into();
-        let gpus = if gpus == 0 {
+        let Counted { cpu, memory, gpus } = Counted::of(&own.spec.worker, &own.spec.needs);
+        let gpus = if gpus.is_zero() {
             String::new()
         } else {
             format!(", {gpus} GPUs")

@@ -48,6 +48,10 @@ impl Touched {
         self.nodes.insert(id);
     }
 
+    pub(crate) fn attempt(&mut self, id: AttemptId) {
+        self.attempts.insert(id);
+    }
+
     pub(crate) fn job(&mut self, id: JobId) {
         self.jobs.insert(id);
     }

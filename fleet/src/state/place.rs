@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_model::{Amounts, AttemptPhase, Bytes, JobId, NODE_GPUS_MAX};
+use loadline_model::{Amounts, AttemptPhase, Bytes, JobId, NODE_GPUS_MAX, Workers};
 use loadline_placement::{
     Assignment, Line, Node as Candidate, NodeState, QueueEntry, Refusal, Snapshot, Wanted, Why,
 };
@@ -146,7 +146,34 @@ impl State {
         let why = why.unwrap_or_else(|| {
             loadline_placement::explain(&self.snapshot(now), &self.entry(job, now), now.wall)
         });
-        Ok(explanation(summary, &why))
+        let mut explanation = explanation(summary, &why);
+        explanation.reasons.extend(self.beyond_least(job));
+        Ok(explanation)
+    }
+
+    /// What an elastic job that has all it needs still waits for.
+    fn beyond_least(&self, job: &Job) -> Option<BlockingReason> {
+        let Workers::Elastic(elastic) = job.row.spec.workers else {
+            return None;
+        };
+        let has = elastic.max.saturating_sub(job.waiting);
+        if has < elastic.min {
+            return None;
+        }
+        let gave_back = match job.yielded {
+            0 => String::new(),
+            1 => "; once a worker of it made room for another job".into(),
+            times => format!("; {times} times a worker of it made room for another job"),
+        };
+        Some(BlockingReason {
+            code: "beyond_least".into(),
+            sentence: format!(
+                "it needs {} of its workers and has {has}: those beyond come after what other jobs need{gave_back}",
+                elastic.min
+            ),
+            nodes: 0,
+            examples: Vec::new(),
+        })
     }
 }
 
@@ -252,7 +279,7 @@ impl Tx<'_> {
         // So that what teams hold is what was just given.
         self.state.tell_attempts(now);
         self.state.planned_at = now.wall;
-        self.state.unplanned = plan.more;
+        self.state.unplanned = plan.more || !self.state.planner.is_settled();
     }
 
     fn assign(

@@ -1,6 +1,6 @@
 //! Teams and what they may, to the wire and back.
 
-use loadline_model::{Bytes, MilliCpu, WeekSpan};
+use loadline_model::{Bytes, MilliCpu, MilliGpu, WeekSpan};
 use loadline_placement::policy::{AtOnce, Budget, Held, Period, Quota, Resource, Windows};
 use loadline_proto::fleet::v1 as fleet;
 use loadline_proto::types::v1 as types;
@@ -56,6 +56,7 @@ pub fn write_quota(quota: &Quota) -> types::Quota {
         memory_bytes: limits.memory.map(|memory| memory.0),
         gpus: limits.gpus,
         workers: limits.workers,
+        milligpu: limits.gpus.map(|gpus| MilliGpu::from_gpus(gpus).0),
     };
     let budget = quota.budget;
     let period = budget.map_or(types::Period::Unspecified, |budget| match budget.period {
@@ -78,8 +79,9 @@ fn write_held(held: Held) -> types::AtOnce {
     types::AtOnce {
         millicpu: Some(held.amounts.cpu.0),
         memory_bytes: Some(held.amounts.memory.0),
-        gpus: Some(held.amounts.gpus),
+        gpus: Some(u32::try_from(held.amounts.gpus.gpus_up()).unwrap_or(u32::MAX)),
         workers: Some(held.workers),
+        milligpu: Some(held.amounts.gpus.0),
     }
 }
 

@@ -5,7 +5,9 @@ use loadline_fleet::state::{
     TeamView,
 };
 use loadline_fleet::trust::Role;
-use loadline_model::{AttemptPhase, CpuRequest, EndReason, JobDraft, JobSpec, Priority, Span, Tier, Workers};
+use loadline_model::{
+    AttemptPhase, CpuRequest, Elastic, EndReason, JobDraft, JobSpec, Priority, Span, Tier, Workers,
+};
 use loadline_placement::policy::{Period, Resource};
 
 use crate::world::{Script, World, draft, job_id, report, spec};
@@ -434,6 +436,78 @@ fn lower_priority_yields_and_equals_never_do() {
     );
     let reason = world.detail(1).receipts.pop().unwrap().sentence;
     assert!(reason.contains("priority low yields to normal"), "{reason}");
+}
+
+#[test]
+fn an_elastic_job_gives_back_to_equals_what_it_has_beyond_its_least() {
+    let mut world = World::new();
+    person(&mut world, "bob", "vision");
+    let mut node = Script::join(&mut world, "n1", 4);
+    let elastic = wants(1, |draft| {
+        draft.workers = Workers::Elastic(Elastic { min: 1, max: 4 })
+    });
+    submit(&mut world, "ada", 1, elastic).unwrap();
+    let attempts: Vec<_> = world
+        .detail(1)
+        .attempts
+        .iter()
+        .map(|attempt| attempt.id)
+        .collect();
+    assert_eq!(attempts.len(), 4, "it grows into what is free");
+    for attempt in &attempts {
+        node.run(&mut world, *attempt);
+    }
+    submit(&mut world, "bob", 2, wants(2, for_team("vision"))).unwrap();
+    assert_eq!(stops(&world, &node), [], "who has just started is left alone");
+    node.live(&mut world, 65);
+    assert_eq!(stops(&world, &node), [StopReason::Yielded; 2]);
+    let going: Vec<_> = world
+        .orders(node.id)
+        .iter()
+        .filter_map(|order| order.attempt)
+        .collect();
+    for attempt in &going {
+        node.end(&mut world, *attempt, EndReason::Evicted);
+    }
+    assert_eq!(
+        [placed(&world, 1), placed(&world, 2)],
+        [4, 1],
+        "it does not grow back into it"
+    );
+    let receipt = world.detail(1).receipts.pop().unwrap();
+    let sentence =
+        "made room for job 2 of bob (job 1 has more than its least, 1 workers, and the other has too few)";
+    assert!(receipt.sentence.contains(sentence), "{}", receipt.sentence);
+    let explained = world.state.explain(JobRef::Number(1), world.now).unwrap();
+    let beyond = explained.reasons.last().unwrap();
+    assert_eq!(
+        (beyond.code.as_str(), beyond.sentence.as_str()),
+        (
+            "beyond_least",
+            "it needs 1 of its workers and has 2: those beyond come after what other jobs need; \
+             2 times a worker of it made room for another job"
+        )
+    );
+    // One more can go, and nobody goes for who needs more than that.
+    submit(&mut world, "bob", 3, wants(2, for_team("vision"))).unwrap();
+    node.live(&mut world, 100);
+    assert_eq!(stops(&world, &node).len(), 0);
+    world.restart();
+    let attempts = [1, 2].map(|job| world.detail(job).attempts).concat();
+    let live = attempts.iter().filter(|it| it.ended.is_none());
+    let reports = live.map(|it| report(it.id, AttemptPhase::Running)).collect();
+    node.hello(&mut world, 100, reports);
+    node.alive(&mut world);
+    node.live(&mut world, 100);
+    let by = "bob".into();
+    let job = JobRef::Number(3);
+    world.step(Command::Cancel { by, job }).unwrap();
+    submit(&mut world, "bob", 4, wants(1, for_team("vision"))).unwrap();
+    node.live(&mut world, 5);
+    assert_eq!(stops(&world, &node).len(), 1);
+    submit(&mut world, "bob", 5, wants(1, for_team("vision"))).unwrap();
+    node.live(&mut world, 300);
+    assert_eq!(stops(&world, &node).len(), 1, "it keeps its least");
 }
 
 #[test]

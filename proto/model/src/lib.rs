@@ -38,7 +38,7 @@ pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};
 pub use phase::{AttemptPhase, EndReason, Ended, JobOutcome, JobPhase, Peaks};
 pub use priority::{ParsePriorityError, Priority};
 pub use prove::{AskProblem, NoResource, ProveAsk, Resource};
-pub use quantity::{Bytes, MilliCpu, ParseQuantityError, PerMille, Span, WallTime};
+pub use quantity::{Bytes, MilliCpu, MilliGpu, ParseQuantityError, PerMille, Span, WallTime};
 pub use receipt::{Receipt, ReceiptAction, ReceiptSubject};
 pub use resources::{Amounts, CpuRequest, Gpu, Gpus, WorkerRequest};
 pub use topology::{NumaNode, Thread, Topology, TopologyProblem};

@@ -74,6 +74,10 @@ quantity!(
     MilliCpu
 );
 quantity!(
+    /// GPUs in thousandths of one: a whole one, or a share.
+    MilliGpu
+);
+quantity!(
     /// Memory or storage in bytes.
     Bytes
 );
@@ -104,13 +108,36 @@ impl MilliCpu {
     }
 }
 
+impl MilliGpu {
+    /// Whole GPUs.
+    pub const fn from_gpus(gpus: u32) -> Self {
+        Self(gpus as u64 * 1000)
+    }
+
+    /// How many GPUs it takes at least.
+    pub const fn gpus_up(self) -> u64 {
+        self.0.div_ceil(1000)
+    }
+}
+
+/// Whole ones as they are, others in thousandths with an `m`.
+fn write_milli(f: &mut fmt::Formatter<'_>, milli: u64) -> fmt::Result {
+    if milli.is_multiple_of(1000) {
+        write!(f, "{}", milli / 1000)
+    } else {
+        write!(f, "{milli}m")
+    }
+}
+
 impl fmt::Display for MilliCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_multiple_of(1000) {
-            write!(f, "{}", self.0 / 1000)
-        } else {
-            write!(f, "{}m", self.0)
-        }
+        write_milli(f, self.0)
+    }
+}
+
+impl fmt::Display for MilliGpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_milli(f, self.0)
     }
 }
 

@@ -123,6 +123,7 @@ fn change(flags: &QuotaFlags) -> Result<QuotaChange, Problem> {
             millicpu: reader.read(("--cpus", "team.cpus"), flags.cpus.as_ref(), cpus)?,
             memory_bytes: reader.read(("--memory", "team.memory"), flags.memory.as_ref(), memory)?,
             gpus: reader.read(("--gpus", "team.gpus"), flags.gpus.as_ref(), number)?,
+            milligpu: None,
             workers: reader.read(("--workers", "team.workers"), flags.workers.as_ref(), number)?,
         },
         user: AtOnceView {
@@ -133,6 +134,7 @@ fn change(flags: &QuotaFlags) -> Result<QuotaChange, Problem> {
                 memory,
             )?,
             gpus: reader.read(("--user-gpus", "user.gpus"), flags.user_gpus.as_ref(), number)?,
+            milligpu: None,
             workers: reader.read(
                 ("--user-workers", "user.workers"),
                 flags.user_workers.as_ref(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use loadline_model::{Bytes, MilliCpu};
+use loadline_model::{Bytes, MilliCpu, MilliGpu};
 
 use super::table::columns;
 use crate::text::{count, printable, rfc3339};
@@ -10,6 +10,10 @@ use crate::view::{AtOnceView, QuotaView, TeamRow, UserView};
 
 fn cpus(milli: u64) -> String {
     MilliCpu(milli).to_string()
+}
+
+fn gpus(milli: u64) -> String {
+    MilliGpu(milli).to_string()
 }
 
 fn memory(bytes: u64) -> String {
@@ -34,7 +38,7 @@ pub(super) fn teams(teams: &[TeamRow]) -> String {
                 quota.memory_bytes.map(memory),
             ),
             of(
-                &held.gpus.unwrap_or(0).to_string(),
+                &gpus(held.milligpu.unwrap_or(0)),
                 quota.gpus.map(|gpus| gpus.to_string()),
             ),
             format!("{} + {}", team.jobs_running, team.jobs_queued),
@@ -104,7 +108,7 @@ pub(super) fn quota(team: &TeamRow) -> String {
         ],
         [
             "GPUs".into(),
-            held.gpus.unwrap_or(0).to_string(),
+            gpus(held.milligpu.unwrap_or(0)),
             limit(at_once.gpus.map(|gpus| gpus.to_string())),
             limit(user.gpus.map(|gpus| gpus.to_string())),
         ],
@@ -170,7 +174,7 @@ fn holds(held: &AtOnceView) -> String {
         "{} CPUs, {}, {} GPUs in {}",
         cpus(held.millicpu.unwrap_or(0)),
         memory(held.memory_bytes.unwrap_or(0)),
-        held.gpus.unwrap_or(0),
+        gpus(held.milligpu.unwrap_or(0)),
         count(workers, "worker")
     )
 }

@@ -11,8 +11,10 @@ pub struct AtOnceView {
     pub millicpu: Option<u64>,
     /// Memory.
     pub memory_bytes: Option<u64>,
-    /// GPUs.
+    /// GPUs; of what is held rounded up.
     pub gpus: Option<u32>,
+    /// GPUs, in thousandths: a share counts as what it is.
+    pub milligpu: Option<u64>,
     /// Workers.
     pub workers: Option<u32>,
 }

@@ -1,6 +1,6 @@
 //! The calls about teams, quotas and single people.
 
-use loadline_model::WallTime;
+use loadline_model::{MilliGpu, WallTime};
 use loadline_proto::fleet::v1 as pb;
 use loadline_proto::types::v1 as types;
 
@@ -102,6 +102,7 @@ impl Client {
             memory_bytes: limits.memory_bytes,
             gpus: limits.gpus,
             workers: limits.workers,
+            milligpu: None,
         };
         let period = match per {
             Some("day") => types::Period::Day,
@@ -165,6 +166,10 @@ fn at_once(limits: Option<types::AtOnce>) -> AtOnceView {
         millicpu: limits.millicpu,
         memory_bytes: limits.memory_bytes,
         gpus: limits.gpus,
+        // A fleet of an older version counts whole ones.
+        milligpu: limits
+            .milligpu
+            .or(limits.gpus.map(|gpus| MilliGpu::from_gpus(gpus).0)),
         workers: limits.workers,
     }
 }

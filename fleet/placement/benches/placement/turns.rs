@@ -150,7 +150,7 @@ impl Fleet {
             limit: entry.time,
             grace: entry.grace,
             yielded: 0,
-            gang: false,
+            least: None,
             stopping: false,
             given_up: None,
         };

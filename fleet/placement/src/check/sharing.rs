@@ -1,5 +1,5 @@
 //! The invariants of sharing, stated again from what runs and what is planned, without accounts, order or books: no
-//! quota is exceeded, what is kept for someone is not given away, only who is outranked yields.
+//! quota is exceeded, what is kept for someone is not given away, who yields is outranked, or more than its job needs.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -60,8 +60,10 @@ pub enum Unfair {
         /// For whom.
         job: JobId,
     },
-    /// Someone yields to a job that does not outrank it.
-    #[error("worker {worker} of job {job} yields to {to}, which does not outrank it")]
+    /// Someone yields to a job that does not outrank it, and its own needs it.
+    #[error(
+        "worker {worker} of job {job} yields to {to}, which does not outrank it, and its job has none to spare"
+    )]
     NotOutranked {
         /// Whose worker.
         job: JobId,
@@ -70,8 +72,8 @@ pub enum Unfair {
         /// To whom.
         to: JobId,
     },
-    /// A part of a gang yields, and the rest runs on for nothing.
-    #[error("a part of job {job} yields, and it needs all of its workers")]
+    /// A part of a job yields, and the rest, too few, runs on for nothing.
+    #[error("a part of job {job} yields, and with the rest it has fewer workers than it needs")]
     TornGang {
         /// Which.
         job: JobId,
@@ -144,22 +146,17 @@ pub fn unfair(snapshot: &Snapshot, queue: &[QueueEntry], sharing: &Sharing, plan
 }
 
 /// Of each resource: what it is called, what is held, what is given on top.
-fn sums<'a>(
-    held: impl Iterator<Item = &'a WorkerRequest>,
-    new: impl Iterator<Item = &'a WorkerRequest>,
-) -> [(&'static str, u64, u64); 4] {
-    let sum = |requests: Vec<Amounts>| {
-        let all = requests
-            .iter()
-            .fold(Amounts::default(), |sum, amounts| sum.plus(*amounts));
-        (all, requests.len() as u64)
+fn sums(held: impl Iterator<Item = Part>, new: impl Iterator<Item = Part>) -> [(&'static str, u64, u64); 4] {
+    let sum = |parts: Vec<Part>| {
+        let add = |sum: Part, part: &Part| sum.with(*part, u64::saturating_add);
+        (parts.iter().fold(Part::default(), add), parts.len() as u64)
     };
-    let (held, holders) = sum(held.map(|request| (*request).into()).collect());
-    let (given, starters) = sum(new.map(|request| (*request).into()).collect());
+    let (held, holders) = sum(held.collect());
+    let (given, starters) = sum(new.collect());
     [
-        ("CPU", held.cpu.0, given.cpu.0),
-        ("memory", held.memory.0, given.memory.0),
-        ("GPUs", held.gpus.into(), given.gpus.into()),
+        ("CPU", held.cpu, given.cpu),
+        ("memory", held.memory, given.memory),
+        ("thousandths of GPUs", held.gpus, given.gpus),
         ("workers", holders, starters),
     ]
 }
@@ -170,11 +167,13 @@ fn quota(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &mu
         running.filter(|running| running.team == name && running.given_up.is_none())
     };
     let new = || new.iter().filter(|new| new.entry.team == name);
+    let of_running = |it: &Running| Part::of(it.tier, &it.request, &it.needs);
+    let of_new = |it: &New<'_>| Part::of(it.entry.tier, &it.entry.request, &it.entry.needs);
     let mut judge = |who: String, limits: &AtOnce, sums: [(&'static str, u64, u64); 4]| {
         let limits = [
             limits.cpu.map(|cpu| cpu.0),
             limits.memory.map(|memory| memory.0),
-            limits.gpus.map(u64::from),
+            limits.gpus.map(|gpus| u64::from(gpus) * 1000),
             limits.workers.map(u64::from),
         ];
         for ((what, held, given), limit) in sums.into_iter().zip(limits) {
@@ -190,20 +189,13 @@ fn quota(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &mu
             }
         }
     };
-    let all = sums(
-        running().map(|running| &running.request),
-        new().map(|new| &new.entry.request),
-    );
+    let all = sums(running().map(of_running), new().map(of_new));
     judge(name.into(), &team.quota.team, all);
     let users: BTreeSet<&str> = new().map(|new| new.entry.user.as_str()).collect();
     for user in users {
         let of_user = sums(
-            running()
-                .filter(|running| running.user == user)
-                .map(|running| &running.request),
-            new()
-                .filter(|new| new.entry.user == user)
-                .map(|new| &new.entry.request),
+            running().filter(|running| running.user == user).map(of_running),
+            new().filter(|new| new.entry.user == user).map(of_new),
         );
         judge(alloc::format!("{name}/{user}"), &team.quota.user, of_user);
     }
@@ -220,7 +212,13 @@ fn budget(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &m
             found.push(Unfair::OverBudget { team, what: "hours" });
             continue;
         };
-        paid = paid.plus(Spent::of(new.entry.request.into(), time.plus(new.entry.grace)));
+        let part = Part::of(new.entry.tier, &new.entry.request, &new.entry.needs);
+        let span = u128::from(time.plus(new.entry.grace).0);
+        paid = paid.plus(Spent {
+            cpu: u128::from(part.cpu) * span,
+            memory: u128::from(part.memory) * span,
+            gpus: u128::from(part.gpus) * span,
+        });
     }
     let limits = [
         ("CPU-hours", budget.cpu_hours, before.cpu, paid.cpu, 1000 * HOUR),
@@ -231,7 +229,7 @@ fn budget(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &m
             paid.memory,
             HOUR << 30,
         ),
-        ("GPU-hours", budget.gpu_hours, before.gpus, paid.gpus, HOUR),
+        ("GPU-hours", budget.gpu_hours, before.gpus, paid.gpus, 1000 * HOUR),
     ];
     for (what, limit, before, paid, hour) in limits {
         if limit.is_some_and(|limit| paid > before && paid > u128::from(limit) * hour) {
@@ -394,24 +392,31 @@ fn given_away(snapshot: &Snapshot, sharing: &Sharing, kept: &Kept, new: &[New<'_
 
 fn evictions(queue: &[QueueEntry], sharing: &Sharing, plan: &Plan, found: &mut Vec<Unfair>) {
     let going: BTreeSet<AttemptId> = plan.evictions.iter().map(|eviction| eviction.attempt).collect();
+    // How many of a job run on after the plan.
+    let stay = |job: JobId| {
+        let of_job = sharing.running.iter().filter(|it| it.job == job);
+        let stays = |it: &&Running| it.given_up.is_none() && !it.stopping && !going.contains(&it.attempt);
+        of_job.filter(stays).count()
+    };
     for eviction in &plan.evictions {
         let running = sharing.running.iter().find(|it| it.attempt == eviction.attempt);
         let claimant = queue.iter().find(|entry| entry.job == eviction.to);
+        let least = running.and_then(|running| running.least);
+        let enough = least.is_some_and(|least| stay(eviction.job) >= least as usize);
         let outranked =
             running
                 .zip(claimant)
                 .is_some_and(|(running, claimant)| match (running.tier, claimant.tier) {
                     (Tier::Burst, Tier::Standard) => true,
                     (Tier::Standard, Tier::Burst) => false,
+                    _ if running.priority == claimant.priority => enough && claimant.wanted.needed > 0,
                     _ => running.priority < claimant.priority,
                 });
         if !outranked {
             let (job, worker, to) = (eviction.job, eviction.worker, eviction.to);
             found.push(Unfair::NotOutranked { job, worker, to });
         }
-        let gang = running.is_some_and(|running| running.gang);
-        let mut of_job = sharing.running.iter().filter(|it| it.job == eviction.job);
-        if gang && of_job.any(|it| it.given_up.is_none() && !it.stopping && !going.contains(&it.attempt)) {
+        if least.is_some() && !enough && stay(eviction.job) > 0 {
             found.push(Unfair::TornGang { job: eviction.job });
         }
     }

@@ -5,22 +5,18 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use loadline_model::{AttemptId, JobId, NodeId, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{blocks, times_with};
-use crate::planner::keeps::{Keep, Kept, KeptFor, LOOK_AGAIN};
+use crate::planner::keeps::{Kept, KeptFor, LOOK_AGAIN};
 use crate::planner::pass::{Making, group};
-use crate::planner::runs::Run;
-use crate::planner::ties::Caps;
+use crate::planner::scene::Scene;
 use crate::planner::{Planner, together};
 use crate::policy::order::{Class, class_of};
-use crate::policy::yielding::{Claimant, NodeRoom, may_yield};
-use crate::policy::{End, Victim, YieldRules, choose};
+use crate::policy::yielding::Claimant;
+use crate::policy::{End, choose};
 use crate::queue::QueueEntry;
-use crate::snapshot::{Held, HeldByTier, Node};
 
 /// A worker has to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +35,6 @@ pub struct Eviction {
 
 /// Of a job whose workers start one by one so many get room at once at most.
 const AT_ONCE_MAX: u32 = 16;
-/// Of a large fleet so many nodes with workers that may yield are looked at: those that lose least.
-const NODES_MAX: usize = 512;
 /// Who yields has its grace to go; so much longer its node may take to say so.
 const SLACK: Span = Span::from_secs(60);
 
@@ -76,7 +70,7 @@ impl Planner {
             return;
         }
         let rank = (kind.phase.tier, kind.phase.extra, kind.priority);
-        let below = making.policy.yielding.is_some() && self.runs.any_below(rank.0, rank.2);
+        let below = making.policy.yielding.is_some() && self.runs.any_to_ask(rank.0, rank.2);
         let mine = class_of(rank, turn.submitted_at, kept, &making.policy.order, now);
         // Of a long queue most are done with here.
         if !below && !kept && !self.may_reserve(&mine, making) {
@@ -220,16 +214,7 @@ impl Planner {
         let Some(scene) = self.scene(entry, &rules, now) else {
             return false;
         };
-        let mut workers = match &scene.caps {
-            // Who has to go is chosen node by node: what several nodes may get together is not seen.
-            Some(caps) if !caps.is_by_node() && wants > 1 => {
-                if gang {
-                    return false;
-                }
-                1
-            }
-            _ => wants,
-        };
+        let mut workers = wants;
         while workers > 0 {
             let claimant = Claimant {
                 tier: entry.tier,
@@ -251,95 +236,6 @@ impl Planner {
         false
     }
 
-    /// What yielding is chosen from; none where nobody may be asked. When somebody may be asked later is noted.
-    fn scene(&mut self, entry: &QueueEntry, rules: &YieldRules, now: WallTime) -> Option<Scene> {
-        let claimant = Claimant {
-            tier: entry.tier,
-            priority: entry.priority,
-            workers: 1,
-        };
-        let mut loss: BTreeMap<NodeId, u128> = BTreeMap::new();
-        let mut later: Option<WallTime> = None;
-        for run in self.runs.iter().filter(|run| !run.is.stopping) {
-            let victim = victim(run, 0);
-            if may_yield(&victim, &claimant, rules, now) {
-                let lost = u128::from(now.since(victim.started).0) * u128::from(victim.amounts.cpu.0 + 1);
-                let least = loss.entry(run.is.node).or_insert(u128::MAX);
-                *least = lost.min(*least);
-            } else if outranks(entry, run) {
-                let at = run.is.started.plus(rules.left_alone(run.is.yielded));
-                later = Some(later.map_or(at, |later| later.min(at)));
-            }
-        }
-        self.wake_at(later.filter(|at| *at > now));
-        if loss.is_empty() {
-            return None;
-        }
-        let mut by_loss: Vec<(u128, NodeId)> = loss.into_iter().map(|(node, least)| (least, node)).collect();
-        by_loss.sort_unstable();
-        by_loss.truncate(NODES_MAX);
-        let chosen: Vec<NodeId> = by_loss.into_iter().map(|(_, node)| node).collect();
-        Some(self.scene_of(entry, &chosen, now))
-    }
-
-    fn scene_of(&self, entry: &QueueEntry, chosen: &[NodeId], now: WallTime) -> Scene {
-        let together = together(entry) > 1;
-        let but = self.no_claim(entry);
-        let chosen: alloc::collections::BTreeSet<NodeId> = chosen.iter().copied().collect();
-        let (entry, caps) = self.spread_so_far(entry, now);
-        let mut scene = Scene::default();
-        let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for node in self.nodes.iter() {
-            let held = self.will_hold(node, &but);
-            let left = caps.as_ref().map_or(u32::MAX, |caps| caps.left(node).1);
-            let allowed = blocks(node, &HeldByTier::default(), &entry, now).is_empty();
-            let free = together && allowed && left > 0 && times_with(node, &held, &entry) > 0;
-            let gangs = self.runs.on(node.id).any(|run| run.is.gang);
-            if !(free || gangs || chosen.contains(&node.id)) {
-                continue;
-            }
-            places.insert(node.id, scene.rooms.len());
-            scene.ids.push(node.id);
-            scene.rooms.push(NodeWithRoom {
-                node: node.clone(),
-                held,
-                entry: entry.clone(),
-                allowed,
-                left,
-            });
-            for run in self.runs.on(node.id).filter(|run| !run.is.stopping) {
-                scene.victims.push(victim(run, places[&node.id]));
-                scene.attempts.push(run.is.attempt);
-            }
-        }
-        scene.caps = caps;
-        scene
-    }
-
-    /// The job itself, and those who only have their turn kept and would have to yield to it if they ran: nobody has to
-    /// go for them. Whoever of its tier has waited beyond the patience goes before it.
-    fn no_claim(&self, entry: &QueueEntry) -> Vec<JobId> {
-        let rank = |tier, priority| (core::cmp::Reverse(tier), priority);
-        let mine = rank(entry.tier, entry.priority);
-        let before = |keep: &&Keep| keep.aged && keep.is.tier == entry.tier;
-        let turns = self.keeps.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
-        let turns = turns.filter(|keep| !before(keep));
-        let below = turns.map(|keep| keep.is.job).filter(|job| {
-            let turn = self.lines.turn_of(*job);
-            turn.is_some_and(|(_, kind)| rank(kind.phase.tier, kind.priority) < mine)
-        });
-        below.chain([entry.job]).collect()
-    }
-
-    /// What a node will hold once those who were asked to stop are gone, with what is kept there for others than these.
-    fn will_hold(&self, node: &Node, but: &[JobId]) -> HeldByTier {
-        let mut held = self.keeps.promised(node.id, but, node.held);
-        for run in self.runs.on(node.id).filter(|run| run.is.stopping) {
-            held.take_back(run.is.tier, &run.held());
-        }
-        held
-    }
-
     fn let_yield(
         &mut self,
         entry: &QueueEntry,
@@ -355,16 +251,15 @@ impl Planner {
             else {
                 continue;
             };
-            let Some(run) = self.runs.get_mut(*attempt) else {
+            let Some(run) = self.runs.stop(*attempt) else {
                 continue;
             };
-            run.is.stopping = true;
-            longest = longest.max(run.is.grace);
+            longest = longest.max(run.grace);
             making.plan.evictions.push(Eviction {
                 attempt: *attempt,
                 job: victim.job,
                 worker: victim.worker,
-                node: run.is.node,
+                node: run.node,
                 to: entry.job,
             });
         }
@@ -408,77 +303,5 @@ fn kept_for(entry: &QueueEntry, at: End, why: KeptFor, nodes: BTreeMap<NodeId, u
         at,
         why,
         nodes,
-    }
-}
-
-/// What yielding is chosen from.
-#[derive(Debug, Default)]
-struct Scene {
-    rooms: Vec<NodeWithRoom>,
-    /// Of each room.
-    ids: Vec<NodeId>,
-    victims: Vec<Victim>,
-    /// Of each victim.
-    attempts: Vec<AttemptId>,
-    /// What a spread leaves.
-    caps: Option<Caps>,
-}
-
-/// A node, as it would be once some have gone and some of the claimant's workers have come.
-#[derive(Debug, Clone)]
-struct NodeWithRoom {
-    node: Node,
-    held: HeldByTier,
-    entry: QueueEntry,
-    /// Nothing but room can keep the claimant away.
-    allowed: bool,
-    /// So many of its workers the node may still get, where the job spreads them.
-    left: u32,
-}
-
-impl NodeRoom for NodeWithRoom {
-    fn give_back(&mut self, victim: &Victim) {
-        let given_back = Held {
-            amounts: victim.amounts,
-            whole_cpus: victim.whole_cpus,
-            gpu_shares: victim.gpu_shares,
-            scratch: victim.scratch,
-        };
-        self.held.take_back(victim.tier, &given_back);
-    }
-
-    fn take(&mut self) -> bool {
-        let fits = self.allowed && self.left > 0 && times_with(&self.node, &self.held, &self.entry) > 0;
-        if fits {
-            self.left -= 1;
-            self.held
-                .add(self.entry.tier, &self.entry.request, &self.entry.needs);
-        }
-        fits
-    }
-}
-
-/// By rank alone, whatever the cool-down.
-fn outranks(entry: &QueueEntry, run: &Run) -> bool {
-    let rank = |tier, priority| (core::cmp::Reverse(tier), priority);
-    rank(entry.tier, entry.priority) > rank(run.is.tier, run.is.priority)
-}
-
-fn victim(run: &Run, node: usize) -> Victim {
-    let (is, held) = (&run.is, run.held());
-    Victim {
-        job: is.job,
-        worker: is.worker,
-        node,
-        tier: is.tier,
-        priority: is.priority,
-        amounts: held.amounts,
-        whole_cpus: held.whole_cpus,
-        gpu_shares: held.gpu_shares,
-        scratch: held.scratch,
-        started: is.started,
-        saved: is.started,
-        yielded: is.yielded,
-        gang: is.gang,
     }
 }

@@ -146,6 +146,14 @@ impl Keeps {
         bits.fold(0, |mask, (index, _)| mask | 1 << index.min(63))
     }
 
+    /// Those whose turn is kept, and would not wait longer for a worker that is gone by then.
+    pub(crate) fn not_outlasted(&self, job: JobId, end: End) -> impl Iterator<Item = JobId> {
+        let turns = self.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
+        turns
+            .filter(move |keep| !keep.is_outlasted(job, end))
+            .map(|keep| keep.is.job)
+    }
+
     /// For whom a node is kept, if one worker more there would be in the way.
     pub(crate) fn in_the_way(&self, node: &Node, comer: &Comer<'_>) -> Option<&Kept> {
         let own = self.is_own(node.id, comer);

@@ -6,14 +6,16 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, Demand, LocalTime, Span, WallTime};
+use loadline_model::{Demand, LocalTime, Span, WallTime};
 
 use crate::engine::{Grant, ShapeIx};
 use crate::planner::keeps::{Comer, LOOK_AGAIN};
 use crate::planner::lines::{Kind, Phase, Turn};
 use crate::planner::{Assignment, Plan, Planner, Policy, SHAPES_FEW};
 use crate::policy::order::{Claim, Turns};
-use crate::policy::{Asked, End, Gate, Gated, OverQuota, Ready, ShareRules, Shut, Shutter, Tab, gate};
+use crate::policy::{
+    Asked, Counted, End, Gate, Gated, OverQuota, Ready, ShareRules, Shut, Shutter, Tab, gate,
+};
 use crate::queue::{QueueEntry, Wanted};
 
 /// How trying a job ended.
@@ -102,6 +104,7 @@ impl Planner {
         self.lines.rest(rested);
         // What was kept is free again: those who came before would start now.
         making.plan.more |= self.turned != turned;
+        self.settled = self.turned;
         if !making.plan.assignments.is_empty() || !making.plan.evictions.is_empty() {
             self.version += 1;
         }
@@ -135,7 +138,7 @@ impl Planner {
     }
 
     /// A job's wish to start workers.
-    pub(crate) fn claim<'k>(&self, turn: Turn, kind: &'k Kind) -> Claim<'k> {
+    pub(crate) fn claim<'k>(&self, turn: Turn, kind: &'k Kind) -> Claim<'k, Counted> {
         Claim {
             job: turn.job,
             tier: kind.phase.tier,
@@ -144,7 +147,7 @@ impl Planner {
             team: &kind.team,
             user: &kind.user,
             extra: kind.phase.extra,
-            amounts: times(kind.request.into(), kind.together),
+            amounts: Counted::of(&kind.request, &kind.needs).times(kind.together),
             estimate: self.estimate(kind),
             reserved: self.keeps.of(turn.job).is_some(),
         }
@@ -224,7 +227,7 @@ impl Planner {
             asked: Asked {
                 team: &kind.team,
                 user: &kind.user,
-                amounts: times(kind.request.into(), workers),
+                amounts: Counted::of(&kind.request, &kind.needs).times(workers),
                 workers,
                 limit: kind.limit(),
             },
@@ -356,19 +359,11 @@ pub(crate) fn group(kind: &Kind, wanted: &Wanted) -> (usize, bool) {
     }
 }
 
-pub(crate) fn times(amounts: Amounts, workers: u32) -> Amounts {
-    Amounts {
-        cpu: loadline_model::MilliCpu(amounts.cpu.0.saturating_mul(workers.into())),
-        memory: loadline_model::Bytes(amounts.memory.0.saturating_mul(workers.into())),
-        gpus: amounts.gpus.saturating_mul(workers),
-    }
-}
-
-pub(crate) fn asked(entry: &QueueEntry, workers: u32) -> Asked<'_> {
+pub(crate) fn asked(entry: &QueueEntry, workers: u32) -> Asked<'_, Counted> {
     Asked {
         team: &entry.team,
         user: &entry.user,
-        amounts: times(entry.request.into(), workers),
+        amounts: Counted::of(&entry.request, &entry.needs).times(workers),
         workers,
         limit: entry.limit(),
     }

@@ -44,10 +44,11 @@ pub struct Running {
     pub limit: Option<Span>,
     /// How long it may take to end when asked.
     pub grace: Span,
-    /// How often its job has yielded before.
+    /// How often its job has yielded before, for each of its workers.
     pub yielded: u32,
-    /// Its job ends with it: all its workers would have to go.
-    pub gang: bool,
+    /// So many workers its job needs at once; whoever is beyond is *extra*, and with fewer all would have to go. None:
+    /// each runs on its own.
+    pub least: Option<u32>,
     /// It was asked to stop.
     pub stopping: bool,
     /// When it was given up with its node: it holds room there, and nobody pays for it any more.
@@ -106,17 +107,26 @@ pub(crate) struct Runs {
     by_node: BTreeMap<NodeId, BTreeMap<AttemptId, Run>>,
     /// How many of each rank there are, the lowest first.
     ranks: BTreeMap<Rank, usize>,
+    /// Of the jobs that need several at once, how many run on.
+    staying: BTreeMap<JobId, u32>,
+    /// Of each rank, how many jobs have more than they need.
+    extras: BTreeMap<Rank, usize>,
 }
 
 /// Burst before standard, then the lower priority.
 type Rank = (Reverse<Tier>, Priority);
+
+const fn rank_of(is: &Running) -> Rank {
+    (Reverse(is.tier), is.priority)
+}
 
 impl Runs {
     /// Takes over what is said of a worker; gives what was known of it.
     pub(crate) fn put(&mut self, is: &Running, estimate: Option<Span>) -> Option<Running> {
         let before = self.remove(is.attempt);
         let estimate = before.as_ref().map_or(estimate, |run| run.estimate);
-        *self.ranks.entry((Reverse(is.tier), is.priority)).or_default() += 1;
+        *self.ranks.entry(rank_of(is)).or_default() += 1;
+        self.recount(is, |count| count.saturating_add(1));
         let run = Run {
             is: is.clone(),
             estimate,
@@ -133,20 +143,52 @@ impl Runs {
         if on_node.is_empty() {
             self.by_node.remove(&node);
         }
-        let rank = (Reverse(run.is.tier), run.is.priority);
-        if let Some(count) = self.ranks.get_mut(&rank) {
-            *count -= 1;
-            if *count == 0 {
-                self.ranks.remove(&rank);
-            }
-        }
+        less(&mut self.ranks, rank_of(&run.is));
+        self.recount(&run.is, |count| count.saturating_sub(1));
         Some(run)
     }
 
-    /// True if anything runs that a job of that rank outranks.
-    pub(crate) fn any_below(&self, tier: Tier, priority: Priority) -> bool {
-        let lowest = self.ranks.first_key_value();
-        lowest.is_some_and(|(rank, _)| *rank < (Reverse(tier), priority))
+    /// Counts a worker of a job that needs several at once, or no longer.
+    fn recount(&mut self, is: &Running, change: fn(u32) -> u32) {
+        let Some(least) = is.least.filter(|_| !is.stopping && is.given_up.is_none()) else {
+            return;
+        };
+        let count = self.staying.entry(is.job).or_default();
+        let before = *count > least;
+        *count = change(*count);
+        let after = *count > least;
+        if *count == 0 {
+            self.staying.remove(&is.job);
+        }
+        match (before, after) {
+            (false, true) => *self.extras.entry(rank_of(is)).or_default() += 1,
+            (true, false) => less(&mut self.extras, rank_of(is)),
+            _ => {}
+        }
+    }
+
+    /// How many workers a worker's job has beyond those it needs at once.
+    pub(crate) fn extra(&self, is: &Running) -> u32 {
+        let count = self.staying.get(&is.job).copied().unwrap_or(0);
+        is.least.map_or(0, |least| count.saturating_sub(least))
+    }
+
+    /// True if anything runs that a job of that rank outranks, or that is extra and of no higher rank.
+    pub(crate) fn any_to_ask(&self, tier: Tier, priority: Priority) -> bool {
+        let mine = (Reverse(tier), priority);
+        let lowest = |ranks: &BTreeMap<Rank, usize>| ranks.first_key_value().map(|(rank, _)| *rank);
+        lowest(&self.ranks).is_some_and(|rank| rank < mine)
+            || lowest(&self.extras).is_some_and(|rank| rank <= mine)
+    }
+
+    /// A worker is asked to stop.
+    pub(crate) fn stop(&mut self, attempt: AttemptId) -> Option<Running> {
+        let node = self.nodes.get(&attempt)?;
+        let run = self.by_node.get_mut(node)?.get_mut(&attempt)?;
+        let before = run.is.clone();
+        run.is.stopping = true;
+        self.recount(&before, |count| count.saturating_sub(1));
+        Some(before)
     }
 
     pub(crate) fn is_known(&self, is: &Running) -> bool {
@@ -155,16 +197,20 @@ impl Runs {
         known.is_some_and(|run| run.is == *is)
     }
 
-    pub(crate) fn get_mut(&mut self, attempt: AttemptId) -> Option<&mut Run> {
-        let node = self.nodes.get(&attempt)?;
-        self.by_node.get_mut(node)?.get_mut(&attempt)
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
         self.by_node.values().flat_map(BTreeMap::values)
     }
 
     pub(crate) fn on(&self, node: NodeId) -> impl Iterator<Item = &Run> {
         self.by_node.get(&node).into_iter().flat_map(BTreeMap::values)
+    }
+}
+
+fn less(ranks: &mut BTreeMap<Rank, usize>, rank: Rank) {
+    if let Some(count) = ranks.get_mut(&rank) {
+        *count -= 1;
+        if *count == 0 {
+            ranks.remove(&rank);
+        }
     }
 }

@@ -109,11 +109,6 @@ impl Caps {
         let own = self.own.get(&domain).copied().unwrap_or(0);
         (domain, self.most.saturating_sub(own))
     }
-
-    /// True if no two nodes share a domain.
-    pub(crate) fn is_by_node(&self) -> bool {
-        self.domain == Domain::Node
-    }
 }
 
 /// What a plan has moved.

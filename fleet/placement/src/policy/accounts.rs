@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::estimate::outlived;
 use crate::policy::quota::{Held, OverQuota, Quota, Whose};
 use crate::policy::tab::{Asked, Tab};
-use crate::policy::{Spent, Windows};
+use crate::policy::{Counted, Spent, Windows};
 
 /// What the operators decide about all teams together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Default for ShareRules {
     fn default() -> Self {
         Self {
             half_life: Self::HALF_LIFE,
-            capacity: NOTHING.amounts,
+            capacity: Amounts::default(),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Default for Team {
 
 /// A worker that starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Starting<'a> {
+pub struct Starting<'a, A = Amounts> {
     /// Whose worker.
     pub job: JobId,
     /// Which of it.
@@ -87,8 +87,8 @@ pub struct Starting<'a> {
     pub team: &'a str,
     /// The user who asked.
     pub user: &'a str,
-    /// What it is given.
-    pub amounts: Amounts,
+    /// What it is given: whole GPUs, or as it is [`Counted`].
+    pub amounts: A,
     /// How long it will run, if that is known.
     pub estimate: Option<Span>,
     /// How long it may run, its farewell included.
@@ -171,16 +171,12 @@ impl TeamAccount {
 }
 
 const NOTHING: Held = Held {
-    amounts: Amounts {
-        cpu: loadline_model::MilliCpu::ZERO,
-        memory: loadline_model::Bytes::ZERO,
-        gpus: 0,
-    },
+    amounts: Counted::ZERO,
     workers: 0,
 };
 
 /// What one worker counts as.
-const fn one(amounts: Amounts) -> Held {
+const fn one(amounts: Counted) -> Held {
     Held { amounts, workers: 1 }
 }
 
@@ -189,7 +185,7 @@ const fn one(amounts: Amounts) -> Held {
 struct Running {
     team: String,
     user: String,
-    amounts: Amounts,
+    amounts: Counted,
     started: WallTime,
     limit: Option<Span>,
     /// For so long it was charged already.
@@ -314,7 +310,12 @@ impl Accounts {
     ///
     /// # Errors
     /// The first limit that would be exceeded.
-    pub fn admits(&self, asked: &Asked<'_>, tab: &Tab, now: WallTime) -> Result<(), OverQuota> {
+    pub fn admits(
+        &self,
+        asked: &Asked<'_, impl Copy + Into<Counted>>,
+        tab: &Tab,
+        now: WallTime,
+    ) -> Result<(), OverQuota> {
         let Some(account) = self.teams.get(asked.team) else {
             return Ok(());
         };
@@ -336,7 +337,7 @@ impl Accounts {
     }
 
     /// A worker has been given its amounts.
-    pub fn start(&mut self, starting: &Starting<'_>, now: WallTime) {
+    pub fn start(&mut self, starting: &Starting<'_, impl Copy + Into<Counted>>, now: WallTime) {
         let Starting {
             job,
             worker,
@@ -346,6 +347,7 @@ impl Accounts {
             estimate,
             limit,
         } = *starting;
+        let amounts: Counted = amounts.into();
         let half_life = self.rules.half_life;
         let charged = estimate.unwrap_or(FIRST_CHARGE);
         let spent = Spent::of(amounts, charged);
@@ -407,7 +409,13 @@ impl Accounts {
     }
 
     /// A worker that ran before these accounts were opened: what is left of its charge counts from `now` on.
-    pub fn recall(&mut self, past: &Starting<'_>, started: WallTime, ended: WallTime, now: WallTime) {
+    pub fn recall(
+        &mut self,
+        past: &Starting<'_, impl Copy + Into<Counted>>,
+        started: WallTime,
+        ended: WallTime,
+        now: WallTime,
+    ) {
         let half_life = self.rules.half_life;
         let spent = Spent::of(past.amounts, ended.since(started));
         let left = spent.decayed(now.since(ended), half_life);

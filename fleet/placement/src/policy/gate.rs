@@ -3,9 +3,10 @@
 //! What it waits for by its own will comes first, then what the operators allow by time, then what its team may hold:
 //! in this order a reason that is named is the one to wait for or to change.
 
-use loadline_model::{LocalTime, Span, Tier, WallTime};
+use loadline_model::{Amounts, LocalTime, Span, Tier, WallTime};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Counted;
 use crate::policy::accounts::Accounts;
 use crate::policy::dependency::Ready;
 use crate::policy::quota::OverQuota;
@@ -37,9 +38,9 @@ pub struct Shutter {
 
 /// A job at the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate<'a> {
+pub struct Gate<'a, A = Amounts> {
     /// What it asks for.
-    pub asked: Asked<'a>,
+    pub asked: Asked<'a, A>,
     /// Its tier.
     pub tier: Tier,
     /// How long it will take, if that is known.
@@ -53,7 +54,7 @@ pub struct Gate<'a> {
 /// # Errors
 /// The first reason.
 pub fn gate(
-    job: &Gate<'_>,
+    job: &Gate<'_, impl Copy + Into<Counted>>,
     accounts: &Accounts,
     tab: &Tab,
     shutter: &Shutter,

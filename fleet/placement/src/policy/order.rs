@@ -25,11 +25,11 @@ use loadline_model::{Amounts, JobId, Span, Tier, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::accounts::Accounts;
-use crate::policy::{Priority, Spent};
+use crate::policy::{Counted, Priority, Spent};
 
 /// A wish to start workers, as far as its place in the queue goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim<'a> {
+pub struct Claim<'a, A = Amounts> {
     /// Whose workers.
     pub job: JobId,
     /// Its tier.
@@ -44,8 +44,8 @@ pub struct Claim<'a> {
     pub user: &'a str,
     /// It runs already, and would like more than it needs: within its tier needs go first.
     pub extra: bool,
-    /// What is started of it at once, in amounts.
-    pub amounts: Amounts,
+    /// What is started of it at once: whole GPUs, or as it is [`Counted`].
+    pub amounts: A,
     /// How long they will run, if that is known.
     pub estimate: Option<Span>,
     /// The last plan gave it a reservation: it keeps its place before its equals, or whoever has had less would take the
@@ -77,7 +77,7 @@ const UNKNOWN: Span = Span::from_secs(3600);
 pub(crate) type Class = (Tier, bool, bool, Reverse<Priority>, bool);
 
 /// The class of a claim.
-pub(crate) fn class(claim: &Claim<'_>, rules: &OrderRules, now: WallTime) -> Class {
+pub(crate) fn class<A>(claim: &Claim<'_, A>, rules: &OrderRules, now: WallTime) -> Class {
     let rank = (claim.tier, claim.extra, claim.priority);
     class_of(rank, claim.submitted_at, claim.reserved, rules, now)
 }
@@ -181,7 +181,7 @@ impl Turns {
     }
 
     /// The number of whoever claims.
-    fn owner(&mut self, claim: &Claim<'_>, accounts: &Accounts) -> usize {
+    fn owner<A>(&mut self, claim: &Claim<'_, A>, accounts: &Accounts) -> usize {
         let known = self.names.get(claim.team);
         if let Some(user) = known.and_then(|(_, users)| users.get(claim.user)) {
             return *user;
@@ -206,7 +206,12 @@ impl Turns {
     }
 
     /// One more claim. Once turns are taken: only of whom it is whose turn it is.
-    pub(crate) fn enter(&mut self, claim: &Claim<'_>, ticket: u64, accounts: &Accounts) {
+    pub(crate) fn enter<A: Copy + Into<Counted>>(
+        &mut self,
+        claim: &Claim<'_, A>,
+        ticket: u64,
+        accounts: &Accounts,
+    ) {
         let class = class(claim, &self.rules, self.now);
         let (_, _, patient, ..) = class;
         // Beyond the patience by age alone: what comes next in the key.
@@ -223,7 +228,11 @@ impl Turns {
             ticket,
             cost: spent.dominant(self.capacity),
         };
-        let user = if patient { self.owner(claim, accounts) } else { self.aged() };
+        let user = if patient {
+            self.owner(claim, accounts)
+        } else {
+            self.aged()
+        };
         if self.at.is_some_and(|at| class <= at) {
             self.waiting[user].push(Reverse(ranked));
         } else {
@@ -283,7 +292,7 @@ impl Turns {
 }
 
 /// How urgent a claim is; only which of two is higher means anything.
-fn urgency(claim: &Claim<'_>, capacity: Amounts, now: WallTime) -> u128 {
+fn urgency<A: Copy + Into<Counted>>(claim: &Claim<'_, A>, capacity: Amounts, now: WallTime) -> u128 {
     /// A job that is over in less is not more urgent for it.
     const SHORTEST: Span = Span::from_secs(10);
     let estimate = claim.estimate.unwrap_or(UNKNOWN).max(SHORTEST);
@@ -291,10 +300,11 @@ fn urgency(claim: &Claim<'_>, capacity: Amounts, now: WallTime) -> u128 {
     let waited = (now.since(claim.submitted_at).times(64).0 / estimate.0).min(1 << 20);
     // In millionths of the fleet; a millionth where it is less.
     let part = |asked: u64, all: u64| asked.saturating_mul(1_000_000) / all.max(1);
-    let Amounts { cpu, memory, gpus } = claim.amounts;
+    let Counted { cpu, memory, gpus } = claim.amounts.into();
+    let capacity = Counted::from(capacity);
     let size = part(cpu.0, capacity.cpu.0)
         .max(part(memory.0 >> 20, capacity.memory.0 >> 20))
-        .max(part(gpus.into(), capacity.gpus.into()));
+        .max(part(gpus.0, capacity.gpus.0));
     u128::from(waited) * u128::from(size.clamp(1, 1_000_000)).pow(3)
 }
 

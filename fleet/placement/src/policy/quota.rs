@@ -8,10 +8,10 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use loadline_model::{Amounts, Bytes, MilliCpu, Span, WallTime};
+use loadline_model::{Bytes, MilliCpu, MilliGpu, Span, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Spent;
+use crate::policy::{Counted, Spent};
 
 /// What is limited and accounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub enum Resource {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// What the workers were given.
-    pub amounts: Amounts,
+    pub amounts: Counted,
     /// How many they are.
     pub workers: u32,
 }
@@ -184,7 +184,7 @@ pub enum Whose {
     User,
 }
 
-/// Why a quota keeps a job waiting. Amounts are in the resource's own unit: thousandths of a CPU, bytes, GPUs.
+/// Why a quota keeps a job waiting. Amounts are in the resource's own unit: thousandths of a CPU or GPU, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverQuota {
@@ -242,7 +242,7 @@ impl fmt::Display for Sentence<'_> {
         let amount = |f: &mut fmt::Formatter<'_>, resource: &Resource, amount: u64| match resource {
             Resource::Cpu => write!(f, "{} CPUs", MilliCpu(amount)),
             Resource::Memory => write!(f, "{} of memory", Bytes(amount)),
-            Resource::Gpus => write!(f, "{amount} GPUs"),
+            Resource::Gpus => write!(f, "{} GPUs", MilliGpu(amount)),
             Resource::Workers => write!(f, "{amount} workers"),
         };
         match self.0 {
@@ -315,9 +315,9 @@ impl AtOnce {
             ),
             (
                 Resource::Gpus,
-                self.gpus.map(u64::from),
-                held.gpus.into(),
-                asked.gpus.into(),
+                self.gpus.map(|limit| MilliGpu::from_gpus(limit).0),
+                held.gpus.0,
+                asked.gpus.0,
             ),
             (
                 Resource::Workers,
@@ -370,7 +370,13 @@ impl AtOnce {
                 format!("{} of memory", Bytes(memory))
             })
         })
-        .or_else(|| of(self.gpus.map(u64::from), amounts.gpus.into(), &plain("GPUs")))
+        .or_else(|| {
+            of(
+                self.gpus.map(|gpus| MilliGpu::from_gpus(gpus).0),
+                amounts.gpus.0,
+                &|gpus| format!("{} GPUs", MilliGpu(gpus)),
+            )
+        })
         .or_else(|| of(self.workers.map(u64::from), workers.into(), &plain("workers")))
     }
 }
@@ -416,7 +422,7 @@ impl Budget {
                 asked.memory,
                 HOUR << 30,
             ),
-            (Resource::Gpus, self.gpu_hours, paid.gpus, asked.gpus, HOUR),
+            (Resource::Gpus, self.gpu_hours, paid.gpus, asked.gpus, 1000 * HOUR),
         ];
         for (resource, limit, paid, asked, hour) in limits {
             if let Some(limit) = limit

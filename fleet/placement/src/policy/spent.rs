@@ -7,6 +7,8 @@
 use loadline_model::{Amounts, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Counted;
+
 /// Microseconds of an hour.
 const HOUR: u128 = 3_600_000_000;
 
@@ -17,7 +19,7 @@ pub struct Spent {
     pub cpu: u128,
     /// Bytes times microseconds.
     pub memory: u128,
-    /// GPUs times microseconds.
+    /// Thousandths of a GPU times microseconds.
     pub gpus: u128,
 }
 
@@ -31,12 +33,12 @@ impl Spent {
 
     /// The amounts, held for so long.
     #[must_use]
-    pub fn of(amounts: Amounts, held: Span) -> Self {
-        let span = u128::from(held.0);
+    pub fn of(amounts: impl Into<Counted>, held: Span) -> Self {
+        let (amounts, span) = (amounts.into(), u128::from(held.0));
         Self {
             cpu: u128::from(amounts.cpu.0) * span,
             memory: u128::from(amounts.memory.0) * span,
-            gpus: u128::from(amounts.gpus) * span,
+            gpus: u128::from(amounts.gpus.0) * span,
         }
     }
 
@@ -77,10 +79,11 @@ impl Spent {
     /// unit.
     #[must_use]
     pub fn dominant(self, capacity: Amounts) -> u128 {
+        let capacity = Counted::from(capacity);
         let part = |spent: u128, all: u64| spent.saturating_mul(1000) / u128::from(all.max(1));
         part(self.cpu, capacity.cpu.0)
             .max(part(self.memory, capacity.memory.0))
-            .max(part(self.gpus, capacity.gpus.into()))
+            .max(part(self.gpus, capacity.gpus.0))
     }
 
     /// CPU-hours, rounded down.
@@ -98,7 +101,7 @@ impl Spent {
     /// GPU-hours, rounded down.
     #[must_use]
     pub const fn gpu_hours(self) -> u128 {
-        self.gpus / HOUR
+        self.gpus / (1000 * HOUR)
     }
 }
 

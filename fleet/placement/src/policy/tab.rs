@@ -7,28 +7,28 @@ use alloc::string::String;
 
 use loadline_model::{Amounts, Span};
 
-use crate::policy::Spent;
 use crate::policy::quota::Held;
+use crate::policy::{Counted, Spent};
 
 /// A start that someone asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked<'a> {
+pub struct Asked<'a, A = Amounts> {
     /// The team that pays.
     pub team: &'a str,
     /// The user who asks.
     pub user: &'a str,
-    /// What all its workers hold together.
-    pub amounts: Amounts,
+    /// What all its workers hold together: whole GPUs, or as it is [`Counted`].
+    pub amounts: A,
     /// How many start.
     pub workers: u32,
     /// How long they may run, their farewell included.
     pub limit: Option<Span>,
 }
 
-impl Asked<'_> {
-    pub(super) const fn held(&self) -> Held {
+impl<A: Copy + Into<Counted>> Asked<'_, A> {
+    pub(super) fn held(&self) -> Held {
         Held {
-            amounts: self.amounts,
+            amounts: self.amounts.into(),
             workers: self.workers,
         }
     }
@@ -62,7 +62,7 @@ impl Tab {
     }
 
     /// Notes a start that the plan has decided.
-    pub fn add(&mut self, asked: &Asked<'_>) {
+    pub fn add(&mut self, asked: &Asked<'_, impl Copy + Into<Counted>>) {
         let paid = asked
             .limit
             .map_or(Spent::ZERO, |limit| Spent::of(asked.amounts, limit));

@@ -5,13 +5,15 @@
 //! is sought where the least is lost, then everyone is spared whose going turns out not to be needed. If all of the
 //! claimant cannot be placed that way, nobody goes.
 //!
-//! Terms: *rank*, tier, then priority; *unit*, workers that can only go together: a gang that needs all of them, or one
-//! worker that its job can do without; *loss*, CPU and GPU time since the last saved state.
+//! Terms: *rank*, tier, then priority; *extra*, workers that a job has beyond those it needs at once; *unit*, workers
+//! that can only go together: all of a job that needs so many at once, or one worker that its job can do without;
+//! *loss*, CPU and GPU time since the last saved state.
 //!
-//! Properties: who yields is of strictly lower rank, so no two jobs ever yield to each other; no unit goes in vain;
-//! who has started is left alone for a while, each time twice as long as before, so a job comes to its end however
-//! often it is chosen. Waiting beyond the patience changes the order of the queue and not the rank: else who yielded
-//! would come back and take the room again.
+//! Properties: who yields is of strictly lower rank, or is extra and of no higher rank; what is needed never yields to
+//! its equals and what is extra never asks, so no two workers ever yield to each other. No job is left with fewer than
+//! it needs: all of it goes or enough stays. No unit goes in vain; who has started is left alone for a while, each time
+//! twice as long as before, so a job comes to its end however often it is chosen. Waiting beyond the patience changes
+//! the order of the queue and not the rank: else who yielded would come back and take the room again.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -29,16 +31,21 @@ pub struct YieldRules {
     pub cool_down: Span,
     /// It never grows beyond this.
     pub cool_down_max: Span,
+    /// For whom its job can do without it never grows beyond this: the job goes on, and others wait for what it has too
+    /// much.
+    pub cool_down_extra: Span,
     /// By so much a priority has to be higher within one tier.
     pub priority_gap: u16,
 }
 
 impl Default for YieldRules {
-    /// A minute, since an environment takes about as long to be ready; a day at most, since nobody outranks for ever.
+    /// A minute, since an environment takes about as long to be ready; a day at most, since nobody outranks for ever; ten
+    /// minutes for what is extra, as one who comes to a fleet that elastic jobs fill should not wait for long.
     fn default() -> Self {
         Self {
             cool_down: Span::from_secs(60),
             cool_down_max: Span::from_secs(24 * 3600),
+            cool_down_extra: Span::from_secs(600),
             priority_gap: 1,
         }
     }
@@ -71,8 +78,10 @@ pub struct Victim {
     pub saved: WallTime,
     /// How often its job has yielded before.
     pub yielded: u32,
-    /// Its job ends with it: all its workers would have to go.
-    pub gang: bool,
+    /// So many workers its job needs at once: with fewer all of them would have to go. None: each runs on its own.
+    pub least: Option<u32>,
+    /// So many of its job's workers are beyond that.
+    pub extra: u32,
 }
 
 /// Who wants room, and how much.
@@ -92,6 +101,11 @@ pub trait NodeRoom: Clone {
     fn give_back(&mut self, victim: &Victim);
     /// Books one of the claimant's workers, if it fits.
     fn take(&mut self) -> bool;
+    /// The domain that the node lies in, by a number, and how many of the claimant's workers it may get in all; none:
+    /// as many as fit.
+    fn domain(&self) -> Option<(usize, u32)> {
+        None
+    }
 }
 
 /// Who has to go, and where the claimant's workers then fit.
@@ -117,8 +131,8 @@ struct Cost {
 
 type Rank = (Reverse<Tier>, Priority);
 
-/// A GPU's time weighs as much as that of so many thousandths of a CPU: nodes lend a hundred CPUs to a few GPUs.
-const GPU_IN_MILLI_CPU: u128 = 16_000;
+/// A GPU's time weighs as much as that of so many CPUs: nodes lend a hundred CPUs to a few GPUs.
+const GPU_IN_CPU: u128 = 16;
 
 /// Chooses who makes room; none if not all of the claimant can be placed.
 #[must_use]
@@ -134,7 +148,7 @@ pub fn choose<R: NodeRoom>(
     for _ in 0..claimant.workers {
         let (node, units) = search.cheapest()?;
         search.go(&units);
-        if !search.rooms.get_mut(node)?.take() {
+        if !search.take(node) {
             return None;
         }
         nodes.push(node);
@@ -149,15 +163,40 @@ pub fn choose<R: NodeRoom>(
 /// True if a worker may be asked to yield to the claimant at all.
 #[must_use]
 pub fn may_yield(victim: &Victim, claimant: &Claimant, rules: &YieldRules, now: WallTime) -> bool {
-    let outranked = match (victim.tier, claimant.tier) {
+    may_go_alone(victim, claimant, rules, now) || may_go_with_all(victim, claimant, rules, now)
+}
+
+/// Its job can do without it.
+fn may_go_alone(victim: &Victim, claimant: &Claimant, rules: &YieldRules, now: WallTime) -> bool {
+    let ran = now.since(victim.started);
+    match victim.least {
+        None => is_outranked(victim, claimant, rules) && ran >= rules.left_alone(victim.yielded),
+        Some(_) => is_extra_for(victim, claimant) && ran >= rules.extra_left_alone(victim.yielded),
+    }
+}
+
+/// It may if all of its job do.
+fn may_go_with_all(victim: &Victim, claimant: &Claimant, rules: &YieldRules, now: WallTime) -> bool {
+    let ran = now.since(victim.started);
+    victim.least.is_some() && is_outranked(victim, claimant, rules) && ran >= rules.left_alone(victim.yielded)
+}
+
+/// The claimant's rank is higher: it gets what the other needs.
+fn is_outranked(victim: &Victim, claimant: &Claimant, rules: &YieldRules) -> bool {
+    match (victim.tier, claimant.tier) {
         (Tier::Burst, Tier::Standard) => true,
         (Tier::Standard, Tier::Burst) => false,
         _ => {
             let gap = i32::from(claimant.priority.0) - i32::from(victim.priority.0);
             gap >= i32::from(rules.priority_gap.max(1))
         }
-    };
-    outranked && now.since(victim.started) >= rules.left_alone(victim.yielded)
+    }
+}
+
+/// Its job has more than it needs, and the claimant, which has less, is of no lower rank.
+fn is_extra_for(victim: &Victim, claimant: &Claimant) -> bool {
+    let rank = |tier, priority| (Reverse(tier), priority);
+    victim.extra > 0 && rank(victim.tier, victim.priority) <= rank(claimant.tier, claimant.priority)
 }
 
 impl YieldRules {
@@ -169,17 +208,101 @@ impl YieldRules {
             .times(times)
             .min(self.cool_down_max.max(self.cool_down))
     }
+
+    /// The same, where its job can do without it.
+    #[must_use]
+    pub fn extra_left_alone(&self, yielded: u32) -> Span {
+        let most = self.cool_down_extra.max(self.cool_down);
+        self.left_alone(yielded).min(most)
+    }
+}
+
+/// Workers that can only go together.
+struct Unit {
+    /// By their places in the list of workers.
+    places: Vec<usize>,
+    /// One of the extra workers of this job.
+    extra_of: Option<JobId>,
+    cost: Cost,
 }
 
 struct Search<'a, R> {
     original: &'a [R],
     rooms: Vec<R>,
     workers: &'a [Victim],
-    /// Workers by their places, all of one unit.
-    units: Vec<Vec<usize>>,
+    units: Vec<Unit>,
     by_node: BTreeMap<usize, Vec<usize>>,
     going: BTreeSet<usize>,
+    /// The workers of those that go, by their places.
+    gone: BTreeSet<usize>,
+    /// How many more each job can do without.
+    extra: BTreeMap<JobId, u32>,
+    /// How many of the claimant's workers each domain has got.
+    given: BTreeMap<usize, u32>,
+}
+
+/// Who can go: workers that their jobs can do without one by one, and whole jobs of lower rank. A job of which one
+/// worker has just started stays, but for what it has too much.
+fn units(
+    claimant: &Claimant,
+    rooms: usize,
+    workers: &[Victim],
+    rules: &YieldRules,
     now: WallTime,
+) -> Vec<Unit> {
+    let cost = |places: &[usize]| {
+        let mut cost = Cost::default();
+        cost.gangs += usize::from(places.len() > 1);
+        for place in places {
+            cost.add(&workers[*place], now);
+        }
+        cost
+    };
+    let mut wholes: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
+    let mut units = Vec::new();
+    for (place, victim) in workers.iter().enumerate() {
+        if victim.least.is_some() {
+            wholes.entry(victim.job).or_default().push(place);
+        }
+        if victim.node < rooms && may_go_alone(victim, claimant, rules, now) {
+            let places = alloc::vec![place];
+            units.push(Unit {
+                cost: cost(&places),
+                places,
+                extra_of: victim.least.map(|_| victim.job),
+            });
+        }
+    }
+    let wholes = wholes.into_values().filter(|places| {
+        let mut all = places.iter().map(|place| &workers[*place]);
+        all.all(|victim| victim.node < rooms && may_go_with_all(victim, claimant, rules, now))
+    });
+    units.extend(wholes.map(|places| Unit {
+        cost: cost(&places),
+        places,
+        extra_of: None,
+    }));
+    units
+}
+
+impl Cost {
+    fn add(&mut self, victim: &Victim, now: WallTime) {
+        let gpus = u128::from(victim.amounts.gpus) * 1000 + u128::from(victim.gpu_shares);
+        let worth = u128::from(victim.amounts.cpu.0) + gpus * GPU_IN_CPU;
+        let lost = now.since(victim.saved.max(victim.started));
+        self.loss = self.loss.saturating_add(worth * u128::from(lost.0));
+        self.rank = self.rank.max(Some((Reverse(victim.tier), victim.priority)));
+        self.workers += 1;
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            rank: self.rank.max(other.rank),
+            gangs: self.gangs + other.gangs,
+            loss: self.loss.saturating_add(other.loss),
+            workers: self.workers + other.workers,
+        }
+    }
 }
 
 impl<'a, R: NodeRoom> Search<'a, R> {
@@ -190,30 +313,12 @@ impl<'a, R: NodeRoom> Search<'a, R> {
         rules: &YieldRules,
         now: WallTime,
     ) -> Self {
-        let mut gangs: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
-        let mut units: Vec<Vec<usize>> = Vec::new();
-        for (place, victim) in workers.iter().enumerate() {
-            if victim.gang {
-                gangs.entry(victim.job).or_default().push(place);
-            } else {
-                units.push(alloc::vec![place]);
-            }
-        }
-        units.extend(gangs.into_values());
-        // A gang of which one worker may not go stays whole.
-        units.retain(|unit| {
-            unit.iter().all(|place| {
-                workers[*place].node < rooms.len() && may_yield(&workers[*place], claimant, rules, now)
-            })
-        });
+        let units = units(claimant, rooms.len(), workers, rules, now);
         let mut by_node: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (unit, places) in units.iter().enumerate() {
-            for node in places
-                .iter()
-                .map(|place| workers[*place].node)
-                .collect::<BTreeSet<_>>()
-            {
-                by_node.entry(node).or_default().push(unit);
+        for (number, unit) in units.iter().enumerate() {
+            let nodes = unit.places.iter().map(|place| workers[*place].node);
+            for node in nodes.collect::<BTreeSet<_>>() {
+                by_node.entry(node).or_default().push(number);
             }
         }
         Self {
@@ -223,31 +328,39 @@ impl<'a, R: NodeRoom> Search<'a, R> {
             units,
             by_node,
             going: BTreeSet::new(),
-            now,
+            gone: BTreeSet::new(),
+            extra: workers.iter().map(|victim| (victim.job, victim.extra)).collect(),
+            given: BTreeMap::new(),
         }
     }
 
-    fn cost<'u>(&self, units: impl IntoIterator<Item = &'u usize>) -> Cost {
-        let mut cost = Cost::default();
-        for unit in units {
-            let places = &self.units[*unit];
-            cost.gangs += usize::from(places.len() > 1);
-            for victim in places.iter().map(|place| &self.workers[*place]) {
-                let worth =
-                    u128::from(victim.amounts.cpu.0) + u128::from(victim.amounts.gpus) * GPU_IN_MILLI_CPU;
-                let lost = self.now.since(victim.saved.max(victim.started));
-                cost.loss = cost.loss.saturating_add(worth * u128::from(lost.0));
-                cost.rank = cost.rank.max(Some((Reverse(victim.tier), victim.priority)));
-                cost.workers += 1;
-            }
+    fn cost(&self, units: &[usize]) -> Cost {
+        let costs = units.iter().map(|unit| self.units[*unit].cost);
+        costs.fold(Cost::default(), Cost::plus)
+    }
+
+    /// True if the node's domain may get one more.
+    fn is_open(&self, node: usize) -> bool {
+        let domain = self.rooms.get(node).and_then(NodeRoom::domain);
+        domain.is_none_or(|(domain, most)| {
+            self.given.get(&domain).is_none_or(|given| *given < most) && most > 0
+        })
+    }
+
+    fn take(&mut self, node: usize) -> bool {
+        let Some(room) = self.rooms.get_mut(node) else {
+            return false;
+        };
+        if let Some((domain, _)) = room.domain() {
+            *self.given.entry(domain).or_default() += 1;
         }
-        cost
+        room.take()
     }
 
     /// The node where one more worker costs least, and who has to go there; nobody where there is room.
     fn cheapest(&self) -> Option<(usize, Vec<usize>)> {
         let mut best: Option<(Cost, usize, Vec<usize>)> = None;
-        for node in 0..self.rooms.len() {
+        for node in (0..self.rooms.len()).filter(|node| self.is_open(*node)) {
             let Some(units) = self.needed_on(node) else {
                 continue;
             };
@@ -263,20 +376,18 @@ impl<'a, R: NodeRoom> Search<'a, R> {
     fn needed_on(&self, node: usize) -> Option<Vec<usize>> {
         let fits = |units: &[usize]| {
             let mut room = self.rooms[node].clone();
-            self.victims_on(units, node)
-                .for_each(|victim| room.give_back(victim));
+            for place in self.places_of(units) {
+                let victim = &self.workers[place];
+                if victim.node == node && !self.gone.contains(&place) {
+                    room.give_back(victim);
+                }
+            }
             room.take()
         };
         if fits(&[]) {
             return Some(Vec::new());
         }
-        let on_node = self.by_node.get(&node)?;
-        let mut staying: Vec<usize> = on_node
-            .iter()
-            .copied()
-            .filter(|unit| !self.going.contains(unit))
-            .collect();
-        staying.sort_by_key(|unit| (self.cost([unit]), *unit));
+        let staying = self.staying(node);
         let enough = (1..=staying.len()).find(|count| fits(&staying[..*count]))?;
         let mut needed = staying[..enough].to_vec();
         for unit in staying[..enough].iter().rev() {
@@ -288,21 +399,40 @@ impl<'a, R: NodeRoom> Search<'a, R> {
         Some(needed)
     }
 
-    fn victims_on<'u>(&'u self, units: &'u [usize], node: usize) -> impl Iterator<Item = &'u Victim> {
-        units
-            .iter()
-            .flat_map(|unit| &self.units[*unit])
-            .map(|place| &self.workers[*place])
-            .filter(move |victim| victim.node == node)
+    /// The units on a node that can still go, the cheapest first. All workers of a job ask for the same, so of what it has
+    /// too much it is enough to know how many, and the cheapest stand for the others.
+    fn staying(&self, node: usize) -> Vec<usize> {
+        let on_node = self.by_node.get(&node).into_iter().flatten().copied();
+        let mut staying: Vec<usize> = on_node.filter(|unit| !self.going.contains(unit)).collect();
+        staying.sort_by_key(|unit| (self.units[*unit].cost, *unit));
+        let mut spent: BTreeMap<JobId, u32> = BTreeMap::new();
+        staying.retain(|unit| {
+            let unit = &self.units[*unit];
+            let Some(job) = unit.extra_of else { return true };
+            let spent = spent.entry(job).or_default();
+            *spent += 1;
+            let left = self.extra.get(&job).copied().unwrap_or(0);
+            *spent <= left && !unit.places.iter().all(|place| self.gone.contains(place))
+        });
+        staying
+    }
+
+    /// A worker can be among them alone and with its whole job.
+    fn places_of<'u>(&self, units: impl IntoIterator<Item = &'u usize>) -> BTreeSet<usize> {
+        let places = units.into_iter().flat_map(|unit| &self.units[*unit].places);
+        places.copied().collect()
     }
 
     /// Lets units go, on all the nodes where they have workers.
     fn go(&mut self, units: &[usize]) {
-        for unit in units {
-            if self.going.insert(*unit) {
-                for victim in self.units[*unit].iter().map(|place| &self.workers[*place]) {
-                    self.rooms[victim.node].give_back(victim);
-                }
+        for unit in units.iter().filter(|unit| self.going.insert(**unit)) {
+            let Unit { places, extra_of, .. } = &self.units[*unit];
+            for place in places.iter().filter(|place| self.gone.insert(**place)) {
+                let victim = &self.workers[*place];
+                self.rooms[victim.node].give_back(victim);
+            }
+            if let Some(extra) = extra_of.and_then(|job| self.extra.get_mut(&job)) {
+                *extra = extra.saturating_sub(1);
             }
         }
     }
@@ -311,7 +441,7 @@ impl<'a, R: NodeRoom> Search<'a, R> {
     /// worker may have made room for an earlier one too.
     fn spare(&mut self, nodes: &[usize]) {
         let mut going: Vec<usize> = self.going.iter().copied().collect();
-        going.sort_by_key(|unit| Reverse((self.cost([unit]), *unit)));
+        going.sort_by_key(|unit| Reverse((self.units[*unit].cost, *unit)));
         for unit in going {
             self.going.remove(&unit);
             if !self.all_fit(nodes) {
@@ -326,8 +456,8 @@ impl<'a, R: NodeRoom> Search<'a, R> {
             let original = &self.original[*node];
             rooms.entry(*node).or_insert_with(|| original.clone());
         }
-        for place in self.going.iter().flat_map(|unit| &self.units[*unit]) {
-            let victim = &self.workers[*place];
+        for place in self.places_of(&self.going) {
+            let victim = &self.workers[place];
             if let Some(room) = rooms.get_mut(&victim.node) {
                 room.give_back(victim);
             }
@@ -337,13 +467,8 @@ impl<'a, R: NodeRoom> Search<'a, R> {
             .all(|node| rooms.get_mut(node).is_some_and(NodeRoom::take))
     }
 
+    /// Ascending.
     fn victims(&self) -> Vec<usize> {
-        let mut victims: Vec<usize> = self
-            .going
-            .iter()
-            .flat_map(|unit| self.units[*unit].iter().copied())
-            .collect();
-        victims.sort_unstable();
-        victims
+        self.places_of(&self.going).into_iter().collect()
     }
 }

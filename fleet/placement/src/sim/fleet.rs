@@ -57,8 +57,9 @@ struct Job {
 }
 
 impl Job {
-    fn waiting(&self) -> u32 {
-        u32::try_from(self.missing.len()).unwrap_or(u32::MAX)
+    /// How often it has yielded, for each of its workers.
+    fn yielded_each(&self) -> u32 {
+        self.yielded / self.work.workers.max().max(1)
     }
 
     fn entry(&self) -> QueueEntry {
@@ -176,6 +177,11 @@ impl Fleet {
         true
     }
 
+    /// The workers that hold room.
+    pub fn running(&self) -> impl Iterator<Item = &Running> {
+        self.running.values().map(|run| &run.is)
+    }
+
     /// When the next worker ends.
     #[must_use]
     pub fn next_end(&self) -> Option<WallTime> {
@@ -269,7 +275,7 @@ impl Fleet {
         for eviction in &plan.evictions {
             happened.extend(self.ask_to_go(eviction));
         }
-        plan.more
+        plan.more || !self.planner.is_settled()
     }
 
     fn plan_judged(&mut self, judge: Judge<'_>) -> Plan {
@@ -303,13 +309,13 @@ impl Fleet {
         } else {
             self.planner.put_job(&job.entry());
         }
-        // Whether the others would have to go with one of them depends on how many there are.
-        let gang = job.work.ends_together(job.waiting());
+        // How long the others are left alone depends on how often it has yielded.
+        let yielded = job.yielded_each();
         for attempt in &job.running {
             if let Some(run) = self.running.get_mut(attempt)
-                && run.is.gang != gang
+                && run.is.yielded != yielded
             {
-                run.is.gang = gang;
+                run.is.yielded = yielded;
                 self.planner.put_running(&run.is);
             }
         }
@@ -345,8 +351,8 @@ impl Fleet {
             started: self.now,
             limit: work.time.map(|time| time.plus(work.grace)),
             grace: work.grace,
-            yielded: job.yielded,
-            gang: work.ends_together(job.waiting()),
+            yielded: job.yielded_each(),
+            least: work.needs_at_once(),
             stopping: false,
             given_up: None,
         };

@@ -94,14 +94,11 @@ impl Work {
         }
     }
 
-    /// True if it would have to begin anew without one of the workers that it has, with so many waiting.
-    pub(crate) fn ends_together(&self, waiting: u32) -> bool {
+    /// How many workers it needs at once: all of a gang, the least of an elastic job; none: each runs on its own.
+    pub(crate) fn needs_at_once(&self) -> Option<u32> {
         match self.workers {
-            _ if self.gang => self.workers.max() > 1,
-            Workers::Fixed(_) => false,
-            Workers::Elastic(elastic) => {
-                elastic.min > 1 && elastic.max.saturating_sub(waiting) <= elastic.min
-            }
+            Workers::Elastic(elastic) => Some(elastic.min),
+            Workers::Fixed(workers) => self.gang.then_some(workers),
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, Bytes, CpuRequest, JobId, MilliCpu, NodeId, Priority, Span, Tier, WorkerRequest, Workers,
+    Amounts, Bytes, CpuRequest, Elastic, JobId, MilliCpu, NodeId, Priority, Span, Tier, WorkerRequest,
+    Workers,
 };
 use loadline_placement::check;
 use loadline_placement::policy::Team;
@@ -33,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) cpus: u32,
     pub(crate) workers: u32,
     pub(crate) gang: bool,
+    /// It runs with so many of its workers.
+    pub(crate) least: Option<u32>,
     /// In seconds.
     pub(crate) runs: u64,
     pub(crate) asked: Option<u64>,
@@ -49,6 +52,7 @@ impl Default for Shape {
             cpus: 1,
             workers: 1,
             gang: false,
+            least: None,
             runs: 60,
             asked: None,
             team: String::new(),
@@ -67,7 +71,13 @@ impl Shape {
             gpus: 0,
         };
         Work {
-            workers: Workers::Fixed(self.workers),
+            workers: match self.least {
+                Some(min) => Workers::Elastic(Elastic {
+                    min,
+                    max: self.workers,
+                }),
+                None => Workers::Fixed(self.workers),
+            },
             gang: self.gang,
             time: self.asked.map(Span::from_secs),
             grace: Rules::default().grace,
@@ -203,6 +213,14 @@ impl Day {
         self.fleet.go_to(next.max(now.plus(Span::from_secs(1))));
     }
 
+    /// How many of its workers run and were not asked to stop.
+    pub(crate) fn staying(&self, number: u64) -> usize {
+        let running = self.fleet.running();
+        running
+            .filter(|running| running.job == job_id(number) && !running.stopping)
+            .count()
+    }
+
     pub(crate) fn evicted(&self) -> usize {
         self.last.evictions.len()
     }
@@ -239,7 +257,12 @@ impl Day {
         let (shape, _) = &self.shapes[&number];
         let room = |node: &Node| u64::from(node.line.whole_cpus / shape.cpus);
         let all: u64 = self.fleet.nodes().map(room).sum();
-        all >= if shape.gang { shape.workers.into() } else { 1 }
+        all >= if shape.gang {
+            shape.workers
+        } else {
+            shape.least.unwrap_or(1)
+        }
+        .into()
     }
 
     /// How many of the job's workers start if only it and those for whom room is kept want anything, or it alone, so that
@@ -303,7 +326,8 @@ impl Day {
         }
         // That the first of the others is needed was seen above, where there is no quota in the way.
         // What keeps one worker away is told; a gang needs more than one.
-        let gang = self.shapes[&number].0.gang;
+        let shape = &self.shapes[&number].0;
+        let gang = shape.gang || shape.least.is_some();
         let repaired: &[String] = match reasons.first() {
             Some(first) if gang || first.code == ReasonCode::NotAllTogether => &everywhere,
             Some(first) if first.code != ReasonCode::KeptForOthers => &first.examples,

@@ -122,6 +122,7 @@ impl World {
             needs: Arc::clone(&entry.needs),
             user: "bob".into(),
             team: entry.team.clone(),
+            submitted_at: WallTime(NOW.0 - 3_600_000_000),
             started: WallTime(NOW.0 - 3_600_000_000),
             limit: entry.time,
             grace: entry.grace,

@@ -60,6 +60,7 @@ fn victim(number: u8, node: usize, minutes: i64) -> Victim {
         yielded: 0,
         least: None,
         extra: 0,
+        aged: false,
     }
 }
 
@@ -267,9 +268,10 @@ fn workers() -> impl Strategy<Value = Vec<Victim>> {
             new.tier = if burst { Tier::Burst } else { Tier::Standard };
             new.priority = Priority(priority);
             new.yielded = yielded;
-            // All workers of a job have its rank; jobs with even numbers are gangs.
+            // All workers of a job have its rank and ask for the same; jobs with even numbers are gangs.
             if let Some(first) = workers.iter().find(|worker| worker.job == new.job) {
                 (new.tier, new.priority, new.yielded) = (first.tier, first.priority, first.yielded);
+                new.amounts = first.amounts;
             }
             workers.push(new);
         }
@@ -469,4 +471,29 @@ impl World {
         }
         world
     }
+}
+
+#[test]
+fn who_has_waited_beyond_the_patience_yields_to_the_other_tier_only() {
+    let rules = YieldRules::default();
+    let aged = Victim {
+        tier: Tier::Standard,
+        aged: true,
+        ..victim(1, 0, 600)
+    };
+    let urgent = Claimant {
+        priority: Priority(100),
+        ..STANDARD
+    };
+    assert!(may_yield(&Victim { aged: false, ..aged }, &urgent, &rules, NOW));
+    assert!(!may_yield(&aged, &urgent, &rules, NOW));
+    assert!(may_yield(
+        &Victim {
+            tier: Tier::Burst,
+            ..aged
+        },
+        &urgent,
+        &rules,
+        NOW
+    ));
 }

@@ -86,6 +86,7 @@ impl State {
             needs: Arc::clone(&spec.needs),
             user: user.clone(),
             team: team.clone(),
+            submitted_at: job.row.submitted_at,
             started: row.assigned_at,
             limit: spec.time.map(|time| time.plus(spec.grace)),
             grace: spec.grace,

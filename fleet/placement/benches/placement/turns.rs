@@ -146,6 +146,7 @@ impl Fleet {
             needs: std::sync::Arc::clone(&entry.needs),
             user: entry.user.clone(),
             team: entry.team.clone(),
+            submitted_at: entry.submitted_at,
             started: WallTime(self.clock),
             limit: entry.time,
             grace: entry.grace,

@@ -38,6 +38,8 @@ pub struct Running {
     pub user: String,
     /// The team that pays.
     pub team: String,
+    /// When the job was submitted.
+    pub submitted_at: WallTime,
     /// When it was given its room.
     pub started: WallTime,
     /// How long it may run, its farewell included; none: as long as it likes.

@@ -150,6 +150,7 @@ impl Planner {
             yielded: is.yielded,
             least: is.least,
             extra: self.runs.extra(is),
+            aged: is.started.since(is.submitted_at) > self.patience,
         }
     }
 }

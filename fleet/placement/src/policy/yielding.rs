@@ -82,6 +82,8 @@ pub struct Victim {
     pub least: Option<u32>,
     /// So many of its job's workers are beyond that.
     pub extra: u32,
+    /// It had waited beyond the patience when it began.
+    pub aged: bool,
 }
 
 /// Who wants room, and how much.
@@ -181,11 +183,13 @@ fn may_go_with_all(victim: &Victim, claimant: &Claimant, rules: &YieldRules, now
     victim.least.is_some() && is_outranked(victim, claimant, rules) && ran >= rules.left_alone(victim.yielded)
 }
 
-/// The claimant's rank is higher: it gets what the other needs.
+/// The claimant's rank is higher: it gets what the other needs. Of a tier, nobody goes before whoever waited beyond the
+/// patience, and so not after it has begun either.
 fn is_outranked(victim: &Victim, claimant: &Claimant, rules: &YieldRules) -> bool {
     match (victim.tier, claimant.tier) {
         (Tier::Burst, Tier::Standard) => true,
         (Tier::Standard, Tier::Burst) => false,
+        _ if victim.aged => false,
         _ => {
             let gap = i32::from(claimant.priority.0) - i32::from(victim.priority.0);
             gap >= i32::from(rules.priority_gap.max(1))

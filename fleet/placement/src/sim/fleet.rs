@@ -348,6 +348,7 @@ impl Fleet {
             needs: Arc::clone(&work.needs),
             user: work.user.clone(),
             team: work.team.clone(),
+            submitted_at: job.submitted,
             started: self.now,
             limit: work.time.map(|time| time.plus(work.grace)),
             grace: work.grace,

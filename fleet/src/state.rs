@@ -37,6 +37,7 @@ mod refused;
 pub mod rows;
 mod samples;
 mod sessions;
+mod shared;
 mod step;
 mod teams;
 mod ties;
@@ -100,6 +101,8 @@ pub struct State {
     ended: Vec<JobId>,
     /// Names of jobs, and who is tied to them.
     names: ties::Names,
+    /// What many jobs have in common.
+    shared: shared::Shared,
     attempts: BTreeMap<AttemptId, Arc<AttemptRow>>,
     nodes: BTreeMap<NodeId, Node>,
     /// Nodes that are not banned.

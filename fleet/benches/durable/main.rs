@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use door::Door;
-use measure::measure;
+use measure::{known, measure};
 use tokio::runtime::{Builder, Runtime};
 
 /// As many as submit at once in the figure that is promised.
@@ -42,6 +42,9 @@ struct Arguments {
     /// How many workers are placed while the clock runs
     #[arg(long, default_value_t = 20_000)]
     workers: u64,
+    /// Measures what memory so many jobs take once all nodes are full, not how fast they are placed
+    #[arg(long)]
+    known: bool,
     /// `cargo bench` says it
     #[arg(long, hide = true)]
     bench: bool,
@@ -63,7 +66,11 @@ fn main() -> anyhow::Result<()> {
     };
     let printed = players.block_on(async {
         let clients = door.clients(CLIENTS).await?;
-        measure(door.fleet(), clients, &arguments).await
+        if arguments.known {
+            known(door.fleet(), clients, &arguments).await
+        } else {
+            measure(door.fleet(), clients, &arguments).await
+        }
     })?;
     println!("{printed}");
     // Sessions and streams are still open; they end with the process, once its files are gone.

@@ -21,6 +21,8 @@ use crate::{Arguments, PLAYERS};
 const MESSAGE: u64 = 100;
 /// Placed before the clock starts.
 const WARM: u64 = 4000;
+/// Nobody got anything for so long: the nodes are full.
+const FULL: Duration = Duration::from_secs(10);
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// What the agents have been handed.
@@ -61,8 +63,42 @@ pub(crate) async fn measure(
     Ok(printed)
 }
 
+/// How much memory this process takes, players included, once so many jobs are known and the nodes are full.
+pub(crate) async fn known(
+    fleet: &Fleet,
+    clients: Vec<Client>,
+    arguments: &Arguments,
+) -> anyhow::Result<serde_json::Value> {
+    let handed = Arc::new(Handed::default());
+    let sessions = agents(fleet, arguments.nodes, &handed).await?;
+    tokio::spawn(live(fleet.clone(), sessions));
+    submit(clients, 0, arguments.workers).await?;
+    // Full is whoever gets nothing for so long.
+    while tokio::time::timeout(FULL, handed.more.notified()).await.is_ok() {}
+    let placed = handed.starts.load(Ordering::Acquire);
+    let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = kib.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let mib = kib.context("no VmRSS in /proc/self/status")? / 1024;
+    Ok(serde_json::json!({ "rss_mb": mib, "jobs": arguments.workers, "placed": placed }))
+}
+
 /// All clients together submit the jobs of these numbers; done once the order of each has been handed over.
 async fn place(clients: Vec<Client>, from: u64, until: u64, handed: &Handed) -> anyhow::Result<Vec<Client>> {
+    let clients = submit(clients, from, until).await?;
+    while handed.starts.load(Ordering::Acquire) < until {
+        tokio::time::timeout(Duration::from_secs(30), handed.more.notified())
+            .await
+            .with_context(|| {
+                let starts = handed.starts.load(Ordering::Acquire);
+                format!("{starts} of {until} orders were handed over, and then none for 30 s")
+            })?;
+    }
+    Ok(clients)
+}
+
+/// All clients together submit the jobs of these numbers.
+async fn submit(clients: Vec<Client>, from: u64, until: u64) -> anyhow::Result<Vec<Client>> {
     let next = Arc::new(AtomicU64::new(from));
     let mut running = Vec::new();
     for mut client in clients {
@@ -80,14 +116,6 @@ async fn place(clients: Vec<Client>, from: u64, until: u64, handed: &Handed) -> 
     let mut clients = Vec::new();
     for client in running {
         clients.push(client.await??);
-    }
-    while handed.starts.load(Ordering::Acquire) < until {
-        tokio::time::timeout(Duration::from_secs(30), handed.more.notified())
-            .await
-            .with_context(|| {
-                let starts = handed.starts.load(Ordering::Acquire);
-                format!("{starts} of {until} orders were handed over, and then none for 30 s")
-            })?;
     }
     Ok(clients)
 }

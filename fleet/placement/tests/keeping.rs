@@ -121,7 +121,7 @@ impl World {
             request: entry.request,
             needs: Arc::clone(&entry.needs),
             user: "bob".into(),
-            team: entry.team.clone(),
+            team: entry.team.as_str().into(),
             submitted_at: WallTime(NOW.0 - 3_600_000_000),
             started: WallTime(NOW.0 - 3_600_000_000),
             limit: entry.time,

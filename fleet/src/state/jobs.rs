@@ -24,7 +24,7 @@ const EVICTED_PAUSE: Span = Span::from_secs(60);
 impl Tx<'_> {
     pub(crate) fn submit(&mut self, by: &str, id: JobId, spec: JobSpec) -> Result<Reply, Refused> {
         if let Some(job) = self.state.jobs.get(&id) {
-            let same = job.row.user == by && *job.row.spec == spec;
+            let same = *job.row.user == *by && *job.row.spec == spec;
             let number = job.row.number;
             return if same {
                 Ok(Reply::Submitted { number, fresh: false })
@@ -56,9 +56,9 @@ impl Tx<'_> {
         let row = JobRow {
             id,
             number: self.state.next_number,
-            user: by.to_owned(),
-            unix_account: user.unix_account.clone(),
-            team,
+            user: by.into(),
+            unix_account: user.unix_account.as_str().into(),
+            team: team.into(),
             spec: Arc::new(spec),
             submitted_at: self.now.wall,
             started_at: None,

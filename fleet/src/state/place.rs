@@ -101,8 +101,8 @@ impl State {
             },
             needs: Arc::clone(&job.row.spec.needs),
             ties: self.ties(job),
-            user: job.row.user.clone(),
-            team: job.row.team.clone(),
+            user: job.row.user.to_string(),
+            team: job.row.team.to_string(),
             nodes: job.row.spec.nodes.clone(),
             refusals: refusals.collect(),
         }

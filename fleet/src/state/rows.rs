@@ -50,11 +50,11 @@ pub struct JobRow {
     /// The short number.
     pub number: u64,
     /// Who submitted it.
-    pub user: String,
+    pub user: Arc<str>,
     /// The Unix account its workers run as.
-    pub unix_account: String,
+    pub unix_account: Arc<str>,
     /// The submitter's team when it was submitted.
-    pub team: String,
+    pub team: Arc<str>,
     /// What to run.
     pub spec: Arc<JobSpec>,
     /// When it came.

@@ -102,7 +102,8 @@ impl Tx<'_> {
         }));
     }
 
-    pub(crate) fn put_job(&mut self, row: JobRow) {
+    pub(crate) fn put_job(&mut self, mut row: JobRow) {
+        self.state.shared.of_job(&mut row);
         self.put(Change::Job(row.id, Some(Arc::new(row))));
     }
 

@@ -69,8 +69,8 @@ impl State {
             id: row.id,
             number: row.number,
             name: row.spec.name.clone(),
-            user: row.user.clone(),
-            team: row.team.clone(),
+            user: row.user.to_string(),
+            team: row.team.to_string(),
             priority: row.spec.priority,
             tier: row.spec.tier,
             phase,
@@ -193,9 +193,9 @@ impl State {
                     job_number: job.number,
                     worker: row.worker,
                     attempt_number: row.number,
-                    user: job.user.clone(),
-                    unix_account: job.unix_account.clone(),
-                    team: job.team.clone(),
+                    user: job.user.to_string(),
+                    unix_account: job.unix_account.to_string(),
+                    team: job.team.to_string(),
                     spec: Arc::clone(&job.spec),
                 }))
             }
@@ -324,7 +324,7 @@ impl State {
         let job = self.jobs.get(&row.job);
         NodeWorker {
             label: job.map_or_else(String::new, |job| format!("{}.{}", job.row.number, row.worker)),
-            user: job.map(|job| job.row.user.clone()).unwrap_or_default(),
+            user: job.map(|job| job.row.user.to_string()).unwrap_or_default(),
             state: Reported {
                 attempt: row.id,
                 job: Some(row.job),

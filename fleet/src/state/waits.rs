@@ -207,7 +207,7 @@ impl Tx<'_> {
                 ));
             }
             let known = self.state.job_of(after.job);
-            let theirs = |job: &&Job| job.row.user == by || (!team.is_empty() && job.row.team == team);
+            let theirs = |job: &&Job| *job.row.user == *by || (!team.is_empty() && *job.row.team == *team);
             if known.filter(theirs).is_none() {
                 return Err(Refused::DependencyUnknown(after.job.to_string()));
             }

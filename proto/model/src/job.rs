@@ -201,6 +201,13 @@ pub struct SpecFields {
     pub team: Option<String>,
 }
 
+impl JobSpec {
+    /// Whoever keeps many jobs keeps what they have in common once: `share` returns an equal value.
+    pub fn share_needs(&mut self, share: impl FnOnce(&Arc<Needs>) -> Arc<Needs>) {
+        self.0.needs = share(&self.0.needs);
+    }
+}
+
 impl Deref for JobSpec {
     type Target = SpecFields;
 

@@ -1,8 +1,8 @@
 //! Placement: how fast and how steady the engine decides, on fleets that are 85 % full.
 //!
 //! The measuring programs are bench targets of loadline-placement and, for durable placements through the API, of
-//! loadline-fleet, called once a slice. `placement.yield_p99_ms` and `placement.rss_mb` are not measured yet, and so
-//! have no figure.
+//! loadline-fleet, called once a slice. `placement.yield_p99_ms` is not measured yet, and so has no
+//! figure.
 
 mod durable;
 

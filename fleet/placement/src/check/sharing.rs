@@ -164,7 +164,7 @@ fn sums(held: impl Iterator<Item = Part>, new: impl Iterator<Item = Part>) -> [(
 fn quota(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &mut Vec<Unfair>) {
     let running = || {
         let running = sharing.running.iter();
-        running.filter(|running| running.team == name && running.given_up.is_none())
+        running.filter(|running| *running.team == *name && running.given_up.is_none())
     };
     let new = || new.iter().filter(|new| new.entry.team == name);
     let of_running = |it: &Running| Part::of(it.tier, &it.request, &it.needs);
@@ -194,7 +194,7 @@ fn quota(name: &str, team: &Team, sharing: &Sharing, new: &[New<'_>], found: &mu
     let users: BTreeSet<&str> = new().map(|new| new.entry.user.as_str()).collect();
     for user in users {
         let of_user = sums(
-            running().filter(|running| running.user == user).map(of_running),
+            running().filter(|running| *running.user == *user).map(of_running),
             new().filter(|new| new.entry.user == user).map(of_new),
         );
         judge(alloc::format!("{name}/{user}"), &team.quota.user, of_user);

@@ -4,7 +4,6 @@
 //! here holds its room for ever, as far as reservations go.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::cmp::Reverse;
 
@@ -35,9 +34,9 @@ pub struct Running {
     /// What else it was given: space on disks, a share of a GPU.
     pub needs: Arc<Needs>,
     /// Who submitted the job.
-    pub user: String,
+    pub user: Arc<str>,
     /// The team that pays.
-    pub team: String,
+    pub team: Arc<str>,
     /// When the job was submitted.
     pub submitted_at: WallTime,
     /// When it was given its room.

@@ -24,6 +24,16 @@ const SLICES: [(&str, &str, &str); 4] = [
 /// Whose use of the CPUs is told: that of fleetd's API on the largest fleet.
 const TOLD: usize = 2;
 
+/// So many jobs are known to a fleet of 10,000 nodes.
+const KNOWN: &str = "1000000";
+const GOAL_RSS_MB: f64 = 1024.0;
+
+/// What the program prints of memory.
+#[derive(Debug, Deserialize)]
+struct Known {
+    rss_mb: f64,
+}
+
 /// What the program prints.
 #[derive(Debug, Deserialize)]
 struct Durable {
@@ -49,7 +59,22 @@ pub(super) fn run(root: &Path, bench: &mut Bench) -> Result<()> {
         let last = printed.into_iter().next_back();
         samples[slice].push(last.with_context(|| format!("{through} {nodes} printed nothing"))?);
     }
-    figures(bench, &samples)
+    figures(bench, &samples)?;
+    let arguments = [
+        &folder.to_string_lossy(),
+        "writer",
+        "10000",
+        "--workers",
+        KNOWN,
+        "--known",
+    ];
+    let known: Vec<Known> = program::run(&program, &arguments)?;
+    let rss = known
+        .into_iter()
+        .next_back()
+        .context("the memory of known jobs was not printed")?;
+    let figure = Figure::new("placement.rss_mb", "MiB", Better::Lower, &[rss.rss_mb]);
+    bench.add(figure.map(|figure| figure.goal(Goal::Value(GOAL_RSS_MB))))
 }
 
 fn figures(bench: &mut Bench, samples: &[Vec<Durable>; SLICES.len()]) -> Result<()> {

@@ -144,8 +144,6 @@ pub struct Planner {
     looks: (Option<WallTime>, u32),
     /// Lines that jobs went on to in the plan at hand.
     wishes: Vec<u64>,
-    /// Whoever has waited for longer goes first.
-    patience: Span,
     /// So many shapes the engine may know before those that nobody asks for are forgotten.
     shapes_max: usize,
 }

@@ -167,7 +167,7 @@ impl World {
     /// Plans, and has the plan checked by who knows nothing of the planner's books.
     fn plan(&mut self, policy: &Policy) -> Plan {
         let (snapshot, queue) = (self.planner.snapshot(), self.planner.queue());
-        let mut sharing = Sharing::of(&self.planner, NOW);
+        let mut sharing = Sharing::of(&self.planner, policy, NOW);
         let plan = self.planner.plan(policy, NOW);
         sharing.still_kept(&self.planner);
         assert_eq!(check::violations(&snapshot, &queue, &plan, NOW), vec![]);
@@ -265,7 +265,7 @@ fn shares_started(gpus: Option<u32>, hours: Option<u64>, share: u16, count: u8) 
         world.planner.put_job(&entry);
     }
     let (snapshot, queue) = (world.planner.snapshot(), world.planner.queue());
-    let mut sharing = Sharing::of(&world.planner, NOW);
+    let mut sharing = Sharing::of(&world.planner, &Policy::default(), NOW);
     sharing.teams = vec![("vision".into(), team)];
     let plan = world.planner.plan(&Policy::default(), NOW);
     assert_eq!(check::unfair(&snapshot, &queue, &sharing, &plan), vec![]);

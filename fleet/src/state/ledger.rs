@@ -111,7 +111,7 @@ impl State {
             teams: teams
                 .map(|row| (row.name.clone(), Self::team_rules(row)))
                 .collect(),
-            ..loadline_placement::check::Sharing::of(&self.planner, now.wall)
+            ..loadline_placement::check::Sharing::of(&self.planner, &self.policy, now.wall)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What many jobs have in common is kept once.
 //!
-//! Problem: a million jobs of a thousand people would hold a million copies of the same names and of the same needs,
-//! a quarter of all that fleetd holds. Approach: whoever comes with an equal value gets the one that is there; values
+//! Problem: a million jobs of a thousand people would hold a million copies of the same names and of the same needs.
+//! Approach: whoever comes with an equal value gets the one that is there; values
 //! that nobody holds any more are dropped whenever there are twice as many as were in use last time.
 
 use std::collections::BTreeSet;

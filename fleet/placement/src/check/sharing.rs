@@ -5,9 +5,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use loadline_model::{Amounts, AttemptId, CpuRequest, JobId, Needs, NodeId, Tier, WallTime, WorkerRequest};
+use loadline_model::{
+    Amounts, AttemptId, CpuRequest, JobId, Needs, NodeId, Span, Tier, WallTime, WorkerRequest,
+};
 
-use crate::planner::{Kept, Plan, Planner, Running};
+use crate::planner::{Kept, Plan, Planner, Policy, Running};
 use crate::policy::{AtOnce, End, Spent, Team};
 use crate::queue::QueueEntry;
 use crate::snapshot::{Held, Node, Snapshot};
@@ -27,6 +29,8 @@ pub struct Sharing {
     pub ends: BTreeMap<AttemptId, End>,
     /// When a worker of each job that waits would probably end if it started now.
     pub would_end: BTreeMap<JobId, End>,
+    /// Who had waited for longer when it began is outranked by nobody of its tier.
+    pub patience: Span,
 }
 
 /// A plan that breaks a rule of sharing.
@@ -82,7 +86,7 @@ pub enum Unfair {
 
 impl Sharing {
     /// What the planner says of itself; whoever knows better replaces it.
-    pub fn of(planner: &Planner, now: WallTime) -> Self {
+    pub fn of(planner: &Planner, policy: &Policy, now: WallTime) -> Self {
         let queue = planner.queue();
         let would_end = queue
             .iter()
@@ -105,6 +109,7 @@ impl Sharing {
             running: expected.into_iter().map(|(running, _)| running).collect(),
             teams: Vec::new(),
             kept: planner.kept().cloned().collect(),
+            patience: policy.order.patience,
         }
     }
 
@@ -410,6 +415,9 @@ fn evictions(queue: &[QueueEntry], sharing: &Sharing, plan: &Plan, found: &mut V
                     (Tier::Burst, Tier::Standard) => true,
                     (Tier::Standard, Tier::Burst) => false,
                     _ if running.priority == claimant.priority => enough && claimant.wanted.needed > 0,
+                    _ if running.started.since(running.submitted_at) > sharing.patience => {
+                        enough && running.priority < claimant.priority
+                    }
                     _ => running.priority < claimant.priority,
                 });
         if !outranked {

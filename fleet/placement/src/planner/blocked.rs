@@ -211,7 +211,7 @@ impl Planner {
             return false;
         };
         let now = making.now;
-        let Some(scene) = self.scene(entry, &rules, now) else {
+        let Some(scene) = self.scene(entry, (&rules, making.policy.order.patience), now) else {
             return false;
         };
         let mut workers = wants;

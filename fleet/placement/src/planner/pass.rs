@@ -118,7 +118,6 @@ impl Planner {
             capacity: self.nodes.capacity(),
         });
         self.accounts.advance(now);
-        self.patience = policy.order.patience;
         let lately = |since: WallTime| since <= now && now.since(since) < LOOK_AGAIN;
         if !self.looks.0.is_some_and(lately) {
             self.looks = (Some(now), policy.looks_max);

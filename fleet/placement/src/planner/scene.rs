@@ -23,7 +23,12 @@ const NODES_MAX: usize = 512;
 
 impl Planner {
     /// What yielding is chosen from; none where nobody may be asked. When somebody may be asked later is noted.
-    pub(super) fn scene(&mut self, entry: &QueueEntry, rules: &YieldRules, now: WallTime) -> Option<Scene> {
+    pub(super) fn scene(
+        &mut self,
+        entry: &QueueEntry,
+        (rules, patience): (&YieldRules, Span),
+        now: WallTime,
+    ) -> Option<Scene> {
         let claimant = Claimant {
             tier: entry.tier,
             priority: entry.priority,
@@ -38,7 +43,7 @@ impl Planner {
             ..*rules
         };
         for run in self.runs.iter().filter(|run| !run.is.stopping) {
-            let victim = self.victim(run, 0);
+            let victim = self.victim(run, 0, patience);
             if may_yield(&victim, &claimant, rules, now) {
                 let lost = u128::from(now.since(victim.started).0) * u128::from(victim.amounts.cpu.0 + 1);
                 let least = loss.entry(run.is.node).or_insert(u128::MAX);
@@ -65,10 +70,16 @@ impl Planner {
         let end = End::after(start, self.would_run(&entry.user, entry.limit()));
         let mut but = self.no_claim(entry);
         but.extend(self.keeps.not_outlasted(entry.job, end));
-        Some(self.scene_of(entry, &but, &chosen, now))
+        Some(self.scene_of((entry, &but), &chosen, patience, now))
     }
 
-    fn scene_of(&self, entry: &QueueEntry, but: &[JobId], chosen: &[NodeId], now: WallTime) -> Scene {
+    fn scene_of(
+        &self,
+        (entry, but): (&QueueEntry, &[JobId]),
+        chosen: &[NodeId],
+        patience: Span,
+        now: WallTime,
+    ) -> Scene {
         let together = together(entry) > 1;
         let chosen: alloc::collections::BTreeSet<NodeId> = chosen.iter().copied().collect();
         let (entry, caps) = self.spread_so_far(entry, now);
@@ -102,7 +113,7 @@ impl Planner {
                 domain,
             });
             for run in self.runs.on(node.id).filter(|run| !run.is.stopping) {
-                scene.victims.push(self.victim(run, places[&node.id]));
+                scene.victims.push(self.victim(run, places[&node.id], patience));
                 scene.attempts.push(run.is.attempt);
             }
         }
@@ -133,7 +144,7 @@ impl Planner {
         held
     }
 
-    fn victim(&self, run: &Run, node: usize) -> Victim {
+    fn victim(&self, run: &Run, node: usize, patience: Span) -> Victim {
         let (is, held) = (&run.is, run.held());
         Victim {
             job: is.job,
@@ -150,7 +161,7 @@ impl Planner {
             yielded: is.yielded,
             least: is.least,
             extra: self.runs.extra(is),
-            aged: is.started.since(is.submitted_at) > self.patience,
+            aged: is.started.since(is.submitted_at) > patience,
         }
     }
 }

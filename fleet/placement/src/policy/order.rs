@@ -119,6 +119,8 @@ struct Ranked {
     ticket: u64,
     /// What its owner is charged if it starts.
     cost: u128,
+    /// Its user, also where all who have waited beyond the patience are one.
+    owner: usize,
 }
 
 /// Whose turn it is, one after the other: what starts is charged at once, what does not start is not.
@@ -140,8 +142,8 @@ pub(crate) struct Turns {
     level: Level,
     later: BTreeMap<Class, Vec<(usize, Ranked)>>,
     at: Option<Class>,
-    /// Whose turn it is: the team, the user, and what it costs.
-    picked: Option<(usize, usize, u128)>,
+    /// Whose turn it is: the team, the user, and the claim.
+    picked: Option<(usize, usize, Ranked)>,
     /// The user who stands for all that have waited beyond the patience.
     aged: Option<usize>,
 }
@@ -227,12 +229,9 @@ impl Turns {
             job: claim.job,
             ticket,
             cost: spent.dominant(self.capacity),
+            owner: self.owner(claim, accounts),
         };
-        let user = if patient {
-            self.owner(claim, accounts)
-        } else {
-            self.aged()
-        };
+        let user = if patient { ranked.owner } else { self.aged() };
         if self.at.is_some_and(|at| class <= at) {
             self.waiting[user].push(Reverse(ranked));
         } else {
@@ -247,7 +246,7 @@ impl Turns {
                 let level = self.levels.get_mut(&team)?;
                 let (_, user) = level.first(&self.users)?;
                 self.waiting[user].pop();
-                self.picked = Some((team, user, ranked.cost));
+                self.picked = Some((team, user, ranked));
                 return Some(ranked.ticket);
             }
             let (class, claims) = self.later.pop_first()?;
@@ -257,10 +256,15 @@ impl Turns {
 
     /// Says whether the one whose turn it was has started.
     pub(crate) fn done(&mut self, started: bool) {
-        let Some((team, user, cost)) = self.picked.take() else {
+        let Some((team, user, Ranked { cost, owner, .. })) = self.picked.take() else {
             return;
         };
         let more = if started { cost } else { 0 };
+        if owner != user {
+            // Its own have their turns later, and it has had this.
+            self.users[owner].charge(more);
+            self.teams[self.team_of[owner]].charge(more);
+        }
         let next = self.waiting[user].peek().map(|Reverse(next)| *next);
         let next = self.levels.get_mut(&team).and_then(|level| {
             level.give(user, &mut self.users, more, next);
@@ -327,6 +331,10 @@ impl Member {
         }
     }
 
+    fn charge(&mut self, more: u128) {
+        self.had = self.had.saturating_add(more);
+    }
+
     /// What it has had by weight; in millionths, so that small uses by large weights differ.
     fn standing(&self) -> u128 {
         match self.weight {
@@ -384,7 +392,7 @@ impl Level {
     /// The one that was first has been given something, and would start `next` then; none: it wants nothing more.
     fn give(&mut self, member: usize, members: &mut [Member], more: u128, next: Option<Ranked>) {
         self.under.pop();
-        members[member].had = members[member].had.saturating_add(more);
+        members[member].charge(more);
         members[member].first = next;
         self.had = self.had.saturating_add(more);
         if next.is_some() {

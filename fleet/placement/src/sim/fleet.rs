@@ -286,7 +286,7 @@ impl Fleet {
         let mut sharing = Sharing {
             running: self.running.values().map(|run| run.is.clone()).collect(),
             teams: self.teams.clone().into_iter().collect(),
-            ..Sharing::of(&self.planner, now)
+            ..Sharing::of(&self.planner, &self.policy, now)
         };
         let plan = self.planner.plan(&self.policy, now);
         sharing.still_kept(&self.planner);

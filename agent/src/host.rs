@@ -19,6 +19,7 @@ pub mod notify;
 pub mod pressure;
 pub mod production;
 pub mod root;
+mod siblings;
 pub mod systemd;
 pub mod topology;
 pub mod trial;

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod journal_send;
 pub mod journal_stream;
 pub mod journal_unread;
+mod kept;
 pub mod kill;
 pub mod logins;
 pub mod notify;

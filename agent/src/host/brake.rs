@@ -4,9 +4,10 @@
 //! Systemd owns these cgroups and gets the same value over D-Bus afterwards; but while it loads its units anew it
 //! answers no one for seconds, and production cannot wait that long. Only ever downwards, only below `loadline.slice`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Cursor, Write};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use loadline_model::{Bytes, MilliCpu};
 use loadline_policy::settings::{CpuMax, Limit, Slice};
@@ -24,7 +25,8 @@ const LENGTH: usize = 64;
 pub struct Brake {
     cpu: Kept,
     memory: Kept,
-    reclaim: Kept,
+    /// Opened when it is needed, which is seldom.
+    reclaim: PathBuf,
 }
 
 impl Brake {
@@ -35,15 +37,14 @@ impl Brake {
             Slice::Standard | Slice::Burst => format!("{MOUNT}/{SLICE}/{}", slice.unit()),
         };
         let folder = root.path(&folder);
-        let file = |name: &str, how: &OpenOptions| Kept::new(folder.join(name), how.clone());
-        let (both, write) = (
-            OpenOptions::new().read(true).write(true).clone(),
-            OpenOptions::new().write(true).clone(),
-        );
+        let file = |name: &str| {
+            let how = File::options().read(true).write(true).clone();
+            Kept::new(folder.join(name), how)
+        };
         Self {
-            cpu: file("cpu.max", &both),
-            memory: file("memory.high", &both),
-            reclaim: file("memory.reclaim", &write),
+            cpu: file("cpu.max"),
+            memory: file("memory.high"),
+            reclaim: folder.join("memory.reclaim"),
         }
     }
 
@@ -108,13 +109,15 @@ impl Brake {
     ///
     /// # Errors
     /// When the kernel does not let us ask.
-    pub fn reclaim(&mut self, amount: Bytes) -> io::Result<bool> {
-        // Only since kernel 5.19; `check` says so, and the limit of the slice still works.
-        match self
-            .reclaim
-            .with(|file| write(file, format_args!("{}", amount.0)))
-        {
-            Ok(done) => Ok(done.is_some()),
+    pub fn reclaim(&self, amount: Bytes) -> io::Result<bool> {
+        let file = match File::options().write(true).open(&self.reclaim) {
+            Ok(file) => file,
+            // Only since kernel 5.19; `check` says so, and the limit of the slice still works.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match write(&file, format_args!("{}", amount.0)) {
+            Ok(()) => Ok(true),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -175,7 +178,7 @@ mod tests {
             .join("sys/fs/cgroup/loadline.slice/loadline-burst.slice");
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("cpu.max");
-        let lowered = |before: &str, cpu| {
+        let mut lowered = |before: &str, cpu| {
             fs::write(&file, before).unwrap();
             (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
         };
@@ -194,7 +197,7 @@ mod tests {
             (false, "max 100000\n".into())
         );
         let file = folder.join("memory.high");
-        let lowered = |before: &str, bytes| {
+        let mut lowered = |before: &str, bytes| {
             fs::write(&file, before).unwrap();
             let said = brake.lower_memory(Bytes(bytes)).unwrap();
             (said, fs::read_to_string(&file).unwrap())
@@ -203,7 +206,7 @@ mod tests {
         assert_eq!(lowered("4096\n", 8192), (false, "4096\n".to_owned()));
         assert_eq!(lowered("8192\n", 8192), (false, "8192\n".to_owned()));
         let file = folder.join("cpu.max");
-        let lowered = |before: &str, cpu| {
+        let mut lowered = |before: &str, cpu| {
             fs::write(&file, before).unwrap();
             (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
         };

@@ -108,10 +108,7 @@ impl Brakes {
                 *rests = rests.saturating_sub(1);
                 continue;
             }
-            let brake = self
-                .slices
-                .iter_mut()
-                .find(|(slice, _)| *slice == Slice::of(*tier));
+            let brake = self.slices.iter().find(|(slice, _)| *slice == Slice::of(*tier));
             match brake.map_or(Ok(false), |(_, brake)| brake.reclaim(amount)) {
                 Ok(true) => {
                     self.taken.add(*tier, amount);

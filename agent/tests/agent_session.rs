@@ -623,6 +623,7 @@ async fn what_production_promises_is_measured_and_told_the_warden() {
         unit: "web.service".into(),
         probe: Some(probe),
         target: Some(slo_target::Target::P99Us(p99)),
+        every_us: 0,
     };
     let probe = slo_target::Probe::Tcp(address);
     node.warden

@@ -17,8 +17,11 @@ use fixed::Millionths;
 
 /// So many samples make a percentile: with fewer, the 99th of 100 is not among them.
 pub const SAMPLES_MIN: usize = 100;
-/// Samples older than this say nothing of now. A probe a second fills it with more than [`SAMPLES_MIN`].
+/// Samples older than this say nothing of now. A probe a second, the fewest that an owner can ask for, fills it
+/// with more than [`SAMPLES_MIN`].
 pub const WINDOW: Span = Span::from_secs(120);
+/// However often it is measured, the agent tells the warden once in so long.
+pub const TOLD: Span = Span::from_secs(1);
 /// After so many periods without news a measurement is unknown.
 const PERIODS_FRESH: u64 = 3;
 /// Below this slack the law holds lent work, so a known slack below it says more than an unknown one.
@@ -52,7 +55,7 @@ pub enum Standing {
 }
 
 impl Probe {
-    /// How often it is made. Requests of our own are cheap and few; a page of metrics is not, and servers compute
+    /// How often it is made where the owner does not say. Requests of our own are cheap and few; a page of metrics is not, and servers compute
     /// its values every few seconds anyway.
     pub const fn period(&self) -> Span {
         match self {
@@ -80,8 +83,9 @@ pub fn slack(target: SloTarget, measured: Measured) -> Option<i32> {
     i32::try_from(thousandths.clamp(least, i128::from(i32::MAX))).ok()
 }
 
-/// How a promise stands at a moment.
-pub fn standing(target: SloTarget, period: Span, reading: Option<Reading>, now: Span) -> Standing {
+/// How a promise that is measured so often stands at a moment.
+pub fn standing(target: SloTarget, every: Span, reading: Option<Reading>, now: Span) -> Standing {
+    let period = every.max(TOLD);
     let fresh = reading.filter(|reading| now.minus(reading.at) <= period.times(PERIODS_FRESH));
     let slack = fresh.and_then(|reading| slack(target, reading.measured?));
     slack.map_or(Standing::Unknown, Standing::Slack)

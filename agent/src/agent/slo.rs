@@ -13,16 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use loadline_model::Span;
-use loadline_policy::slo::Measured;
+use loadline_policy::slo::{Measured, TOLD};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Shared;
 use super::wire::{SloFound, SloTarget};
 use push::Pushed;
-
-/// How often the warden is told.
-const TELL: Duration = Duration::from_secs(1);
 
 /// What a probe found last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +110,7 @@ async fn probe_all(shared: &Arc<Shared>, board: &Board, pushed: &Pushed) {
 }
 
 async fn tell(shared: &Arc<Shared>, board: &Board) {
-    let mut tick = tokio::time::interval(TELL);
+    let mut tick = tokio::time::interval(TOLD.into());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

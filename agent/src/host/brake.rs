@@ -13,6 +13,7 @@ use loadline_model::{Bytes, MilliCpu};
 use loadline_policy::settings::{CpuMax, Limit, Slice};
 
 use super::cgroup::MOUNT;
+use super::kept::Kept;
 use super::root::HostRoot;
 use super::systemd::SLICE;
 
@@ -22,7 +23,10 @@ const LENGTH: usize = 64;
 /// The brake of one slice.
 #[derive(Debug)]
 pub struct Brake {
-    folder: PathBuf,
+    cpu: Kept,
+    memory: Kept,
+    /// Opened when it is needed, which is seldom.
+    reclaim: PathBuf,
 }
 
 impl Brake {
@@ -32,8 +36,15 @@ impl Brake {
             Slice::Root => format!("{MOUNT}/{SLICE}"),
             Slice::Standard | Slice::Burst => format!("{MOUNT}/{SLICE}/{}", slice.unit()),
         };
+        let folder = root.path(&folder);
+        let file = |name: &str| {
+            let how = File::options().read(true).write(true).clone();
+            Kept::new(folder.join(name), how)
+        };
         Self {
-            folder: root.path(&folder),
+            cpu: file("cpu.max"),
+            memory: file("memory.high"),
+            reclaim: folder.join("memory.reclaim"),
         }
     }
 
@@ -42,33 +53,31 @@ impl Brake {
     ///
     /// # Errors
     /// When the kernel does not let us read or write the limit.
-    pub fn lower(&self, to: Limit<MilliCpu>) -> io::Result<bool> {
+    pub fn lower(&mut self, to: Limit<MilliCpu>) -> io::Result<bool> {
         let Limit::At(cpu) = to else { return Ok(false) };
-        let Some(file) = self.open("cpu.max", true)? else {
-            return Ok(false);
-        };
         let wanted = CpuMax::of(cpu);
-        let has_more = match read_max(&file)? {
-            Some(Limit::At(now)) => now.exceeds(wanted),
-            // Not understood is not known to be low enough.
-            Some(Limit::Max) | None => true,
-        };
-        if has_more {
-            let CpuMax { quota_us, period_us } = wanted;
-            write(&file, format_args!("{quota_us} {period_us}"))?;
-        }
-        Ok(has_more)
+        let lowered = self.cpu.with(|file| {
+            let has_more = match read_max(file)? {
+                Some(Limit::At(now)) => now.exceeds(wanted),
+                // Not understood is not known to be low enough.
+                Some(Limit::Max) | None => true,
+            };
+            if has_more {
+                let CpuMax { quota_us, period_us } = wanted;
+                write(file, format_args!("{quota_us} {period_us}"))?;
+            }
+            Ok(has_more)
+        });
+        Ok(lowered?.unwrap_or(false))
     }
 
     /// What the slice may use now; none where it is not there, has no limit, or says what we do not understand.
     ///
     /// # Errors
     /// When the kernel does not let us read it.
-    pub fn in_force(&self) -> io::Result<Option<MilliCpu>> {
-        let Some(file) = self.open("cpu.max", true)? else {
-            return Ok(None);
-        };
-        Ok(match read_max(&file)? {
+    pub fn in_force(&mut self) -> io::Result<Option<MilliCpu>> {
+        let max = self.cpu.with(read_max)?;
+        Ok(match max.flatten() {
             Some(Limit::At(max)) => Some(max.cpu()),
             Some(Limit::Max) | None => None,
         })
@@ -79,20 +88,20 @@ impl Brake {
     ///
     /// # Errors
     /// When the kernel does not let us read or write the limit.
-    pub fn lower_memory(&self, to: Bytes) -> io::Result<bool> {
-        let Some(file) = self.open("memory.high", true)? else {
-            return Ok(false);
-        };
-        let mut text = [0; LENGTH];
-        let length = file.read_at(&mut text, 0)?;
-        let text = std::str::from_utf8(text.get(..length).unwrap_or_default());
-        let now: Option<u64> = text.ok().and_then(|text| text.trim().parse().ok());
-        // It rounds down to pages, so the same value reads as no more.
-        let has_more = now.is_none_or(|now| now > to.0);
-        if has_more {
-            write(&file, format_args!("{}", to.0))?;
-        }
-        Ok(has_more)
+    pub fn lower_memory(&mut self, to: Bytes) -> io::Result<bool> {
+        let lowered = self.memory.with(|file| {
+            let mut text = [0; LENGTH];
+            let length = file.read_at(&mut text, 0)?;
+            let text = std::str::from_utf8(text.get(..length).unwrap_or_default());
+            let now: Option<u64> = text.ok().and_then(|text| text.trim().parse().ok());
+            // It rounds down to pages, so the same value reads as no more.
+            let has_more = now.is_none_or(|now| now > to.0);
+            if has_more {
+                write(file, format_args!("{}", to.0))?;
+            }
+            Ok(has_more)
+        });
+        Ok(lowered?.unwrap_or(false))
     }
 
     /// Has the kernel take so much memory from the slice. False if it could not find all of it, which is no fault:
@@ -101,9 +110,11 @@ impl Brake {
     /// # Errors
     /// When the kernel does not let us ask.
     pub fn reclaim(&self, amount: Bytes) -> io::Result<bool> {
-        // Only since kernel 5.19; `check` says so, and the limit of the slice still works.
-        let Some(file) = self.open("memory.reclaim", false)? else {
-            return Ok(false);
+        let file = match File::options().write(true).open(&self.reclaim) {
+            Ok(file) => file,
+            // Only since kernel 5.19; `check` says so, and the limit of the slice still works.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
         };
         match write(&file, format_args!("{}", amount.0)) {
             Ok(()) => Ok(true),
@@ -115,19 +126,6 @@ impl Brake {
             {
                 Ok(false)
             }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// None: no such slice, or no such file on this kernel.
-    fn open(&self, file: &str, read: bool) -> io::Result<Option<File>> {
-        match File::options()
-            .read(read)
-            .write(true)
-            .open(self.folder.join(file))
-        {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -172,7 +170,7 @@ mod tests {
     #[test]
     fn it_only_ever_lowers() {
         let place = tempfile::tempdir().unwrap();
-        let brake = Brake::new(&HostRoot::new(place.path()), Slice::Burst);
+        let mut brake = Brake::new(&HostRoot::new(place.path()), Slice::Burst);
         let to = |cpu| Limit::At(MilliCpu(cpu));
         assert!(!brake.lower(to(100)).unwrap(), "no slice, nothing to hold");
         let folder = place
@@ -180,7 +178,7 @@ mod tests {
             .join("sys/fs/cgroup/loadline.slice/loadline-burst.slice");
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("cpu.max");
-        let lowered = |before: &str, cpu| {
+        let mut lowered = |before: &str, cpu| {
             fs::write(&file, before).unwrap();
             (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
         };
@@ -199,7 +197,7 @@ mod tests {
             (false, "max 100000\n".into())
         );
         let file = folder.join("memory.high");
-        let lowered = |before: &str, bytes| {
+        let mut lowered = |before: &str, bytes| {
             fs::write(&file, before).unwrap();
             let said = brake.lower_memory(Bytes(bytes)).unwrap();
             (said, fs::read_to_string(&file).unwrap())
@@ -208,7 +206,7 @@ mod tests {
         assert_eq!(lowered("4096\n", 8192), (false, "4096\n".to_owned()));
         assert_eq!(lowered("8192\n", 8192), (false, "8192\n".to_owned()));
         let file = folder.join("cpu.max");
-        let lowered = |before: &str, cpu| {
+        let mut lowered = |before: &str, cpu| {
             fs::write(&file, before).unwrap();
             (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
         };
@@ -218,7 +216,7 @@ mod tests {
     #[test]
     fn what_is_in_force_is_read_in_any_period() {
         let place = tempfile::tempdir().unwrap();
-        let brake = Brake::new(&HostRoot::new(place.path()), Slice::Root);
+        let mut brake = Brake::new(&HostRoot::new(place.path()), Slice::Root);
         assert_eq!(brake.in_force().unwrap(), None, "no slice");
         let folder = place.path().join("sys/fs/cgroup/loadline.slice");
         fs::create_dir_all(&folder).unwrap();

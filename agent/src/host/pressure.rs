@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::cgroup::MOUNT;
 use super::root::HostRoot;
-use super::systemd::SLICE;
+use super::siblings::siblings;
 
 /// As often as the loop looks for new cgroups itself.
 const RESCAN: Span = Span::from_secs(10);
@@ -138,7 +138,7 @@ pub fn probe(root: &HostRoot) -> Option<Window> {
     if alarm.window == Window::None {
         return None;
     }
-    for cgroup in alarm.production().ok()? {
+    for cgroup in siblings(&alarm.mount).ok()? {
         alarm.watch(&cgroup);
         if alarm.window == Window::None || !alarm.triggers.is_empty() {
             return Some(alarm.window);
@@ -177,7 +177,7 @@ impl Alarm {
         }
         let (first, before) = (self.scanned.replace(now).is_none(), self.window);
         self.triggers.retain(|trigger| trigger.cgroup.is_dir());
-        let Ok(production) = self.production() else {
+        let Ok(production) = siblings(&self.mount) else {
             return;
         };
         for cgroup in production {
@@ -192,15 +192,6 @@ impl Alarm {
                 "pressure triggers"
             );
         }
-    }
-
-    /// Its cgroups right below the root.
-    fn production(&self) -> io::Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(&self.mount)?;
-        let folders = entries.flatten().map(|entry| entry.path());
-        let production =
-            folders.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != SLICE));
-        Ok(production.collect())
     }
 
     fn watch(&mut self, cgroup: &Path) {

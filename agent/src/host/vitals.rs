@@ -15,6 +15,7 @@ use loadline_policy::headroom::sample::{Sample, Slo, Stalls, Transferred};
 
 use super::cgroup::MOUNT;
 use super::root::HostRoot;
+use super::siblings::siblings;
 use super::systemd::SLICE;
 use grown::Grown;
 use open::{Buffer, Counter};
@@ -137,15 +138,11 @@ impl Vitals {
     /// Everything right below the root but our slice is production.
     fn scan(&mut self) {
         self.io_lent.scan(&self.root);
-        let mount = self.root.path(MOUNT);
-        let Ok(entries) = std::fs::read_dir(&mount) else {
+        let Ok(production) = siblings(&self.root.path(MOUNT)) else {
             // Without the hierarchy nothing is known of stalls, and the sample says so.
             self.production.clear();
             return;
         };
-        let folders = entries.flatten().map(|entry| entry.path());
-        let production =
-            folders.filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != SLICE));
         let mut known = std::mem::take(&mut self.production);
         self.production = production
             .map(|path| match known.iter().position(|one| one.cgroup == path) {

@@ -83,14 +83,19 @@ impl Brakes {
     }
 
     /// CPUs first: they take no time.
-    fn lower(&self, setpoints: &Setpoints, most: MilliCpu, granted: Option<Budget>) -> std::io::Result<()> {
+    fn lower(
+        &mut self,
+        setpoints: &Setpoints,
+        most: MilliCpu,
+        granted: Option<Budget>,
+    ) -> std::io::Result<()> {
         let mut all = Ok(());
-        for (slice, brake) in &self.slices {
+        for (slice, brake) in &mut self.slices {
             let quota = cpu_quota(*slice, most, setpoints);
             let done = brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota)));
             all = all.and(done.map(drop));
         }
-        let [(_, root), ..] = &self.slices;
+        let [(_, root), ..] = &mut self.slices;
         let memory = setpoints
             .memory_high
             .map_or(Ok(false), |high| root.lower_memory(high));

@@ -125,6 +125,6 @@ impl Promises {
 
 impl Entry {
     fn standing(&self, now: Span) -> Standing {
-        standing(self.slo.target, self.slo.probe.period(), self.reading, now)
+        standing(self.slo.target, self.slo.every, self.reading, now)
     }
 }

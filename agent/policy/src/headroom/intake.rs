@@ -9,7 +9,7 @@ use super::sample::{Sample, Transferred};
 use super::stall::{Waits, waits};
 
 /// Closer looks than this say more about when the counters are written than about use: they are put together.
-const SHORTEST: Span = Span::from_millis(20);
+pub(super) const SHORTEST: Span = Span::from_millis(20);
 
 /// What a look gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

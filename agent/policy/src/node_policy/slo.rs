@@ -75,6 +75,8 @@ pub struct Slo {
     pub probe: Probe,
     /// What is to hold.
     pub target: SloTarget,
+    /// How often it is measured.
+    pub every: Span,
 }
 
 /// Why a text is no URL that can be probed.
@@ -171,13 +173,39 @@ pub(super) fn read_slo(mut section: Section, mistakes: &mut Mistakes) -> Option<
     };
     let p99: Option<Span> = section.parsed("p99", mistakes);
     let below = section.number("below", mistakes);
+    let every: Option<Span> = section.parsed("every", mistakes);
     let probe = read_probe(&section, keys, mistakes);
     let target = read_target(&section, probe.as_ref(), p99, below, mistakes);
+    let every = read_every(&section, probe.as_ref(), every, mistakes);
     section.finish(mistakes);
     Some(Slo {
-        probe: probe?,
         target: target?,
+        every: every?,
+        probe: probe?,
     })
+}
+
+/// How often a request may be made: no attack, and still a hundred of them within what is remembered.
+const EVERY: core::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(1);
+
+fn read_every(
+    section: &Section,
+    probe: Option<&Probe>,
+    every: Option<Span>,
+    mistakes: &mut Mistakes,
+) -> Option<Span> {
+    let (probe, Some(every)) = (probe?, every) else {
+        return probe.map(Probe::period);
+    };
+    let problem = match probe {
+        Probe::Http(_) | Probe::Tcp(_) if EVERY.contains(&every) => return Some(every),
+        Probe::Http(_) | Probe::Tcp(_) => format!("`{every}` is not between 100ms and 1s"),
+        Probe::Scrape { .. } | Probe::Promql { .. } | Probe::Push => {
+            "means nothing for this kind of probe: only http and tcp are asked by us".to_string()
+        }
+    };
+    mistakes.add(&section.key("every"), problem);
+    None
 }
 
 fn read_probe(section: &Section, keys: Keys, mistakes: &mut Mistakes) -> Option<Probe> {

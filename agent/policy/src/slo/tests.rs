@@ -38,6 +38,10 @@ fn what_is_old_or_was_not_measured_is_unknown() {
     assert_eq!(stands(reading(good), at(15).plus(Span(1))), Standing::Unknown);
     assert_eq!(stands(reading(None), at(0)), Standing::Unknown);
     assert_eq!(stands(None, at(0)), Standing::Unknown);
+    // However often it is measured, the warden is told once a second.
+    let often = |now| standing(SloTarget::P99(TARGET), Span::from_millis(100), reading(good), now);
+    assert_eq!(often(at(3)), Standing::Slack(500));
+    assert_eq!(often(at(3).plus(Span(1))), Standing::Unknown);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) async fn run(target: SloTarget, board: Board, pushed: Pushed) {
         Probe::Promql { .. } | Probe::Push => Gauge::Nothing,
     };
     let begun = Instant::now();
-    let mut tick = tokio::time::interval(target.probe.period().into());
+    let mut tick = tokio::time::interval(target.every.into());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

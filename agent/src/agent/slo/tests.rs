@@ -44,6 +44,7 @@ fn ok(body: &str) -> Option<String> {
 fn target(probe: Probe) -> SloTarget {
     SloTarget {
         unit: "a.service".into(),
+        every: probe.period(),
         probe,
         p99: TARGET,
     }

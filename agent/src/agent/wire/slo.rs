@@ -13,6 +13,7 @@ pub(crate) struct SloTarget {
     pub(crate) probe: Probe,
     /// The time that is promised; of no meaning for a query.
     pub(crate) p99: Span,
+    pub(crate) every: Span,
 }
 
 /// What was found.
@@ -57,6 +58,11 @@ pub(super) fn target(target: warden::SloTarget) -> Option<SloTarget> {
     };
     Some(SloTarget {
         unit: target.unit,
+        // A warden that does not say asks as often as ever.
+        every: match target.every_us {
+            0 => probe.period(),
+            every => Span(every),
+        },
         probe,
         p99,
     })
@@ -79,5 +85,25 @@ pub(super) fn reading(found: SloFound) -> warden::SloReading {
             Measured::Value(Millionths(value)) => warden::slo_reading::Measured::ValueMillionths(value),
         }),
         trouble: found.trouble,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warden_that_does_not_say_how_often_asks_as_often_as_ever() {
+        let every = |every_us| {
+            let read = target(warden::SloTarget {
+                unit: "a.service".into(),
+                probe: Some(warden::slo_target::Probe::Tcp("a:1".into())),
+                target: Some(warden::slo_target::Target::P99Us(1)),
+                every_us,
+            });
+            read.map(|target| target.every)
+        };
+        assert_eq!(every(0), Some(Span::from_secs(1)));
+        assert_eq!(every(250_000), Some(Span::from_millis(250)));
     }
 }

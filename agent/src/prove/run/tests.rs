@@ -14,6 +14,7 @@ fn the_first_promise_is_probed_and_without_one_the_stand_in() {
     let slo = |probe| Slo {
         probe,
         target: SloTarget::P99(Span::from_millis(20)),
+        every: Span::from_secs(1),
     };
     policy.protect = vec![
         protect("cron.service", None),

@@ -48,6 +48,7 @@ pub(super) fn target(promise: &Promise) -> proto::SloTarget {
         unit: promise.unit.clone(),
         probe: Some(probe),
         target: Some(target),
+        every_us: promise.slo.every.0,
     }
 }
 

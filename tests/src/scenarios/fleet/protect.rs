@@ -13,10 +13,10 @@ use crate::testbed::{Fleet, Guest};
 /// The target is far above what an emulated nginx needs on a busy host, and far below the second after which a probe
 /// gives up.
 const POLICY: &str = "version = 1\n[production]\nprotect = [{ unit = \"nginx.service\", memory = \"48MiB\", \
-     slo = { http = \"http://127.0.0.1/\", p99 = \"450ms\" } }]\n";
+     slo = { http = \"http://127.0.0.1/\", p99 = \"450ms\", every = \"250ms\" } }]\n";
 const FLOOR: u64 = 48 << 20;
 
-/// A hundred probes, one a second, and an emulator that stumbles now and then.
+/// A hundred probes, four a second, and an emulator that stumbles now and then.
 const KNOWN: Duration = Duration::from_secs(600);
 /// Missed from the second probe without an answer on. In one piece: half a minute squeezed in vain, and who was squeezed
 /// has to go.

@@ -53,8 +53,35 @@ fn each_kind_of_signal_is_read() {
         (r#"push = true, p99 = "20ms""#, Probe::Push, p99),
     ];
     for (text, probe, target) in cases {
-        assert_eq!(slo(text), Ok(Slo { probe, target }), "{text}");
+        let every = probe.period();
+        assert_eq!(slo(text), Ok(Slo { probe, target, every }), "{text}");
     }
+}
+
+#[test]
+fn requests_may_be_made_more_often_and_nothing_else() {
+    let every = |text: &str| slo(text).map(|slo| slo.every);
+    let http = |every: &str| format!(r#"http = "http://a/", p99 = "1s", every = "{every}""#);
+    for (said, meant) in [("100ms", 100), ("250ms", 250), ("1s", 1000)] {
+        assert_eq!(every(&http(said)), Ok(Span::from_millis(meant)));
+    }
+    assert_eq!(
+        every(r#"tcp = "a:1", p99 = "1s", every = "500ms""#),
+        Ok(Span::from_millis(500))
+    );
+    for said in ["99ms", "1001ms", "0s"] {
+        let told = every(&http(said)).unwrap_err();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("every: `") && told[0].contains("is not between 100ms and 1s"),
+            "{told:?}"
+        );
+    }
+    let told = every(r#"push = true, p99 = "1s", every = "1s""#).unwrap_err();
+    assert!(
+        told[0].contains("every: means nothing for this kind of probe"),
+        "{told:?}"
+    );
 }
 
 #[test]

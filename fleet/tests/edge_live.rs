@@ -22,5 +22,7 @@ mod session;
 mod sharing;
 #[path = "edge/tls.rs"]
 mod tls;
+#[path = "edge/windows.rs"]
+mod windows;
 #[path = "edge/world.rs"]
 mod world;

@@ -1,6 +1,7 @@
 //! Teams and quotas: everyone sees them, operators change them.
 
 use loadline_model::is_team_name;
+use loadline_placement::policy::Windows;
 
 use super::Edge;
 use super::call::{Call, Change};
@@ -10,8 +11,6 @@ use crate::trust::{Action, Role, is_user_name};
 
 /// A team may weigh this much more than another at most.
 const WEIGHT_MAX: u32 = 10_000;
-/// More than these would not be read by anyone.
-const WINDOWS_MAX: usize = 20;
 
 /// A name that a team may have.
 pub(super) fn team_checked(name: &str) -> Result<(), Failure> {
@@ -102,10 +101,10 @@ impl Edge {
         if change
             .windows
             .as_ref()
-            .is_some_and(|windows| windows.0.len() > WINDOWS_MAX)
+            .is_some_and(|windows| windows.0.len() > Windows::MAX)
         {
             return Err(Failure::invalid(
-                format!("a team has at most {WINDOWS_MAX} windows"),
+                format!("a team has at most {} windows", Windows::MAX),
                 "one window may name several days, like Mon-Fri",
             ));
         }

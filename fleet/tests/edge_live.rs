@@ -6,6 +6,8 @@
 mod access;
 #[path = "edge/authority.rs"]
 mod authority;
+#[path = "edge/bad_input.rs"]
+mod bad_input;
 #[path = "edge/jobs.rs"]
 mod jobs;
 #[path = "edge/logs.rs"]

@@ -1,6 +1,6 @@
 //! Teams and quotas: everyone sees them, operators change them.
 
-use loadline_model::is_team_name;
+use loadline_model::{is_team_name, shown};
 use loadline_placement::policy::Windows;
 
 use super::Edge;
@@ -17,7 +17,7 @@ pub(super) fn team_checked(name: &str) -> Result<(), Failure> {
     if is_team_name(name) {
         return Ok(());
     }
-    let shown: String = name.chars().take(40).collect();
+    let shown = shown(name);
     Err(Failure::invalid(
         format!(
             "`{shown}` cannot name a team: 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first"
@@ -29,7 +29,7 @@ pub(super) fn team_checked(name: &str) -> Result<(), Failure> {
 /// A role by its word.
 pub(super) fn role_of(word: &str) -> Result<Role, Failure> {
     Role::from_word(word).ok_or_else(|| {
-        let shown: String = word.chars().take(40).collect();
+        let shown = shown(word);
         Failure::invalid(
             format!("`{shown}` is not a role"),
             "use admin, operator, user or viewer",
@@ -41,7 +41,7 @@ fn person_checked(name: &str) -> Result<(), Failure> {
     if is_user_name(name) {
         return Ok(());
     }
-    let shown: String = name.chars().take(40).collect();
+    let shown = shown(name);
     Err(Failure::invalid(
         format!("`{shown}` cannot name a person"),
         "list people with `fleet user list`",

@@ -12,6 +12,8 @@ mod bad_input;
 mod jobs;
 #[path = "edge/logs.rs"]
 mod logs;
+#[path = "edge/marks.rs"]
+mod marks;
 #[path = "edge/monitoring.rs"]
 mod monitoring;
 #[path = "edge/node.rs"]

@@ -7,9 +7,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use loadline_placement::Policy;
 use serde::Deserialize;
 
+use crate::state::SharingRules;
 use crate::tls::PkiFiles;
 
 mod names;
@@ -74,7 +74,7 @@ pub struct Config {
     /// The site's own PKI; none: the fleet's own.
     pub pki: Option<PkiFiles>,
     /// How the fleet is shared, as far as it is the same for all teams.
-    pub sharing: Policy,
+    pub sharing: SharingRules,
 }
 
 /// One mistake.
@@ -139,7 +139,7 @@ impl Default for Config {
             access: any(ACCESS_PORT),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT)),
             pki: None,
-            sharing: Policy::default(),
+            sharing: SharingRules::default(),
         }
     }
 }
@@ -308,11 +308,12 @@ mod tests {
             "[sharing]\nleft_alone = \"5s\"\npatience = \"12h\"\nreservations = 3\npriority_most = \"high\"",
         )
         .unwrap();
-        let cool_down = config.sharing.yielding.unwrap().cool_down;
+        let policy = config.sharing.policy;
+        let cool_down = policy.yielding.unwrap().cool_down;
         assert_eq!(cool_down, loadline_model::Span::from_secs(5));
-        assert_eq!(config.sharing.backfill.reservations, 3);
-        assert_eq!(config.sharing.priority_most, loadline_model::Priority::HIGH);
-        assert_eq!(parse("").unwrap().sharing, Policy::default());
+        assert_eq!(policy.backfill.reservations, 3);
+        assert_eq!(policy.priority_most, loadline_model::Priority::HIGH);
+        assert_eq!(parse("").unwrap().sharing, SharingRules::default());
         let keys = mistakes(
             "[sharing]\nleft_alone = \"0s\"\npatience = \"long\"\nreservations = 100\npriority_most = \"top\"",
         );
@@ -324,6 +325,34 @@ mod tests {
                 "sharing.priority_most",
                 "sharing.reservations"
             ]
+        );
+    }
+
+    #[test]
+    fn burst_work_of_all_teams_may_have_its_times() {
+        let config =
+            parse("[sharing]\nburst_windows = [\"Mon-Fri 20:00-07:00\", \"Sat-Sun 00:00-24:00\"]").unwrap();
+        let told: Vec<String> = config.sharing.burst.0.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["Mon-Fri 20:00-07:00", "Sat-Sun 00:00-24:00"]);
+        let error =
+            parse("[sharing]\nburst_windows = [\"at night\", \"Mon 7-8\"]\npatience = \"1s\"").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "fleetd.toml: sharing.patience: at least 1h; \
+             sharing.burst_windows: `at night` is not a time of the week: write it like \"Mon-Fri 19:00-07:00\"; \
+             sharing.burst_windows: `Mon 7-8` is not a time of the week: write it like \"Mon-Fri 19:00-07:00\""
+        );
+        let error = parse("[sharing]\nburst_windows = []").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "fleetd.toml: sharing.burst_windows: name at least one window, or leave it out: burst work may then \
+             always start"
+        );
+        let many = vec!["\"Mon 20:00-21:00\""; 21].join(",");
+        let error = parse(&format!("[sharing]\nburst_windows = [{many}]")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "fleetd.toml: sharing.burst_windows: at most 20; one may name several days, like Mon-Fri"
         );
     }
 

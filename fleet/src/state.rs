@@ -51,6 +51,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use loadline_model::{AttemptId, Generation, JobId, JobName, LedgerId, NodeId, Sequence, Span, WallTime};
+use loadline_placement::policy::Windows;
 use loadline_placement::{Planner, Policy, Traits, Why};
 
 pub use change::Change;
@@ -132,6 +133,15 @@ pub struct State {
     whys: RefCell<BTreeMap<u64, (u64, Arc<Why>)>>,
 }
 
+/// How the fleet is shared, as far as it is the same for all teams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SharingRules {
+    /// What placement goes by.
+    pub policy: Policy,
+    /// When burst work may start.
+    pub burst: Windows,
+}
+
 /// A job with everything that belongs to it.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -208,9 +218,10 @@ impl Node {
 }
 
 impl State {
-    /// Says how the fleet is shared, as far as it is the same for all teams.
-    pub const fn share_by(&mut self, policy: Policy) {
-        self.policy = policy;
+    /// Says how the fleet is shared from now on.
+    pub fn share_by(&mut self, rules: SharingRules) {
+        self.policy = rules.policy;
+        self.planner.set_burst(rules.burst);
     }
 
     /// True if placement stopped at its limit: settle again without waiting.

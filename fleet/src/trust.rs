@@ -10,5 +10,6 @@ mod identity;
 pub use authorize::{Action, Actor, Denied, Role, authorize};
 pub use directory::{Directory, DirectorySource, Person, Refusal};
 pub use identity::{
-    Identity, IdentityProblem, PeerCertificate, is_node_name, is_unix_account, is_user_name, spiffe_uri,
+    Identity, IdentityProblem, PeerCertificate, is_node_name, is_pool_name, is_unix_account, is_user_name,
+    spiffe_uri,
 };

@@ -6,10 +6,14 @@
 mod access;
 #[path = "edge/authority.rs"]
 mod authority;
+#[path = "edge/bad_input.rs"]
+mod bad_input;
 #[path = "edge/jobs.rs"]
 mod jobs;
 #[path = "edge/logs.rs"]
 mod logs;
+#[path = "edge/marks.rs"]
+mod marks;
 #[path = "edge/monitoring.rs"]
 mod monitoring;
 #[path = "edge/node.rs"]
@@ -22,5 +26,7 @@ mod session;
 mod sharing;
 #[path = "edge/tls.rs"]
 mod tls;
+#[path = "edge/windows.rs"]
+mod windows;
 #[path = "edge/world.rs"]
 mod world;

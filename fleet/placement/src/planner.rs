@@ -31,7 +31,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
 use crate::policy::{
-    Accounts, BackfillRules, Counted, End, Estimates, OrderRules, ShareRules, Starting, Team, YieldRules,
+    Accounts, BackfillRules, Counted, End, Estimates, OrderRules, ShareRules, Starting, Team, Windows,
+    YieldRules,
 };
 use crate::queue::{QueueEntry, Start};
 use crate::report::{Report, Waiting, Why};
@@ -126,6 +127,8 @@ pub struct Planner {
     nodes: Nodes,
     lines: Lines,
     accounts: Accounts,
+    /// When burst work of all teams may start.
+    burst: Windows,
     estimates: Estimates,
     runs: Runs,
     keeps: Keeps,
@@ -211,6 +214,19 @@ impl Planner {
     /// [`Self::forget_past`] and what is said after.
     pub fn set_team(&mut self, name: &str, team: Team, now: WallTime) {
         self.accounts.set_team(name, team, now);
+        self.turned += 1;
+        self.version += 1;
+    }
+
+    /// When burst work of all teams may start.
+    #[must_use]
+    pub const fn burst(&self) -> &Windows {
+        &self.burst
+    }
+
+    /// Says when burst work of all teams may start, from now on.
+    pub fn set_burst(&mut self, windows: Windows) {
+        self.burst = windows;
         self.turned += 1;
         self.version += 1;
     }

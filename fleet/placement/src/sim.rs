@@ -12,6 +12,7 @@ mod driver;
 mod easy;
 mod fleet;
 mod load;
+mod openb;
 mod swf;
 mod work;
 
@@ -20,5 +21,6 @@ pub use driver::{Running, Scheduler, Tell, play, simulate};
 pub use easy::{Easy, Fcfs};
 pub use fleet::{Fleet, Judge, Planned};
 pub use load::{Load, Outcome, SimJob};
+pub use openb::{OpenbError, OpenbLife, OpenbNode, OpenbPod, openb_work, read_openb_nodes, read_openb_pods};
 pub use swf::{SwfError, read_swf};
 pub use work::{Happened, What, Work};

@@ -64,10 +64,15 @@ impl Books<'_> {
         }
         reasons.append(&mut first);
         reasons.append(&mut rest);
+        let beyond = self.beyond_fleet(entry, together);
+        let passes = beyond.is_none() && !nearest.is_empty() && nearest.all_pass();
+        if let Some(sentence) = beyond {
+            reasons.insert(0, gang_beyond(sentence, 0, Vec::new()));
+        }
         Why {
             reasons,
             change: self.cheapest_change(entry, together),
-            passes: !nearest.is_empty() && nearest.all_pass(),
+            passes,
             considered,
             expected: None,
             before: 0,
@@ -86,20 +91,6 @@ impl Books<'_> {
                 before: 0,
             };
         }
-        let most = self.room_when_empty(entry);
-        let (code, sentence) = if most < together.into() {
-            (
-                ReasonCode::GangBeyondFleet,
-                format!(
-                    "even with no other work there is room for {most} of the {together} workers that start together"
-                ),
-            )
-        } else {
-            (
-                ReasonCode::NotAllTogether,
-                format!("there is room for some of the {together} workers that start together, not for all"),
-            )
-        };
         let mut names: Vec<String> = self
             .iter()
             .filter(|(node, _)| self.blocks(node, entry).is_empty())
@@ -107,12 +98,20 @@ impl Books<'_> {
             .collect();
         names.sort_unstable();
         names.truncate(EXAMPLES_MAX);
-        let passes = code.passes();
-        let reason = Reason {
-            code,
-            sentence,
-            nodes: fitting,
-            examples: names,
+        let (passes, reason) = match self.beyond_fleet(entry, together) {
+            Some(sentence) => (false, gang_beyond(sentence, fitting, names)),
+            None => {
+                let sentence = format!(
+                    "there is room for some of the {together} workers that start together, not for all"
+                );
+                let reason = Reason {
+                    code: ReasonCode::NotAllTogether,
+                    sentence,
+                    nodes: fitting,
+                    examples: names,
+                };
+                (true, reason)
+            }
         };
         let change = self.cheapest_change(entry, together);
         Why {
@@ -123,6 +122,18 @@ impl Books<'_> {
             expected: None,
             before: 0,
         }
+    }
+
+    /// That no end of other work will ever make room for all workers that start together.
+    fn beyond_fleet(&self, entry: &QueueEntry, together: u32) -> Option<String> {
+        if together < 2 {
+            return None;
+        }
+        let most = self.room_when_empty(entry);
+        // Where not even one has room, what is said of the nodes says why.
+        (1..together.into()).contains(&most).then(|| {
+            format!("even with no other work there is room for {most} of the {together} workers that start together")
+        })
     }
 
     /// Nodes that have room, for someone else.
@@ -168,6 +179,15 @@ impl Books<'_> {
             nodes: u32::try_from(unknown.len()).unwrap_or(u32::MAX),
             examples: unknown.into_iter().take(EXAMPLES_MAX).cloned().collect(),
         })
+    }
+}
+
+fn gang_beyond(sentence: String, nodes: u32, examples: Vec<String>) -> Reason {
+    Reason {
+        code: ReasonCode::GangBeyondFleet,
+        sentence,
+        nodes,
+        examples,
     }
 }
 

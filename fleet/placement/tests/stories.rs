@@ -59,6 +59,7 @@ impl Story {
                 self.fleet.put_node(node.clone()).unwrap();
             }
             ["team", name, rest @ ..] => self.fleet.set_team(name, Words::new(rest).team()),
+            ["burst", rest @ ..] => self.fleet.set_burst(Words::new(rest).windows()),
             ["job", name, rest @ ..] => self.job(name, &Words::new(rest)),
             ["end", worker] => {
                 let (job, worker) = worker.split_once('.').unwrap();

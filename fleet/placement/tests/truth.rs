@@ -341,6 +341,22 @@ fn capacity_at(nodes: &[Node], entry: &QueueEntry, now: WallTime) -> u32 {
     nodes.iter().map(on).sum()
 }
 
+/// The same once all work has ended, who is silent is back, and who refused for now has taken it.
+fn capacity_when_empty(nodes: &[Node], entry: &QueueEntry) -> u32 {
+    let emptied = |node: &Node| Node {
+        held: HeldByTier::default(),
+        state: match node.state {
+            NodeState::Suspect | NodeState::Lost | NodeState::Unattended => NodeState::Ready,
+            state => state,
+        },
+        ..node.clone()
+    };
+    let empty: Vec<Node> = nodes.iter().map(emptied).collect();
+    let mut entry = entry.clone();
+    entry.refusals.retain(|refusal| refusal.until.is_none());
+    capacity(&empty, &entry)
+}
+
 fn carried_out(snapshot: &Snapshot, queue: &[QueueEntry], plan: &Plan) -> (Snapshot, Vec<QueueEntry>) {
     carried_out_at(snapshot, queue, plan, NOW)
 }
@@ -565,14 +581,16 @@ proptest! {
         for waiting in &report.waiting {
             let entry = rest.iter().find(|entry| entry.job == waiting.job).unwrap();
             prop_assert!(!waiting.why.reasons.is_empty());
-            let of_all = [ReasonCode::NotAllTogether, ReasonCode::GangBeyondFleet];
-            if let Some(reason) = waiting.why.reasons.iter().find(|reason| of_all.contains(&reason.code)) {
-                let room = capacity(&after.nodes, entry);
-                prop_assert!(room >= 1 && room < must_start(entry));
-                let emptied = |node: &Node| Node { held: HeldByTier::default(), ..node.clone() };
-                let empty: Vec<Node> = after.nodes.iter().map(emptied).collect();
-                let ever = capacity(&empty, entry) >= must_start(entry);
-                prop_assert_eq!(reason.code == ReasonCode::NotAllTogether, ever);
+            let (room, must) = (capacity(&after.nodes, entry), must_start(entry));
+            let most = capacity_when_empty(&after.nodes, entry);
+            let never = (1..must).contains(&most);
+            let told = |code| waiting.why.reasons.iter().any(|reason| reason.code == code);
+            prop_assert_eq!(told(ReasonCode::GangBeyondFleet), never);
+            prop_assert!(!never || !waiting.why.passes);
+            // Some node has room: what is said is about all of them together.
+            if room >= 1 {
+                prop_assert!(room < must && waiting.why.reasons.len() == 1);
+                prop_assert_eq!(told(ReasonCode::NotAllTogether), !never);
                 continue;
             }
             for node in &after.nodes {

@@ -1,6 +1,6 @@
 //! Who I am, the fleet in one line, people and tokens.
 
-use loadline_model::{Span, WallTime};
+use loadline_model::{Span, WallTime, shown};
 
 use super::Edge;
 use super::call::{Call, Change};
@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::sharing::{role_of, team_checked};
 use crate::state::{Command, FleetStatus, Reply, TokenId, TokenView, UserView};
 use crate::tokens::{LOGIN_LIFE, NewSecret, TokenKind, TokenText};
-use crate::trust::{Action, Actor, Role, is_node_name, is_unix_account, is_user_name};
+use crate::trust::{Action, Actor, Role, is_node_name, is_pool_name, is_unix_account, is_user_name};
 
 /// A fresh token. The text is shown once and never stored.
 #[derive(Debug)]
@@ -99,8 +99,20 @@ impl Edge {
     ) -> Result<NewToken, Failure> {
         if !is_node_name(&node) {
             return Err(Failure::invalid(
-                format!("`{node}` cannot name a node: 1 to 63 lower-case letters, digits, `-` or `.`"),
+                format!(
+                    "`{}` cannot name a node: 1 to 63 lower-case letters, digits, `-` or `.`",
+                    shown(&node)
+                ),
                 "use the machine's host name",
+            ));
+        }
+        if !pool.is_empty() && !is_pool_name(&pool) {
+            return Err(Failure::invalid(
+                format!(
+                    "`{}` cannot name a pool: 1 to 63 letters, digits, `-`, `_` or `.`",
+                    shown(&pool)
+                ),
+                "choose another name; without one the node is in the pool `default`",
             ));
         }
         let secret = NewSecret::generate();
@@ -184,7 +196,8 @@ impl Edge {
         if !is_user_name(&name) {
             return Err(Failure::invalid(
                 format!(
-                    "`{name}` cannot name a person: 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first"
+                    "`{}` cannot name a person: 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first",
+                    shown(&name)
                 ),
                 "choose another name; the Unix account may be given apart",
             ));
@@ -197,7 +210,7 @@ impl Edge {
         };
         if !is_unix_account(account) {
             return Err(Failure::invalid(
-                format!("`{account}` cannot be the account of someone's jobs"),
+                format!("`{}` cannot be the account of someone's jobs", shown(account)),
                 "name an ordinary account, never root",
             ));
         }

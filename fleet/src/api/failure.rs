@@ -122,6 +122,7 @@ impl From<WireError> for Failure {
     fn from(problem: WireError) -> Self {
         let (reason, next_step) = match problem {
             WireError::Spec(_) => ("SPEC_INVALID", "correct the job and submit it again"),
+            WireError::Text { .. } => ("INVALID_ARGUMENT", "correct it and try again"),
             _ => ("MALFORMED", "use a client of the same minor version as fleetd"),
         };
         Self::new(Code::InvalidArgument, reason, chain(&problem), next_step)

@@ -1,6 +1,7 @@
 //! Teams and quotas: everyone sees them, operators change them.
 
-use loadline_model::is_team_name;
+use loadline_model::{is_team_name, shown};
+use loadline_placement::policy::Windows;
 
 use super::Edge;
 use super::call::{Call, Change};
@@ -10,15 +11,13 @@ use crate::trust::{Action, Role, is_user_name};
 
 /// A team may weigh this much more than another at most.
 const WEIGHT_MAX: u32 = 10_000;
-/// More than these would not be read by anyone.
-const WINDOWS_MAX: usize = 20;
 
 /// A name that a team may have.
 pub(super) fn team_checked(name: &str) -> Result<(), Failure> {
     if is_team_name(name) {
         return Ok(());
     }
-    let shown: String = name.chars().take(40).collect();
+    let shown = shown(name);
     Err(Failure::invalid(
         format!(
             "`{shown}` cannot name a team: 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first"
@@ -30,7 +29,7 @@ pub(super) fn team_checked(name: &str) -> Result<(), Failure> {
 /// A role by its word.
 pub(super) fn role_of(word: &str) -> Result<Role, Failure> {
     Role::from_word(word).ok_or_else(|| {
-        let shown: String = word.chars().take(40).collect();
+        let shown = shown(word);
         Failure::invalid(
             format!("`{shown}` is not a role"),
             "use admin, operator, user or viewer",
@@ -42,7 +41,7 @@ fn person_checked(name: &str) -> Result<(), Failure> {
     if is_user_name(name) {
         return Ok(());
     }
-    let shown: String = name.chars().take(40).collect();
+    let shown = shown(name);
     Err(Failure::invalid(
         format!("`{shown}` cannot name a person"),
         "list people with `fleet user list`",
@@ -102,10 +101,10 @@ impl Edge {
         if change
             .windows
             .as_ref()
-            .is_some_and(|windows| windows.0.len() > WINDOWS_MAX)
+            .is_some_and(|windows| windows.0.len() > Windows::MAX)
         {
             return Err(Failure::invalid(
-                format!("a team has at most {WINDOWS_MAX} windows"),
+                format!("a team has at most {} windows", Windows::MAX),
                 "one window may name several days, like Mon-Fri",
             ));
         }

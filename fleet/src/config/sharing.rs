@@ -1,9 +1,11 @@
 //! `[sharing]`: what all teams have in common. What one team may is said with `fleet team` and `fleet quota`.
 
-use loadline_model::{Priority, Span};
+use loadline_model::{Priority, Span, WeekSpan};
 use loadline_placement::Policy;
-use loadline_placement::policy::YieldRules;
+use loadline_placement::policy::{Windows, YieldRules};
 use serde::Deserialize;
+
+use crate::state::SharingRules;
 
 /// More would leave a fleet idle around the few that wait.
 const RESERVATIONS_MAX: usize = 64;
@@ -16,9 +18,10 @@ pub(super) struct FileSharing {
     left_alone: Option<String>,
     reservations: Option<usize>,
     priority_most: Option<String>,
+    burst_windows: Option<Vec<String>>,
 }
 
-pub(super) fn check(file: FileSharing, wrong: &mut impl FnMut(&str, String)) -> Policy {
+pub(super) fn check(file: FileSharing, wrong: &mut impl FnMut(&str, String)) -> SharingRules {
     let mut policy = Policy::default();
     let mut span = |key: &str, text: Option<String>, least: Span, default: Span| {
         let Some(text) = text else { return default };
@@ -54,5 +57,37 @@ pub(super) fn check(file: FileSharing, wrong: &mut impl FnMut(&str, String)) -> 
         }
         policy.backfill.reservations = reservations;
     }
-    policy
+    SharingRules {
+        policy,
+        burst: burst_windows(file.burst_windows, wrong),
+    }
+}
+
+/// No window at all would be burst work that never starts; whoever leaves the key out has it start always.
+fn burst_windows(texts: Option<Vec<String>>, wrong: &mut impl FnMut(&str, String)) -> Windows {
+    const KEY: &str = "sharing.burst_windows";
+    let Some(texts) = texts else {
+        return Windows::default();
+    };
+    if texts.is_empty() {
+        wrong(
+            KEY,
+            "name at least one window, or leave it out: burst work may then always start".into(),
+        );
+    }
+    if texts.len() > Windows::MAX {
+        let most = Windows::MAX;
+        wrong(
+            KEY,
+            format!("at most {most}; one may name several days, like Mon-Fri"),
+        );
+    }
+    let mut windows = Vec::new();
+    for text in texts {
+        match text.parse::<WeekSpan>() {
+            Ok(window) => windows.push(window),
+            Err(error) => wrong(KEY, error.to_string()),
+        }
+    }
+    Windows(windows)
 }

@@ -147,7 +147,7 @@ pub async fn start(config: &Config, clock: Clock, limits: ConnectionLimits) -> R
     let keys = KeysLayout::of(&config.state_dir).read()?;
     let ports = Ports::open(config).await?;
     let store = Sqlite::open(&config.state_dir.join(STORE))?;
-    let (fleet, writer) = writer::start_with(Box::new(store), clock.clone(), config.sharing)?;
+    let (fleet, writer) = writer::start_with(Box::new(store), clock.clone(), config.sharing.clone())?;
     match Inside::build(config, keys, ports.addresses, fleet, clock) {
         Ok(inside) => Ok(inside.serve(ports, limits, writer)),
         Err(error) => {

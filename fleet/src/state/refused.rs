@@ -1,6 +1,6 @@
 //! Why a command changed nothing. Each refusal knows its stable reason, its class on the wire and the next step.
 
-use loadline_model::{JobId, Priority};
+use loadline_model::{JobId, Priority, shown};
 
 /// The classes of refusals; the edge maps them to gRPC codes, the command line to exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ pub enum Refused {
     #[error("job {0} was already submitted with another specification")]
     JobConflict(JobId),
     /// No such job.
-    #[error("there is no job {0}")]
+    #[error("there is no job {}", shown(.0))]
     JobUnknown(String),
     /// It waits for itself.
     #[error("{0}")]
@@ -46,13 +46,13 @@ pub enum Refused {
     #[error("node {0} would have more than {1} labels or taints")]
     MarksTooMany(String, usize),
     /// No such node.
-    #[error("there is no node {0}")]
+    #[error("there is no node {}", shown(.0))]
     NodeUnknown(String),
     /// No such person.
-    #[error("there is no user {0}")]
+    #[error("there is no user {}", shown(.0))]
     UserUnknown(String),
     /// No such team.
-    #[error("there is no team {0}")]
+    #[error("there is no team {}", shown(.0))]
     TeamUnknown(String),
     /// The team cannot pay for them.
     #[error("{0} is not in team {1}")]
@@ -77,7 +77,7 @@ pub enum Refused {
     #[error("user {0} is banned")]
     UserBanned(String),
     /// No such token, by id.
-    #[error("there is no token {0}")]
+    #[error("there is no token {}", shown(.0))]
     TokenUnknown(String),
     /// The secret opens nothing, or nothing any more. One answer for all cases, so that guessing teaches nothing.
     #[error("the token is unknown, used, expired, revoked or for another name")]
@@ -216,7 +216,7 @@ impl Refused {
             Self::JobUnknown(_) => "list jobs with `fleet jobs --all`",
             Self::Dependency(_) => "leave out that one",
             Self::DependencyUnknown(_) => {
-                "submit that one first; `fleet jobs --all` lists jobs with their numbers"
+                "submit that one first, jobs never wait for each other in a circle; `fleet jobs --all` lists jobs with their numbers"
             }
             Self::ArrayNeedsRunner => {
                 "submit a job for each task, or one with as many workers: each has LOADLINE_WORKER"

@@ -75,6 +75,12 @@ pub fn is_node_name(name: &str) -> bool {
         && !name.ends_with(['-', '.'])
 }
 
+/// True for names that pools may have: each is the value of a label of its nodes.
+pub fn is_pool_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=63).contains(&name.len()) && name.chars().all(fits)
+}
+
 /// True for accounts that jobs may be meant to run as; the node has the last word. Directory services allow more
 /// than `useradd` does, hence capitals and `@`.
 pub fn is_unix_account(name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Errors on the wire: a gRPC status whose details are an `ErrorInfo`.
 
-use loadline_model::{LabelProblem, ParseIdError, SpecProblems};
+use loadline_model::{ParseIdError, SpecProblems};
 use loadline_proto::types::v1::ErrorInfo;
 use prost::Message;
 use tonic::{Code, Status};
@@ -28,13 +28,13 @@ pub enum WireError {
         /// What it was.
         value: String,
     },
-    /// A label, taint or requirement that is none.
-    #[error("{field}: {source}")]
-    Label {
+    /// What a person wrote, and is not what belongs there: a label, a job to wait for, a time of the week.
+    #[error("{field}: {problem}")]
+    Text {
         /// Which field.
         field: &'static str,
-        /// Why.
-        source: LabelProblem,
+        /// Why, and what would be right.
+        problem: String,
     },
     /// The job's specification is not valid; the message names every mistake.
     #[error("{0}")]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use loadline_model::{
     After, AfterJob, Arrange, Bytes, Domain, JobSpec, LabelProblem, Mark, Needs, Numa, PerMille, Tasks,
-    Waits, WallTime,
+    Waits, WallTime, shown,
 };
 use loadline_proto::types::v1 as types;
 
@@ -18,7 +18,10 @@ fn written<T: FromStr<Err = LabelProblem>>(
         .iter()
         .map(|text| text.parse())
         .collect::<Result<_, _>>()
-        .map_err(|source| WireError::Label { field, source })
+        .map_err(|problem: LabelProblem| WireError::Text {
+            field,
+            problem: problem.to_string(),
+        })
 }
 
 /// Reads changes of labels or taints.
@@ -30,7 +33,7 @@ pub fn read_marks(field: &'static str, texts: &[String]) -> Result<Vec<Mark>, Wi
 }
 
 fn unknown(field: &'static str, value: &str) -> WireError {
-    let value = value.chars().take(40).collect();
+    let value = shown(value);
     WireError::Value { field, value }
 }
 
@@ -70,7 +73,10 @@ pub(super) fn read_needs(spec: &types::JobSpec, worker: &types::WorkerRequest) -
 pub(super) fn read_waits(spec: &types::JobSpec) -> Result<Waits, WireError> {
     let one = |after: &types::AfterJob| {
         Ok(AfterJob {
-            job: after.job.parse().map_err(|_| unknown("after", &after.job))?,
+            job: after.job.parse().map_err(|problem| WireError::Text {
+                field: "after",
+                problem: format!("`{}`: {problem}", shown(&after.job)),
+            })?,
             after: After::from_word(&after.how).ok_or_else(|| unknown("after.how", &after.how))?,
         })
     };

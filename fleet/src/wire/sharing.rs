@@ -1,6 +1,6 @@
 //! Teams and what they may, to the wire and back.
 
-use loadline_model::{Bytes, MilliCpu, MilliGpu, WeekSpan};
+use loadline_model::{Bytes, MilliCpu, MilliGpu, WeekSpan, shown};
 use loadline_placement::policy::{AtOnce, Budget, Held, Period, Quota, Resource, Windows};
 use loadline_proto::fleet::v1 as fleet;
 use loadline_proto::types::v1 as types;
@@ -136,9 +136,9 @@ pub fn read_team_change(request: fleet::SetTeamRequest) -> Result<TeamChange, Wi
         always,
     } = request;
     let read = |text: String| {
-        text.parse::<WeekSpan>().map_err(|_| WireError::Value {
+        text.parse::<WeekSpan>().map_err(|problem| WireError::Text {
             field: "windows",
-            value: text.chars().take(40).collect(),
+            problem: problem.to_string(),
         })
     };
     let said = always || !windows.is_empty();
@@ -194,7 +194,7 @@ pub fn read_quota_change(request: fleet::SetQuotaRequest) -> Result<QuotaChange,
 fn read_limit(word: &str) -> Result<Limit, WireError> {
     let unknown = || WireError::Value {
         field: "lift",
-        value: word.chars().take(40).collect(),
+        value: shown(word),
     };
     let (whose, what) = word.split_once('.').ok_or_else(unknown)?;
     let resource = match what {

@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use loadline_model::{NodeId, Span};
-use loadline_placement::Policy;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -15,7 +14,7 @@ use super::ids::RandomIds;
 use super::shell::Shell;
 use super::stats::{Stats, add};
 use crate::clock::Clock;
-use crate::state::{Batch, Command, Ids, Now, Refused, Reply, State};
+use crate::state::{Batch, Command, Ids, Now, Refused, Reply, SharingRules, State};
 use crate::store::{CommitError, Store, StoreError};
 
 /// So many commands go into one commit at most (design §5).
@@ -63,7 +62,7 @@ impl WriterThread {
 /// # Errors
 /// When the state cannot be loaded.
 pub fn start(store: Box<dyn Store>, clock: Clock) -> Result<(Fleet, WriterThread), StartError> {
-    start_with(store, clock, Policy::default())
+    start_with(store, clock, SharingRules::default())
 }
 
 /// The same, for a fleet that is shared by rules of its own.
@@ -73,7 +72,7 @@ pub fn start(store: Box<dyn Store>, clock: Clock) -> Result<(Fleet, WriterThread
 pub fn start_with(
     mut store: Box<dyn Store>,
     clock: Clock,
-    sharing: Policy,
+    sharing: SharingRules,
 ) -> Result<(Fleet, WriterThread), StartError> {
     let begun = Instant::now();
     let mut ids = RandomIds;

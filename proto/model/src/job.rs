@@ -13,7 +13,7 @@ use core::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, CpuRequest, MilliCpu, Priority, Span, WorkerRequest};
+use crate::{Bytes, CpuRequest, MilliCpu, Priority, Span, WorkerRequest, shown};
 
 mod needs;
 
@@ -351,7 +351,10 @@ fn check_command(draft: &JobDraft, problems: &mut Problems) {
         problems.add(
             true,
             "env",
-            alloc::format!("`{key}` cannot be a variable's name: letters, digits and `_`"),
+            alloc::format!(
+                "`{}` cannot be a variable's name: letters, digits and `_`",
+                shown(key)
+            ),
         );
     }
 }

@@ -11,6 +11,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shown;
+
 /// Keys that the fleet fills in itself: the node's name, its pool, the model of its GPUs.
 pub const OWN_KEYS: [&str; 3] = ["node", "pool", "gpu-model"];
 /// The key whose values are names of GPU models, which are matched by their words.
@@ -21,8 +23,6 @@ const KEY_LEN_MAX: usize = 63;
 const VALUE_LEN_MAX: usize = 253;
 /// More values in one list are a mistake.
 const VALUES_MAX: usize = 64;
-/// Of a wrong text so much is repeated.
-const SHOWN_MAX: usize = 40;
 
 /// Labels by key.
 pub type Labels = BTreeMap<String, String>;
@@ -80,15 +80,6 @@ pub enum LabelProblem {
     /// Too many values.
     #[error("more than {VALUES_MAX} values for `{0}`: label the nodes that are meant instead")]
     Values(String),
-}
-
-/// The beginning of a text that is wrong.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX).filter(|c| !c.is_control()).collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 const fn is_key_byte(byte: u8) -> bool {

@@ -20,6 +20,7 @@ mod prove;
 mod quantity;
 mod receipt;
 mod resources;
+mod shown;
 mod topology;
 mod week;
 
@@ -41,6 +42,7 @@ pub use prove::{AskProblem, NoResource, ProveAsk, Resource};
 pub use quantity::{Bytes, MilliCpu, MilliGpu, ParseQuantityError, PerMille, Span, WallTime};
 pub use receipt::{Receipt, ReceiptAction, ReceiptSubject};
 pub use resources::{Amounts, CpuRequest, Gpu, Gpus, WorkerRequest};
+pub use shown::shown;
 pub use topology::{NumaNode, Thread, Topology, TopologyProblem};
 pub use week::{
     Days, LocalTime, ParseDaysError, ParseTimeOfDayError, ParseWeekSpanError, TimeOfDay, WeekSpan, Weekday,

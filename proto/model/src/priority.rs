@@ -44,7 +44,7 @@ impl FromStr for Priority {
         word.map(|(_, priority)| priority)
             .or_else(number)
             .filter(|priority| priority.is_allowed())
-            .ok_or_else(|| ParsePriorityError(text.chars().take(40).collect()))
+            .ok_or_else(|| ParsePriorityError(crate::shown(text)))
     }
 }
 

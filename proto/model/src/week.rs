@@ -188,7 +188,7 @@ impl FromStr for WeekSpan {
                 to: to.parse().ok()?,
             })
         };
-        read().ok_or_else(|| ParseWeekSpanError(text.chars().take(40).collect()))
+        read().ok_or_else(|| ParseWeekSpanError(crate::shown(text)))
     }
 }
 

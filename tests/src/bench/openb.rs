@@ -35,6 +35,20 @@ struct Variant {
     per_s: Vec<f64>,
 }
 
+/// The variant that is played again in virtual time: the trace as it was.
+const PLAYED: &str = "default";
+
+/// What the program prints of a variant that it played again.
+#[derive(Debug, Deserialize)]
+struct Played {
+    never_started: u64,
+    /// Median and 99th percentile.
+    waits_s: [f64; 2],
+    /// The same as the trace tells it of its own scheduler.
+    waits_in_trace_s: [f64; 2],
+    gpus_used: f64,
+}
+
 pub(super) fn run(_: &Cache) -> Result<BenchReport> {
     let root = super::report::repository()?;
     let folder =
@@ -55,6 +69,10 @@ pub(super) fn run(_: &Cache) -> Result<BenchReport> {
     let least = Figure::new("openb.least_margin", "points", Better::Higher, &[margin]);
     bench.add(least.map(|figure| figure.goal(Goal::Value(0.0))))?;
     bench.add(Figure::new("openb.per_s", "/s", Better::Higher, &rates))?;
+    if variants.iter().any(|variant| variant.variant == PLAYED) {
+        let played: Vec<Played> = program::run(&program, &[&folder.to_string_lossy(), "replay", PLAYED])?;
+        played.iter().try_for_each(|played| replay(&mut bench, played))?;
+    }
     bench.finish()
 }
 
@@ -95,9 +113,59 @@ fn figures(bench: &mut Bench, variant: &Variant) -> Result<f64> {
     Ok(margin)
 }
 
+/// What the real planner makes of the trace. Only its own scheduler's waits stand beside it: its cluster had other work
+/// and other rules.
+fn replay(bench: &mut Bench, played: &Played) -> Result<()> {
+    ensure!(
+        played.never_started == 0,
+        "{} pods that ran in the trace never started when it was played again",
+        played.never_started
+    );
+    for (place, part) in ["p50", "p99"].into_iter().enumerate() {
+        let id = format!("openb.replay.wait_{part}_s");
+        let figure = Figure::new(&id, "s", Better::Lower, &[played.waits_s[place]]);
+        bench.add(figure.and_then(|figure| figure.peer("the trace", &[played.waits_in_trace_s[place]])))?;
+    }
+    bench.add(Figure::new(
+        "openb.replay.gpus_used",
+        "%",
+        Better::Higher,
+        &[played.gpus_used],
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_played_again_is_three_figures_and_who_never_started_is_an_error() {
+        let mut played = Played {
+            never_started: 0,
+            waits_s: [0.0, 60.0],
+            waits_in_trace_s: [1.0, 30.0],
+            gpus_used: 42.0,
+        };
+        let mut bench = Bench::start("openb").unwrap();
+        replay(&mut bench, &played).unwrap();
+        let report = bench.finish().unwrap();
+        let told: Vec<_> = report
+            .figures
+            .iter()
+            .map(|figure| (figure.id.as_str(), figure.value()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("openb.replay.wait_p50_s", 0.0),
+                ("openb.replay.wait_p99_s", 60.0),
+                ("openb.replay.gpus_used", 42.0)
+            ]
+        );
+        played.never_started = 1;
+        let mut bench = Bench::start("openb").unwrap();
+        assert!(replay(&mut bench, &played).is_err());
+    }
 
     fn variant(fgd: f64) -> Variant {
         Variant {

@@ -1,6 +1,6 @@
 //! `fleet team`, `fleet quota`, and what of `fleet user` is about teams.
 
-use loadline_model::{Bytes, MilliCpu, is_team_name};
+use loadline_model::{Bytes, MilliCpu, is_team_name, shown};
 
 use super::Session;
 use crate::args::{QuotaCommand, QuotaFlags, TeamCommand};
@@ -77,7 +77,7 @@ fn named(team: String) -> Result<String, Problem> {
     if is_team_name(&team) {
         return Ok(team);
     }
-    let shown: String = team.chars().take(40).collect();
+    let shown = shown(&team);
     Err(Problem::Word {
         flag: "TEAM",
         problem: format!(
@@ -184,10 +184,6 @@ fn memory(text: &str) -> Result<u64, String> {
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| {
-        format!(
-            "`{}` is not a whole number",
-            text.chars().take(40).collect::<String>()
-        )
-    })
+    text.parse()
+        .map_err(|_| format!("`{}` is not a whole number", shown(text)))
 }

@@ -2,7 +2,7 @@
 
 use loadline_model::{
     After, AfterJob, Arrange, Bytes, Domain, Is, JobName, Needs, Numa, PerMille, Requirement, Taint, Tasks,
-    Waits, WallTime, label_value,
+    Waits, WallTime, label_value, shown,
 };
 
 use super::words::told;
@@ -153,7 +153,7 @@ pub(super) fn gpu_models(words: &[String]) -> Result<Requirement, String> {
 
 /// `50%`, `12.5%`.
 pub(super) fn share(text: &str) -> Result<PerMille, String> {
-    let bad = || format!("`{}` is no part of a GPU: write \"50%\"", short(text));
+    let bad = || format!("`{}` is no part of a GPU: write \"50%\"", shown(text));
     let number = text.strip_suffix('%').ok_or_else(bad)?;
     let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
     let digit = (tenths.len() == 1).then(|| tenths.parse::<u16>().ok()).flatten();
@@ -162,7 +162,7 @@ pub(super) fn share(text: &str) -> Result<PerMille, String> {
 }
 
 pub(super) fn numa(text: &str) -> Result<Numa, String> {
-    Numa::from_word(text).ok_or_else(|| format!("`{}` is not one of \"any\" and \"single\"", short(text)))
+    Numa::from_word(text).ok_or_else(|| format!("`{}` is not one of \"any\" and \"single\"", shown(text)))
 }
 
 /// `2h` from now, or a time of day with its date and offset.
@@ -171,7 +171,7 @@ pub(super) fn moment(text: &str, now: WallTime) -> Result<WallTime, String> {
         return Ok(now.plus(span));
     }
     let at: jiff::Timestamp = text.parse().map_err(|_| {
-        let text = short(text);
+        let text = shown(text);
         format!("`{text}` is no time: write \"2h\" for two hours from now, or \"2026-12-01T22:00:00Z\"")
     })?;
     Ok(WallTime(at.as_microsecond()))
@@ -179,21 +179,11 @@ pub(super) fn moment(text: &str, now: WallTime) -> Result<WallTime, String> {
 
 /// `1-1000`.
 pub(super) fn tasks(text: &str) -> Result<Tasks, String> {
-    let bad = || format!("`{}` are no tasks: write \"1-1000\"", short(text));
+    let bad = || format!("`{}` are no tasks: write \"1-1000\"", shown(text));
     let (first, last) = text.split_once('-').ok_or_else(bad)?;
     let number = |text: &str| text.parse().map_err(|_| bad());
     Ok(Tasks {
         first: number(first)?,
         last: number(last)?,
     })
-}
-
-/// What is wrong may be long.
-fn short(text: &str) -> String {
-    let shown: String = text.chars().take(40).collect();
-    if shown.len() < text.len() {
-        format!("{shown}…")
-    } else {
-        shown
-    }
 }

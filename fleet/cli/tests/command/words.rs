@@ -83,6 +83,55 @@ async fn usage_is_told_without_asking_the_fleet() {
 }
 
 #[tokio::test]
+async fn what_a_job_cannot_say_is_told_without_asking_and_not_repeated_at_length() {
+    let world = World::new(Script::default()).await;
+    let long = "a".repeat(10_240);
+    let shown = format!("{}…", "a".repeat(40));
+    for (flags, sentence) in [
+        (
+            format!("--name {long}"),
+            "--name: 1 to 63 letters, digits, `-`, `_` or `.`".to_owned(),
+        ),
+        (
+            format!("--team {long}"),
+            "--team: a team's name is 1 to 32 lower-case letters, digits, `-`, `_` or `.`, a letter first"
+                .into(),
+        ),
+        (
+            format!("--node {long}"),
+            "--node: a node's name is 1 to 253 characters".into(),
+        ),
+        (
+            format!("--require {long}"),
+            format!("--require: `{shown}` cannot be a label's key: 1 to 63 "),
+        ),
+        (
+            format!("--require zone={long}"),
+            format!("--require: `{shown}` cannot be a label's value: at most 253 "),
+        ),
+        (
+            format!("--tolerate {long}"),
+            format!("--tolerate: `{shown}` cannot be a label's key: 1 to 63 "),
+        ),
+        (
+            "--array 1-100001".into(),
+            "--array: 100001 tasks are too many: an array has at most 100000; submit several".into(),
+        ),
+        ("--gang --workers 10001".into(), "--workers: at most 10000".into()),
+    ] {
+        let ran = world.fleet(&format!("run {flags} -- true")).await;
+        let told = &flags[..flags.len().min(60)];
+        assert_eq!(ran.code, 2, "{told}: {ran:?}");
+        assert!(ran.err.contains(&sentence), "{told}: {ran:?}");
+        assert!(
+            ran.err.contains("next:") && ran.err.len() < 600,
+            "{told}: {ran:?}"
+        );
+    }
+    assert!(world.fake.script(|script| script.asked.is_empty()));
+}
+
+#[tokio::test]
 async fn operators_ask_for_what_they_typed() {
     let node = pb::NodeSummary {
         name: "n1".into(),

@@ -7,6 +7,7 @@
 //! The engine knows nothing of the tasks beforehand; it learns what is asked for as they come. The two others are
 //! given the whole trace's mix, as in the published runs.
 
+mod again;
 mod peers;
 #[path = "../seeded/random.rs"]
 mod random;
@@ -28,8 +29,13 @@ fn main() -> Result<()> {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
+    if let [folder, word, variants @ ..] = arguments.as_slice()
+        && word == "replay"
+    {
+        return play_again(Path::new(folder), variants);
+    }
     let [folder, seeds] = arguments.as_slice() else {
-        bail!("usage: openb FOLDER SEEDS");
+        bail!("usage: openb FOLDER SEEDS, or openb FOLDER replay [VARIANT]...");
     };
     let seeds: u64 = seeds
         .parse()
@@ -51,6 +57,18 @@ fn main() -> Result<()> {
             }
         }
         println!("{result}");
+    }
+    Ok(())
+}
+
+/// These variants in virtual time, or all that have times.
+fn play_again(folder: &Path, variants: &[String]) -> Result<()> {
+    let all = trace::variants(folder)?;
+    let wanted = |variant: &String| variants.is_empty() || variants.contains(variant);
+    for variant in all.into_iter().filter(wanted) {
+        if let Some(played) = again::again(folder, &variant)? {
+            println!("{played}");
+        }
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
-//! The trace's files, and the tasks that one seed makes of them.
+//! The tasks that one seed makes of the trace's files.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use loadline_model::{Bytes, CpuRequest, Demand, GpuDemand, MilliCpu, NodeId, Numa, PerMille};
 use loadline_placement::engine::{Domain, NodeGpus, NodeSpec, Room};
+use loadline_placement::sim::{OpenbNode, OpenbPod, read_openb_nodes, read_openb_pods};
 
 use crate::random::Random;
 
@@ -73,82 +73,38 @@ pub(crate) fn variants(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Columns by their names: variants differ in which they have.
-struct Rows {
-    columns: BTreeMap<String, usize>,
-    rows: Vec<Vec<String>>,
+pub(crate) fn text(folder: &Path, file: &str) -> Result<String> {
+    let path = folder.join(file);
+    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
-impl Rows {
-    fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let cut = |line: &str| -> Vec<String> { line.split(',').map(|cell| cell.trim().into()).collect() };
-        let mut lines = text.lines().filter(|line| !line.is_empty());
-        let head = lines
-            .next()
-            .with_context(|| format!("{} is empty", path.display()))?;
-        let columns = (0..).zip(cut(head)).map(|(index, name)| (name, index));
-        Ok(Self {
-            columns: columns.collect(),
-            rows: lines.map(cut).collect(),
-        })
-    }
-
-    fn number(&self, row: &[String], column: &str) -> Result<u64> {
-        let text = self
-            .text(row, column)
-            .with_context(|| format!("no column {column}"))?;
-        let number: f64 = if text.is_empty() {
-            0.0
-        } else {
-            text.parse().with_context(|| format!("{column}: {text}"))?
-        };
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "amounts are whole and positive"
-        )]
-        Ok(number as u64)
-    }
-
-    fn text<'a>(&self, row: &'a [String], column: &str) -> Option<&'a str> {
-        row.get(*self.columns.get(column)?).map(String::as_str)
-    }
+/// What a variant asks for.
+pub(crate) fn pods(folder: &Path, variant: &str) -> Result<Vec<OpenbPod>> {
+    let file = format!("openb_pod_list_{variant}.csv");
+    read_openb_pods(&text(folder, &file)?).with_context(|| file)
 }
 
 impl Trace {
     pub(crate) fn read(folder: &Path, variant: &str) -> Result<Self> {
-        let table = Rows::read(&folder.join("openb_node_list_gpu_node.csv"))?;
-        let node = |row: &Vec<String>| -> Result<Node> {
-            Ok(Node {
-                cpu: table.number(row, "cpu_milli")?,
-                memory_mib: table.number(row, "memory_mib")?,
-                gpus: usize::try_from(table.number(row, "gpu")?)?,
-                model: table.text(row, "model").unwrap_or_default().into(),
-            })
+        const NODES: &str = "openb_node_list_gpu_node.csv";
+        let nodes = read_openb_nodes(&text(folder, NODES)?).context(NODES)?;
+        let node = |node: OpenbNode| Node {
+            cpu: node.cpu.0,
+            memory_mib: node.memory.0 >> 20,
+            gpus: node.gpus as usize,
+            model: node.model,
         };
-        let nodes = table.rows.iter().map(node).collect::<Result<_>>()?;
-        let table = Rows::read(&folder.join(format!("openb_pod_list_{variant}.csv")))?;
-        let task = |row: &Vec<String>| -> Result<Task> {
-            let gpus = usize::try_from(table.number(row, "num_gpu")?)?;
-            let models = table.text(row, "gpu_spec").unwrap_or_default().split('|');
-            Ok(Task {
-                cpu: table.number(row, "cpu_milli")?,
-                memory_mib: table.number(row, "memory_mib")?,
-                gpus,
-                share: match gpus {
-                    0 => 0,
-                    1 => table.number(row, "gpu_milli")?,
-                    _ => GPU,
-                },
-                models: models
-                    .filter(|model| !model.is_empty())
-                    .map(String::from)
-                    .collect(),
-            })
+        let task = |pod: OpenbPod| Task {
+            cpu: pod.cpu.0,
+            memory_mib: pod.memory.0 >> 20,
+            gpus: pod.gpus as usize,
+            share: if pod.gpus == 0 { 0 } else { pod.share.0.into() },
+            models: pod.models,
         };
-        let tasks = table.rows.iter().map(task).collect::<Result<_>>()?;
-        Ok(Self { nodes, tasks })
+        Ok(Self {
+            nodes: nodes.into_iter().map(node).collect(),
+            tasks: pods(folder, variant)?.into_iter().map(task).collect(),
+        })
     }
 
     /// All GPUs, in per mille.

@@ -1,16 +1,17 @@
 //! The invariants of sharing, stated again from what runs and what is planned, without accounts, order or books: no
-//! quota is exceeded, what is kept for someone is not given away, who yields is outranked, or more than its job needs.
+//! quota is exceeded, nobody starts while a window is shut, what is kept for someone is not given away, who yields is
+//! outranked, or more than its job needs.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use loadline_model::{
-    Amounts, AttemptId, CpuRequest, JobId, Needs, NodeId, Span, Tier, WallTime, WorkerRequest,
+    Amounts, AttemptId, CpuRequest, JobId, LocalTime, Needs, NodeId, Span, Tier, WallTime, WorkerRequest,
 };
 
 use crate::planner::{Kept, Plan, Planner, Policy, Running};
-use crate::policy::{AtOnce, End, Spent, Team};
+use crate::policy::{AtOnce, End, Spent, Team, Windows};
 use crate::queue::QueueEntry;
 use crate::snapshot::{Held, Node, Snapshot};
 
@@ -21,6 +22,10 @@ pub struct Sharing {
     pub running: Vec<Running>,
     /// What each team may, by name.
     pub teams: Vec<(String, Team)>,
+    /// When burst work of all teams may start.
+    pub burst: Windows,
+    /// What time it is to windows.
+    pub local: Option<LocalTime>,
     /// What is paid of each team's budget in the period at hand.
     pub paid: BTreeMap<String, Spent>,
     /// What is kept for whom.
@@ -55,6 +60,14 @@ pub enum Unfair {
         team: String,
         /// Of what.
         what: &'static str,
+    },
+    /// Work starts while its team's window, or that of burst, is shut.
+    #[error("job {job} starts while no window of {whose} is open")]
+    OutOfHours {
+        /// Which.
+        job: JobId,
+        /// The team, or the tier.
+        whose: String,
     },
     /// Room that is kept for a job is given to others that outlast its start.
     #[error("room on {node} is kept for job {job}, and others get it")]
@@ -108,6 +121,8 @@ impl Sharing {
                 .collect(),
             running: expected.into_iter().map(|(running, _)| running).collect(),
             teams: Vec::new(),
+            burst: planner.burst().clone(),
+            local: Some(LocalTime::utc(now)),
             kept: planner.kept().cloned().collect(),
             patience: policy.order.patience,
         }
@@ -143,11 +158,32 @@ pub fn unfair(snapshot: &Snapshot, queue: &[QueueEntry], sharing: &Sharing, plan
         quota(name, team, sharing, &new, &mut found);
         budget(name, team, sharing, &new, &mut found);
     }
+    out_of_hours(sharing, &new, &mut found);
     for kept in &sharing.kept {
         given_away(snapshot, sharing, kept, &new, &mut found);
     }
     evictions(queue, sharing, plan, &mut found);
     found
+}
+
+fn out_of_hours(sharing: &Sharing, new: &[New<'_>], found: &mut Vec<Unfair>) {
+    let Some(local) = sharing.local else { return };
+    let shut = |windows: &Windows| {
+        let windows = windows.0.as_slice();
+        !windows.is_empty() && windows.iter().all(|window| !window.contains(local))
+    };
+    for new in new {
+        let team = sharing.teams.iter().find(|(name, _)| *name == new.entry.team);
+        let of_team = team.filter(|(_, team)| shut(&team.windows));
+        let of_burst = new.entry.tier == Tier::Burst && shut(&sharing.burst);
+        let whose = of_team
+            .map(|(name, _)| name.as_str())
+            .or(of_burst.then_some("burst"));
+        if let Some(whose) = whose {
+            let (job, whose) = (new.entry.job, whose.into());
+            found.push(Unfair::OutOfHours { job, whose });
+        }
+    }
 }
 
 /// Of each resource: what it is called, what is held, what is given on top.

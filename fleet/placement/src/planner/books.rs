@@ -10,7 +10,7 @@ use crate::blocks::{Blocks, blocks, times};
 use crate::planner::ties::{In, crowded, domain_of};
 use crate::queue::{QueueEntry, Ties};
 use crate::report::ReasonCode;
-use crate::snapshot::{HeldByTier, Node};
+use crate::snapshot::{HeldByTier, Node, NodeState};
 
 /// For whom a node's room is kept.
 #[derive(Debug, Clone, Copy)]
@@ -112,17 +112,24 @@ impl<'a> Books<'a> {
         entry
     }
 
-    /// How many workers of the job would find room if nobody else held anything.
+    /// How many workers of the job would find room if nobody else held anything, those who are silent came back, and
+    /// those who refused it for now took it.
     pub(crate) fn room_when_empty(&self, entry: &QueueEntry) -> u64 {
         let empty: Vec<Node> = self
             .nodes
             .iter()
             .map(|node| Node {
                 held: HeldByTier::default(),
+                state: match node.state {
+                    NodeState::Suspect | NodeState::Lost | NodeState::Unattended => NodeState::Ready,
+                    state => state,
+                },
                 ..(*node).clone()
             })
             .collect();
-        Books::new(empty.iter(), self.now).room_for(entry)
+        let mut entry = entry.clone();
+        entry.refusals.retain(|refusal| refusal.until.is_none());
+        Books::new(empty.iter(), self.now).room_for(&entry)
     }
 
     /// True if so many workers of the job would be placed.

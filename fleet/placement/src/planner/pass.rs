@@ -58,7 +58,7 @@ impl Planner {
             now,
             plan: Plan::default(),
             tab: Tab::default(),
-            shutter: shutter(now),
+            shutter: self.shutter(now),
             hopeless: BTreeMap::new(),
         };
         let mut turns = Turns::new(self.accounts.rules().capacity, policy.order, now);
@@ -239,6 +239,14 @@ impl Planner {
         gate(&job, &self.accounts, &making.tab, &making.shutter, making.now)
     }
 
+    /// What time it is, and when burst may start.
+    pub(crate) fn shutter(&self, now: WallTime) -> Shutter {
+        Shutter {
+            local: LocalTime::utc(now),
+            burst: self.burst.clone(),
+        }
+    }
+
     /// Keeps no room for a job that may not start at all.
     fn keep_nothing(&mut self, number: u64) {
         let job = self.lines.head(number).map(|(turn, ..)| turn.job);
@@ -253,6 +261,7 @@ impl Planner {
             Gated::TeamWindow(shut) | Gated::BurstWindow(shut) => match shut {
                 Shut::Closed { opens_in } => opens_in.map(|span| now.plus(span)),
                 Shut::TooLong { closes_in, .. } => Some(now.plus(*closes_in)),
+                Shut::NeverLongEnough { .. } => None,
             },
             Gated::Quota(OverQuota::Spent { next, .. }) => Some(*next),
             Gated::Quota(_) | Gated::Prerequisite(_) => None,
@@ -386,14 +395,6 @@ pub(crate) fn gate_of(
         ready: Ready::Now,
     };
     gate(&job, accounts, tab, shutter, now)
-}
-
-/// What time it is, and when burst may start.
-pub(crate) fn shutter(now: WallTime) -> Shutter {
-    Shutter {
-        local: LocalTime::utc(now),
-        burst: crate::policy::Windows::default(),
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use loadline_model::{JobId, NodeId, Span, WallTime};
 use crate::change::Change;
 use crate::planner::books::KeptNode;
 use crate::planner::keeps::{Comer, KeptFor};
-use crate::planner::pass::{gate_of, shutter};
+use crate::planner::pass::gate_of;
 use crate::planner::{Books, Planner, Policy, together};
 use crate::policy::order::{Class, Turns, class};
 use crate::policy::{End, Gated, OverQuota, Shut, Tab};
@@ -60,7 +60,7 @@ impl Planner {
         let kept = self.kept_from(books, entry, end);
         let books = books.clone().without(kept);
         let mut why = books.why(entry, together(entry));
-        let shutter = shutter(now);
+        let shutter = self.shutter(now);
         let tab = Tab::default();
         let start = together(entry);
         if let Err(gated) = gate_of(entry, start, estimate, &self.accounts, &tab, &shutter, now) {
@@ -226,10 +226,12 @@ impl Before {
 fn is_for_good(gated: &Gated) -> bool {
     match gated {
         Gated::Quota(over) => over.is_for_good(),
-        Gated::TeamWindow(Shut::Closed { opens_in }) | Gated::BurstWindow(Shut::Closed { opens_in }) => {
-            opens_in.is_none()
-        }
-        Gated::TeamWindow(_) | Gated::BurstWindow(_) | Gated::Prerequisite(_) => false,
+        Gated::TeamWindow(shut) | Gated::BurstWindow(shut) => match shut {
+            Shut::Closed { opens_in } => opens_in.is_none(),
+            Shut::TooLong { .. } => false,
+            Shut::NeverLongEnough { .. } => true,
+        },
+        Gated::Prerequisite(_) => false,
     }
 }
 
@@ -276,6 +278,11 @@ fn window(shut: &Shut, whose: &str) -> String {
         Shut::TooLong { closes_in, needs } => format!(
             "{whose} has to end within {}, and it would take {}",
             about(*closes_in),
+            about(*needs)
+        ),
+        Shut::NeverLongEnough { longest, needs } => format!(
+            "{whose} has to end within the {} that it may run at a time, and it would take {}",
+            about(*longest),
             about(*needs)
         ),
     }

@@ -1,8 +1,8 @@
 //! When work may start: the times of the week that operators lend to a team, or to burst work of all teams.
 //!
 //! A window decides about starts. A job that is known to run past the end waits for the next one, so nothing has to be
-//! stopped where everyone says how long they run; what still runs when it shuts is named by [`Windows::is_open`], and
-//! yields first (see [`crate::policy::yielding`]).
+//! stopped where everyone says how long they run. What still runs when it shuts goes on: nothing stops because of a
+//! clock. Burst yields to standard work then as ever.
 
 use alloc::vec::Vec;
 
@@ -34,9 +34,19 @@ pub enum Shut {
         /// How long the job will take.
         needs: Span,
     },
+    /// It would run past the end of any: it never starts as it is.
+    NeverLongEnough {
+        /// The longest time that it is open.
+        longest: Span,
+        /// How long the job will take.
+        needs: Span,
+    },
 }
 
 impl Windows {
+    /// More than anyone would want to read; one may name several days.
+    pub const MAX: usize = 20;
+
     /// True if work may start at that local time.
     #[must_use]
     pub fn is_open(&self, local: LocalTime) -> bool {
@@ -51,17 +61,45 @@ impl Windows {
         if self.0.is_empty() {
             return Ok(());
         }
-        if !self.is_open(local) {
-            let opens_in = self.until(local, true);
-            return Err(Shut::Closed { opens_in });
-        }
-        let (Some(closes_in), Some(needs)) = (self.until(local, false), needs) else {
+        let open = self.is_open(local);
+        let closes_in = self.until(local, false).filter(|_| open);
+        let fits = closes_in.is_none_or(|closes_in| needs.is_none_or(|needs| needs <= closes_in));
+        if open && fits {
             return Ok(());
-        };
-        if needs > closes_in {
-            return Err(Shut::TooLong { closes_in, needs });
         }
-        Ok(())
+        if let (Some(longest), Some(needs)) = (self.longest(), needs)
+            && needs > longest
+        {
+            return Err(Shut::NeverLongEnough { longest, needs });
+        }
+        Err(match (closes_in, needs) {
+            (Some(closes_in), Some(needs)) => Shut::TooLong { closes_in, needs },
+            _ => Shut::Closed {
+                opens_in: self.until(local, true),
+            },
+        })
+    }
+
+    /// The longest time that it is open; none: it never shuts.
+    fn longest(&self) -> Option<Span> {
+        let edges = self.0.iter().flat_map(|window| [window.from, window.to]);
+        let minutes = edges.flat_map(|edge| (0..7).map(move |day| day * DAY + u32::from(edge.minutes())));
+        let mut minutes: Vec<u32> = minutes.map(|minute| minute % WEEK).collect();
+        minutes.sort_unstable();
+        minutes.dedup();
+        let nexts = minutes.iter().cycle().skip(1);
+        let (mut longest, mut open) = (0, 0);
+        // Twice around: one that is open passes the end of the week.
+        for (minute, next) in minutes.iter().chain(&minutes).zip(nexts) {
+            let length = (next + WEEK - minute - 1) % WEEK + 1;
+            open = if self.is_open(at(*minute)) {
+                open + length
+            } else {
+                0
+            };
+            longest = longest.max(open);
+        }
+        (longest < WEEK).then_some(Span(u64::from(longest) * MINUTE))
     }
 
     /// How long until it is open, or shut; none if that does not come within a week, so never.
@@ -151,6 +189,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_any_window_never_starts() {
+        let hours = |hours: u64| Some(Span::from_secs(3600 * hours));
+        let never = |needs: u64| {
+            Err(Shut::NeverLongEnough {
+                longest: Span::from_secs(12 * 3600),
+                needs: Span::from_secs(3600 * needs),
+            })
+        };
+        let (night, noon) = (local(Weekday::Tue, 20), local(Weekday::Tue, 12));
+        assert_eq!(nights().admits(night, hours(13)), never(13));
+        assert_eq!(nights().admits(noon, hours(13)), never(13));
+        let later = |opens_in: u64| {
+            Err(Shut::Closed {
+                opens_in: hours(opens_in),
+            })
+        };
+        assert_eq!(nights().admits(noon, hours(12)), later(7));
+        // One that begins where another ends makes it longer, past the end of the week too.
+        let mut windows = nights();
+        windows.0.push(WeekSpan {
+            days: "Sat-Mon".parse().unwrap(),
+            from: "07:00".parse().unwrap(),
+            to: "19:00".parse().unwrap(),
+        });
+        windows.0.push(WeekSpan {
+            days: "Sat-Sun".parse().unwrap(),
+            from: "19:00".parse().unwrap(),
+            to: "07:00".parse().unwrap(),
+        });
+        // From Friday's evening to Tuesday's morning.
+        assert_eq!(windows.longest(), hours(84));
+        assert_eq!(windows.admits(noon, hours(84)), later(7));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use loadline_model::{AttemptId, JobId, NodeId, Span, WallTime};
 use crate::check::Sharing;
 use crate::engine::EngineError;
 use crate::planner::{Ending, Eviction, Plan, Planner, Policy, Running};
-use crate::policy::Team;
+use crate::policy::{Team, Windows};
 use crate::queue::QueueEntry;
 use crate::sim::work::{Happened, What, Work};
 use crate::snapshot::{HeldByTier, Node, Snapshot};
@@ -142,6 +142,12 @@ impl Fleet {
         for run in self.running.values() {
             self.planner.put_running(&run.is);
         }
+    }
+
+    /// Says when burst work may start.
+    pub fn set_burst(&mut self, windows: Windows) {
+        self.stirred = true;
+        self.planner.set_burst(windows);
     }
 
     /// A job comes now. One of a number that is known takes its place.

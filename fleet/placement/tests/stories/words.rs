@@ -39,7 +39,7 @@ impl<'a> Words<'a> {
     }
 
     /// `Mon-Fri,19:00,07:00`, several with `;` between.
-    fn windows(&self) -> Windows {
+    pub(crate) fn windows(&self) -> Windows {
         let window = |text: &str| {
             let parts: Vec<&str> = text.split(',').collect();
             WeekSpan {

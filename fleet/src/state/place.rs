@@ -101,8 +101,8 @@ impl State {
             },
             needs: Arc::clone(&job.row.spec.needs),
             ties: self.ties(job),
-            user: job.row.user.to_string(),
-            team: job.row.team.to_string(),
+            user: job.row.submitter.user.to_string(),
+            team: job.row.submitter.team.to_string(),
             nodes: job.row.spec.nodes.clone(),
             refusals: refusals.collect(),
         }

@@ -232,15 +232,11 @@ fn line(node: &Node) -> Line {
         gpus: inventory.line.gpus.min(NODE_GPUS_MAX),
         ..inventory.line
     };
-    let now = node
-        .pulse
-        .samples
-        .back()
-        .map_or_else(Amounts::default, |sample| Amounts {
-            cpu: sample.cpu.now,
-            memory: sample.memory.now,
-            gpus: firm.gpus,
-        });
+    let now = node.pulse.sample.map_or_else(Amounts::default, |sample| Amounts {
+        cpu: sample.cpu.now,
+        memory: sample.memory.now,
+        gpus: firm.gpus,
+    });
     Line {
         firm,
         now,

@@ -231,7 +231,7 @@ impl State {
             last_seen: node.pulse.heard_at.or(node.progress.last_seen),
             inventory: node.row.inventory.clone(),
             warden_problem: node.pulse.warden_problem.clone(),
-            sample: node.pulse.samples.back().copied(),
+            sample: node.pulse.sample,
             workers: u32::try_from(node.books.attempts.len()).unwrap_or(u32::MAX),
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
             assigned: node.books.held.total(),

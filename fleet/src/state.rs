@@ -53,6 +53,7 @@ use std::sync::Arc;
 use loadline_model::{AttemptId, Generation, JobId, JobName, LedgerId, NodeId, Sequence, Span, WallTime};
 use loadline_placement::policy::Windows;
 use loadline_placement::{Planner, Policy, Traits, Why};
+use smallvec::SmallVec;
 
 pub use change::Change;
 pub use command::{Command, JobRef, Marks, NodeVerb, Now, Reply, SessionId, Sha256, SharingCommand, TokenId};
@@ -66,6 +67,7 @@ pub use node_types::{
 };
 pub use order::{Ceiling, Order, OrderKind, Prove, Start, Stop, StopReason};
 pub use refused::{Code, Refused};
+pub use shared::Shared;
 pub use teams::{Limit, QuotaChange, TeamChange};
 pub use tx::{Batch, Ids};
 pub use view::{
@@ -87,7 +89,8 @@ use rows::{
 pub struct State {
     epoch: u64,
     store_note: String,
-    jobs: BTreeMap<JobId, Job>,
+    /// Boxed: a tree has room for twice as many as it holds.
+    jobs: BTreeMap<JobId, Box<Job>>,
     numbers: BTreeMap<u64, JobId>,
     next_number: u64,
     /// Jobs with workers that want an attempt.
@@ -146,25 +149,27 @@ pub struct SharingRules {
 #[derive(Debug)]
 pub(crate) struct Job {
     row: Arc<JobRow>,
-    workers: Vec<WorkerRow>,
+    /// Most jobs have one, and one attempt of it.
+    workers: SmallVec<[WorkerRow; 1]>,
     /// How many of the workers wait.
     waiting: u32,
     /// Oldest first.
-    attempts: Vec<AttemptId>,
+    attempts: SmallVec<[AttemptId; 1]>,
     /// How many of them were asked to yield.
     yielded: u32,
     avoid: BTreeMap<NodeId, Avoid>,
 }
 
+const _: () = assert!(size_of::<Job>() <= 104, "there are a million");
+
 impl Job {
     fn new(row: Arc<JobRow>) -> Self {
         let count = row.spec.workers.max();
-        let workers = (0..count).map(|_| WorkerRow::default()).collect();
         Self {
             row,
-            workers,
+            workers: (0..count).map(|_| WorkerRow::default()).collect(),
             waiting: count,
-            attempts: Vec::new(),
+            attempts: SmallVec::new(),
             yielded: 0,
             avoid: BTreeMap::new(),
         }

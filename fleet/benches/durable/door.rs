@@ -160,7 +160,7 @@ impl Client {
                     let submit = Command::Submit {
                         by: PERSON.into(),
                         job: JobId::from_slice(&id(number))?,
-                        spec: Box::new(spec(number)?),
+                        spec: spec(number)?,
                     };
                     pending.push(fleet.enqueue(submit).await?);
                 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use loadline_fleet::Fleet;
-use loadline_fleet::state::{Command, OrderKind, SessionId};
+use loadline_fleet::clock::Clock;
+use loadline_fleet::state::{Command, Order, OrderKind, SessionId};
 use loadline_fleet::writer::{NodeLink, Outgoing};
 use loadline_model::NodeId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::door::Client;
-use crate::nodes_and_jobs::{hello, sample};
+use crate::nodes_and_jobs::{hello, runs, sample};
 use crate::{Arguments, PLAYERS};
 
 /// Jobs in one message of a client.
@@ -40,8 +41,11 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<serde_json::Value> {
     let workers = arguments.workers;
     let handed = Arc::new(Handed::default());
-    let sessions = agents(fleet, arguments.nodes, &handed).await?;
-    tokio::spawn(live(fleet.clone(), sessions));
+    let links = links(fleet, arguments.nodes).await?;
+    tokio::spawn(live(fleet.clone(), sessions(&links)));
+    for link in links {
+        tokio::spawn(agent(link, None, Arc::clone(&handed)));
+    }
     let clients = place(clients, 0, WARM, &handed).await?;
     let (before, commits_before) = (
         cpu_seconds(Path::new("/proc/self/task"))?,
@@ -63,24 +67,39 @@ pub(crate) async fn measure(
     Ok(printed)
 }
 
-/// How much memory this process takes, players included, once so many jobs are known and the nodes are full.
+/// How much memory this process takes once so many jobs are known, the nodes are full, and what was started is said
+/// to run. The players are in it, and told apart: all they have is a task for each node, since orders that wait for a
+/// session are fleetd's own.
 pub(crate) async fn known(
     fleet: &Fleet,
     clients: Vec<Client>,
     arguments: &Arguments,
 ) -> anyhow::Result<serde_json::Value> {
     let handed = Arc::new(Handed::default());
-    let sessions = agents(fleet, arguments.nodes, &handed).await?;
-    tokio::spawn(live(fleet.clone(), sessions));
-    submit(clients, 0, arguments.workers).await?;
+    let links = links(fleet, arguments.nodes).await?;
+    tokio::spawn(live(fleet.clone(), sessions(&links)));
+    let before = resident_kib()?;
+    for link in links {
+        tokio::spawn(agent(link, Some(fleet.clone()), Arc::clone(&handed)));
+    }
+    let players = resident_kib()?.saturating_sub(before);
+    drop(submit(clients, 0, arguments.workers).await?);
     // Full is whoever gets nothing for so long.
     while tokio::time::timeout(FULL, handed.more.notified()).await.is_ok() {}
     let placed = handed.starts.load(Ordering::Acquire);
+    Ok(serde_json::json!({
+        "rss_mb": resident_kib()? / 1024,
+        "players_mb": players / 1024,
+        "jobs": arguments.workers,
+        "placed": placed,
+    }))
+}
+
+fn resident_kib() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = kib.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let mib = kib.context("no VmRSS in /proc/self/status")? / 1024;
-    Ok(serde_json::json!({ "rss_mb": mib, "jobs": arguments.workers, "placed": placed }))
+    let kib = kib.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+    kib.context("no VmRSS in /proc/self/status")
 }
 
 /// All clients together submit the jobs of these numbers; done once the order of each has been handed over.
@@ -120,24 +139,31 @@ async fn submit(clients: Vec<Client>, from: u64, until: u64) -> anyhow::Result<V
     Ok(clients)
 }
 
-/// Nodes in session, each with an agent that takes its orders.
-async fn agents(fleet: &Fleet, nodes: u64, handed: &Arc<Handed>) -> anyhow::Result<Vec<(NodeId, SessionId)>> {
-    let mut sessions = Vec::new();
+/// Nodes in session.
+async fn links(fleet: &Fleet, nodes: u64) -> anyhow::Result<Vec<NodeLink>> {
+    let mut links = Vec::new();
     let mut opening = Vec::new();
     for number in 0..nodes {
         let (fleet, hello) = (fleet.clone(), hello(number)?);
         opening.push(tokio::spawn(async move { fleet.open_session(hello).await }));
     }
     for link in opening {
-        let link = link.await??;
-        sessions.push((link.node, link.session));
-        tokio::spawn(agent(link, Arc::clone(handed)));
+        links.push(link.await??);
     }
-    Ok(sessions)
+    Ok(links)
 }
 
-async fn agent(mut link: NodeLink, handed: Arc<Handed>) {
+fn sessions(links: &[NodeLink]) -> Vec<(NodeId, SessionId)> {
+    links.iter().map(|link| (link.node, link.session)).collect()
+}
+
+/// Takes the orders of one node; says to `fleet`, if it is given, that what it is to start runs.
+async fn agent(mut link: NodeLink, fleet: Option<Fleet>, handed: Arc<Handed>) -> anyhow::Result<()> {
+    let mut told = 0;
     while let Some(Outgoing::Orders(orders)) = link.outgoing.recv().await {
+        if let Some(fleet) = &fleet {
+            tell(fleet, &link, &orders, &mut told).await?;
+        }
         let starts = orders
             .iter()
             .filter(|order| matches!(order.what, OrderKind::Start(_)))
@@ -145,6 +171,34 @@ async fn agent(mut link: NodeLink, handed: Arc<Handed>) {
         handed.starts.fetch_add(starts as u64, Ordering::Release);
         handed.more.notify_one();
     }
+    Ok(())
+}
+
+async fn tell(fleet: &Fleet, link: &NodeLink, orders: &[Order], told: &mut u64) -> anyhow::Result<()> {
+    let (node, session) = (link.node, link.session);
+    if let Some(last) = orders.last() {
+        let generation = last.generation;
+        fleet
+            .enqueue(Command::Applied {
+                node,
+                session,
+                generation,
+            })
+            .await?;
+    }
+    let mut events = Vec::new();
+    for order in orders {
+        *told += 1;
+        events.extend(runs(order, *told, Clock::system().now())?);
+    }
+    fleet
+        .enqueue(Command::Events {
+            node,
+            session,
+            events,
+        })
+        .await?;
+    Ok(())
 }
 
 /// Every node says every 5 s that it lives, one after the other.
@@ -157,7 +211,7 @@ async fn live(fleet: Fleet, sessions: Vec<(NodeId, SessionId)>) -> anyhow::Resul
             let alive = Command::Alive {
                 node: *node,
                 session: *session,
-                sample: Some(sample()),
+                sample: Some(sample(Clock::system().now())),
                 word: None,
                 inventory: None,
             };

@@ -1,10 +1,12 @@
 //! What the played fleet consists of and what is asked of it.
 
-use loadline_fleet::state::{Hello, Inventory, LendMode};
+use loadline_fleet::state::{Event, Happening, Hello, Inventory, LendMode, Order, OrderKind, Reported, Site};
 use loadline_model::{
-    Amounts, Bytes, CpuRequest, Generation, JobDraft, JobSpec, LedgerId, MilliCpu, NodeId, NodeSample,
-    Pressure, ResourceSample, Sequence, Tier, WallTime, WorkerRequest, Workers,
+    Amounts, AttemptPhase, Bytes, CpuRequest, Generation, JobDraft, JobSpec, LedgerId, MilliCpu, NodeId,
+    NodeSample, Pressure, ResourceSample, Sequence, Tier, WallTime, WorkerRequest, Workers,
 };
+
+const BOOT: &str = "c1bceb1f-6d8e-4f03-bba5-3291cf25d6a8";
 
 /// Sixteen bytes that ascend, as the time-ordered ids of jobs and nodes do: version 7, variant 1.
 pub(crate) fn id(number: u64) -> [u8; 16] {
@@ -30,7 +32,7 @@ pub(crate) fn hello(number: u64) -> anyhow::Result<Hello> {
         node: NodeId::from_slice(&id(number))?,
         name: format!("node{number}"),
         version: "0.1.0".into(),
-        boot_id: "c1bceb1f-6d8e-4f03-bba5-3291cf25d6a8".into(),
+        boot_id: BOOT.into(),
         ledger: LedgerId::from_slice(&id(number))?,
         applied: Generation(0),
         last_sequence: Sequence(0),
@@ -57,10 +59,43 @@ pub(crate) fn hello(number: u64) -> anyhow::Result<Hello> {
     })
 }
 
-pub(crate) fn sample() -> NodeSample {
+/// The event by which a node says that what it was ordered to start runs.
+pub(crate) fn runs(order: &Order, sequence: u64, at: WallTime) -> anyhow::Result<Option<Event>> {
+    let (Some(attempt), OrderKind::Start(start)) = (order.attempt, &order.what) else {
+        return Ok(None);
+    };
+    let cpus = match start.spec.worker.cpus {
+        CpuRequest::Exclusive(cpus) => cpus,
+        CpuRequest::Shared(_) => 64,
+    };
+    let site = Site {
+        cpus: (0..cpus).collect(),
+        numa_nodes: (0..1).collect(),
+        exclusive: true,
+        main_pid: 4242,
+        user: start.unix_account.as_str().into(),
+    };
+    let reported = Reported {
+        attempt,
+        job: Some(start.job),
+        phase: AttemptPhase::Running,
+        site: Some(site),
+        ended: None,
+        orphan: false,
+    };
+    Ok(Some(Event {
+        ledger: LedgerId::from_slice(order.node.as_bytes())?,
+        sequence: Sequence(sequence),
+        boot_id: BOOT.into(),
+        at,
+        what: Happening::Attempt(Box::new(reported)),
+    }))
+}
+
+pub(crate) fn sample(at: WallTime) -> NodeSample {
     let all = lent(1);
     NodeSample {
-        at: WallTime(0),
+        at,
         cpu: ResourceSample {
             capacity: all.cpu,
             now: all.cpu,

@@ -39,7 +39,7 @@ mod why;
 pub use change::{Change, Less, Restriction};
 pub use engine::NumaRoom;
 pub use planner::{
-    Assignment, Ending, Eviction, Kept, KeptFor, Plan, Planner, Policy, Running, explain, plan,
+    Assignment, Ending, Eviction, Kept, KeptFor, Plan, Planner, Policy, Running, Terms, explain, plan,
 };
 pub use queue::{QueueEntry, Refusal, Start, Ties, Wanted};
 pub use report::{Expected, Reason, ReasonCode, Report, Waiting, Why};

@@ -41,7 +41,7 @@ use crate::snapshot::{Node, Snapshot};
 pub use blocked::Eviction;
 pub(crate) use books::Books;
 pub use keeps::{Kept, KeptFor};
-pub use runs::{Ending, Running};
+pub use runs::{Ending, Running, Terms};
 
 use keeps::Keeps;
 use lines::Lines;

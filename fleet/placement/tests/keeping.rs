@@ -12,8 +12,8 @@ use loadline_model::{
 use loadline_placement::check::{self, Sharing};
 use loadline_placement::policy::{AtOnce, Budget, Period, Quota, Team};
 use loadline_placement::{
-    Ending, HeldByTier, Line, Node, NodeState, Plan, Planner, Policy, QueueEntry, Running, Ties, Traits,
-    Wanted,
+    Ending, HeldByTier, Line, Node, NodeState, Plan, Planner, Policy, QueueEntry, Running, Terms, Ties,
+    Traits, Wanted,
 };
 use proptest::prelude::*;
 
@@ -116,18 +116,20 @@ impl World {
             job: entry.job,
             worker: 0,
             node: node_id(on),
-            tier: entry.tier,
-            priority: entry.priority,
-            request: entry.request,
-            needs: Arc::clone(&entry.needs),
-            user: "bob".into(),
-            team: entry.team.as_str().into(),
+            terms: Arc::new(Terms {
+                tier: entry.tier,
+                priority: entry.priority,
+                request: entry.request,
+                needs: Arc::clone(&entry.needs),
+                user: "bob".into(),
+                team: entry.team.as_str().into(),
+                limit: entry.time,
+                grace: entry.grace,
+                least: None,
+            }),
             submitted_at: WallTime(NOW.0 - 3_600_000_000),
             started: WallTime(NOW.0 - 3_600_000_000),
-            limit: entry.time,
-            grace: entry.grace,
             yielded: 0,
-            least: None,
             stopping: false,
             given_up: None,
         };

@@ -99,7 +99,6 @@ fn submission(call: &Call, job: JobId, spec: JobSpec) -> Result<(Change<'static>
         word: "job.submit",
         object: format!("job/{job}"),
     };
-    let spec = Box::new(spec);
     Ok((change, Command::Submit { by, job, spec }))
 }
 

@@ -3,6 +3,8 @@
 //! The node has the last word on what runs. The fleet's own word is only whether an attempt still counts: one
 //! that was given up with its node is stopped when it is seen again, and its end changes nothing.
 
+use std::sync::Arc;
+
 use loadline_model::{AttemptId, AttemptPhase, EndReason, Ended, NodeId, Peaks, WallTime};
 
 use super::change::Change;
@@ -42,7 +44,7 @@ impl Tx<'_> {
                     .map_or(Peaks::default(), |ended| ended.peaks);
                 let verdict = Ended {
                     peaks,
-                    ..verdict.clone()
+                    ..(**verdict).clone()
                 };
                 self.over(&row, verdict);
             }
@@ -62,9 +64,13 @@ impl Tx<'_> {
 
     fn advance(&mut self, row: &AttemptRow, report: &Reported, at: WallTime) {
         let runs = matches!(report.phase, AttemptPhase::Running | AttemptPhase::Squeezed);
+        let site = report.site.clone().map(|mut site| {
+            self.state.shared.of_site(&mut site);
+            Arc::new(site)
+        });
         let next = AttemptRow {
             stage: AttemptStage::Live(report.phase),
-            site: report.site.clone().or_else(|| row.site.clone()),
+            site: site.or_else(|| row.site.clone()),
             running_at: row.running_at.or(runs.then_some(at)),
             ..row.clone()
         };
@@ -79,9 +85,10 @@ impl Tx<'_> {
 
     /// Nothing of the attempt runs any more. If it counted, its worker goes on from here.
     pub(crate) fn over(&mut self, row: &AttemptRow, ended: Ended) {
+        let ended = Arc::new(ended);
         self.log("attempt", "node", row.id, ended.reason);
         self.put_attempt(AttemptRow {
-            stage: AttemptStage::Ended(ended.clone()),
+            stage: AttemptStage::Ended(Arc::clone(&ended)),
             ..row.clone()
         });
         self.withdraw_orders(row.node, row.id);
@@ -93,15 +100,15 @@ impl Tx<'_> {
 
     /// The attempt no longer counts; what may run of it is stopped when its node is seen again.
     pub(crate) fn give_up(&mut self, row: &AttemptRow, detail: &str) {
-        let ended = Ended {
+        let ended = Arc::new(Ended {
             reason: EndReason::NodeLost,
             at: self.now.wall,
             peaks: Peaks::default(),
             detail: detail.to_owned(),
-        };
+        });
         self.log("attempt", "fleet", row.id, EndReason::NodeLost);
         self.put_attempt(AttemptRow {
-            stage: AttemptStage::GivenUp(ended.clone()),
+            stage: AttemptStage::GivenUp(Arc::clone(&ended)),
             ..row.clone()
         });
         self.order_stop(row.id, StopReason::NodeLost);

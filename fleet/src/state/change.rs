@@ -178,12 +178,7 @@ impl State {
                 match self.jobs.get_mut(&id) {
                     Some(job) => Some(std::mem::replace(&mut job.row, row)),
                     None => {
-                        let mut row = row;
-                        // From the store nothing is shared yet.
-                        if let Some(row) = Arc::get_mut(&mut row) {
-                            self.shared.of_job(row);
-                        }
-                        self.jobs.insert(id, Job::new(row));
+                        self.jobs.insert(id, Box::new(Job::new(row)));
                         None
                     }
                 }
@@ -239,10 +234,6 @@ impl State {
         match (&old, &row) {
             (None, Some(row)) => {
                 if let Some(job) = self.jobs.get_mut(&row.job) {
-                    // Most jobs have one.
-                    if job.attempts.is_empty() {
-                        job.attempts.reserve_exact(1);
-                    }
                     job.attempts.push(id);
                 }
             }

@@ -106,7 +106,7 @@ pub enum Command {
         /// Chosen by the client.
         job: JobId,
         /// What to run.
-        spec: Box<JobSpec>,
+        spec: JobSpec,
     },
     /// End a job. Idempotent; a job that is done stays as it is.
     Cancel {

@@ -11,7 +11,7 @@ use super::change::Change;
 use super::command::{JobRef, Reply};
 use super::order::StopReason;
 use super::refused::Refused;
-use super::rows::{AttemptRow, Avoid, JobRow, JobStage, Verdict, WorkerRow, WorkerStage};
+use super::rows::{AttemptRow, Avoid, JobRow, JobStage, Submitter, Verdict, WorkerRow, WorkerStage};
 use super::tx::Tx;
 use crate::trust::Role;
 
@@ -24,7 +24,7 @@ const EVICTED_PAUSE: Span = Span::from_secs(60);
 impl Tx<'_> {
     pub(crate) fn submit(&mut self, by: &str, id: JobId, spec: JobSpec) -> Result<Reply, Refused> {
         if let Some(job) = self.state.jobs.get(&id) {
-            let same = *job.row.user == *by && *job.row.spec == spec;
+            let same = *job.row.submitter.user == *by && job.row.spec == spec;
             let number = job.row.number;
             return if same {
                 Ok(Reply::Submitted { number, fresh: false })
@@ -56,10 +56,12 @@ impl Tx<'_> {
         let row = JobRow {
             id,
             number: self.state.next_number,
-            user: by.into(),
-            unix_account: user.unix_account.as_str().into(),
-            team: team.into(),
-            spec: Arc::new(spec),
+            submitter: Arc::new(Submitter {
+                user: by.into(),
+                unix_account: user.unix_account.as_str().into(),
+                team: team.into(),
+            }),
+            spec,
             submitted_at: self.now.wall,
             started_at: None,
             stage: JobStage::Queued,

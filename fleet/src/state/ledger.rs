@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use loadline_model::{AttemptId, EndReason, Ended, JobId, JobSpec, LedgerId, Tier, Workers};
 use loadline_placement::policy::Counted;
-use loadline_placement::{Ending, Eviction, Running};
+use loadline_placement::{Ending, Eviction, Running, Terms};
 
 use super::change::Change;
 use super::command::Now;
@@ -74,24 +74,26 @@ impl State {
     /// An attempt as placement sees it.
     fn running(&self, row: &AttemptRow) -> Option<Running> {
         let job = self.jobs.get(&row.job)?;
-        let JobRow { user, team, spec, .. } = &*job.row;
+        let JobRow { submitter, spec, .. } = &*job.row;
         Some(Running {
             attempt: row.id,
             job: row.job,
             worker: row.worker,
             node: row.node,
-            tier: spec.tier,
-            priority: spec.priority,
-            request: spec.worker,
-            needs: Arc::clone(&spec.needs),
-            user: user.clone(),
-            team: team.clone(),
+            terms: Arc::new(Terms {
+                tier: spec.tier,
+                priority: spec.priority,
+                request: spec.worker,
+                needs: Arc::clone(&spec.needs),
+                user: Arc::clone(&submitter.user),
+                team: Arc::clone(&submitter.team),
+                limit: spec.time.map(|time| time.plus(spec.grace)),
+                grace: spec.grace,
+                least: needs_at_once(spec),
+            }),
             submitted_at: job.row.submitted_at,
             started: row.assigned_at,
-            limit: spec.time.map(|time| time.plus(spec.grace)),
-            grace: spec.grace,
             yielded: job.yielded / u32::try_from(job.workers.len()).unwrap_or(u32::MAX).max(1),
-            least: needs_at_once(spec),
             stopping: row.stop.is_some(),
             given_up: match &row.stage {
                 AttemptStage::GivenUp(ended) => Some(ended.at),
@@ -213,7 +215,7 @@ impl State {
         };
         format!(
             "Worker {}.{} made room for job {} of {} ({why}): {cpu} CPUs, {memory}{gpus}. It waits and starts again; it uses up no retry.",
-            own.number, row.worker, other.number, other.user
+            own.number, row.worker, other.number, other.submitter.user
         )
     }
 }

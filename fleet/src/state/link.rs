@@ -1,14 +1,13 @@
 //! What is known of a node only while fleetd runs: its connection, when it was heard of, what it measures.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use loadline_model::{AttemptId, NodeSample, Sequence, Span, WallTime};
 
 use super::command::{Now, SessionId};
 use super::node_types::{Cost, Reported, Word};
+use super::samples::Gathered;
 
-/// One hour of samples, one each 5 s.
-const SAMPLES_MAX: usize = 720;
 /// A node that was silent this long is shown as suspect and gets nothing new (design §5).
 pub(crate) const SUSPECT_AFTER: Span = Span::from_secs(15);
 /// A node that was silent this long is lost (design §5).
@@ -52,8 +51,10 @@ pub(crate) struct Pulse {
     pub(crate) word: Option<Box<Word>>,
     /// What earlier starts of its warden had counted since costs were last kept.
     pub(crate) carried: Cost,
-    /// The last hour, oldest first.
-    pub(crate) samples: VecDeque<NodeSample>,
+    /// What it measured last.
+    pub(crate) sample: Option<NodeSample>,
+    /// What it measured in the five minutes under way.
+    pub(crate) gathered: Gathered,
 }
 
 impl Pulse {
@@ -61,13 +62,6 @@ impl Pulse {
         self.heard = steady;
         self.heard_mono = now.mono;
         self.heard_at = Some(now.wall);
-    }
-
-    pub(crate) fn measure(&mut self, sample: NodeSample) {
-        if self.samples.len() >= SAMPLES_MAX {
-            self.samples.pop_front();
-        }
-        self.samples.push_back(sample);
     }
 }
 

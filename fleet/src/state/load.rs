@@ -8,6 +8,7 @@ use super::State;
 use super::change::Change;
 use super::command::Now;
 use super::rows::{AttemptRow, OrderRow, OrderWhat, Standing, WorkerRow, WorkerStage};
+use super::shared::Shared;
 use super::tx::{Batch, Ids, Tx};
 
 /// What a store holds.
@@ -21,6 +22,8 @@ pub struct Loaded {
     pub last_number: u64,
     /// Every row, each as the change that puts it. Rows that others refer to come first.
     pub rows: Vec<Change>,
+    /// What many of the rows have in common: they hold it together.
+    pub shared: Shared,
     /// What the store itself could not read.
     pub set_aside: Vec<SetAside>,
 }
@@ -43,11 +46,13 @@ impl State {
             note,
             last_number,
             rows,
+            shared,
             set_aside,
         } = loaded;
         let mut state = Self {
             epoch,
             next_number: last_number + 1,
+            shared,
             ..Self::default()
         };
         state.touched.past();

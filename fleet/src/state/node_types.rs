@@ -1,5 +1,7 @@
 //! What a node says of itself and of what happened on it, in the state machine's own words.
 
+use std::sync::Arc;
+
 use loadline_model::{
     Amounts, AttemptId, AttemptPhase, CpuSet, Ended, Generation, Gpu, JobId, LedgerId, NodeId, PerMille,
     ProveId, Sequence, Span, Topology, WallTime,
@@ -259,7 +261,7 @@ impl Cost {
     }
 }
 
-/// Where on its node an attempt runs; known from `running` on.
+/// Where on its node an attempt runs; known from `running` on. Its unit's name follows from the attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Site {
     /// Its CPUs.
@@ -270,11 +272,11 @@ pub struct Site {
     pub exclusive: bool,
     /// The main process.
     pub main_pid: u32,
-    /// The unit.
-    pub unit: String,
     /// The Unix account.
-    pub user: String,
+    pub user: Arc<str>,
 }
+
+const _: () = assert!(size_of::<Site>() <= 72, "there are hundreds of thousands");
 
 /// An attempt as its node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! Orders to nodes, before they are encoded and signed.
 
-use std::sync::Arc;
-
 use loadline_model::{
     AttemptId, Generation, JobId, JobSpec, NodeId, PerMille, ProveAsk, ProveId, Span, WallTime,
 };
@@ -90,7 +88,7 @@ pub struct Start {
     /// The submitter's team.
     pub team: String,
     /// What to run.
-    pub spec: Arc<JobSpec>,
+    pub spec: JobSpec,
 }
 
 /// How to stop.

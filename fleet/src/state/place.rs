@@ -101,8 +101,8 @@ impl State {
             },
             needs: Arc::clone(&job.row.spec.needs),
             ties: self.ties(job),
-            user: job.row.user.to_string(),
-            team: job.row.team.to_string(),
+            user: job.row.submitter.user.to_string(),
+            team: job.row.submitter.team.to_string(),
             nodes: job.row.spec.nodes.clone(),
             refusals: refusals.collect(),
         }
@@ -232,15 +232,11 @@ fn line(node: &Node) -> Line {
         gpus: inventory.line.gpus.min(NODE_GPUS_MAX),
         ..inventory.line
     };
-    let now = node
-        .pulse
-        .samples
-        .back()
-        .map_or_else(Amounts::default, |sample| Amounts {
-            cpu: sample.cpu.now,
-            memory: sample.memory.now,
-            gpus: firm.gpus,
-        });
+    let now = node.pulse.sample.map_or_else(Amounts::default, |sample| Amounts {
+        cpu: sample.cpu.now,
+        memory: sample.memory.now,
+        gpus: firm.gpus,
+    });
     Line {
         firm,
         now,

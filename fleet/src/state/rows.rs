@@ -42,6 +42,17 @@ impl JobStage {
     }
 }
 
+/// For whom a job runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Submitter {
+    /// Who submitted it.
+    pub user: Arc<str>,
+    /// The Unix account its workers run as.
+    pub unix_account: Arc<str>,
+    /// The submitter's team when it was submitted.
+    pub team: Arc<str>,
+}
+
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRow {
@@ -49,14 +60,10 @@ pub struct JobRow {
     pub id: JobId,
     /// The short number.
     pub number: u64,
-    /// Who submitted it.
-    pub user: Arc<str>,
-    /// The Unix account its workers run as.
-    pub unix_account: Arc<str>,
-    /// The submitter's team when it was submitted.
-    pub team: Arc<str>,
+    /// For whom.
+    pub submitter: Arc<Submitter>,
     /// What to run.
-    pub spec: Arc<JobSpec>,
+    pub spec: JobSpec,
     /// When it came.
     pub submitted_at: WallTime,
     /// When its first worker ran.
@@ -64,6 +71,8 @@ pub struct JobRow {
     /// Where it stands.
     pub stage: JobStage,
 }
+
+const _: () = assert!(size_of::<JobRow>() <= 104, "there are a million");
 
 /// Where a worker stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,9 +107,9 @@ pub enum AttemptStage {
     /// It counts for its worker. Never `AttemptPhase::Ended`.
     Live(AttemptPhase),
     /// The fleet gave it up; it may still run on its node, and is stopped when seen there.
-    GivenUp(Ended),
+    GivenUp(Arc<Ended>),
     /// It is over, and nothing of it runs.
-    Ended(Ended),
+    Ended(Arc<Ended>),
 }
 
 /// An attempt.
@@ -123,12 +132,14 @@ pub struct AttemptRow {
     /// When its command ran.
     pub running_at: Option<WallTime>,
     /// Where on the node it runs.
-    pub site: Option<Site>,
+    pub site: Option<Arc<Site>>,
     /// Where it stands.
     pub stage: AttemptStage,
     /// It was ordered to stop, and why.
     pub stop: Option<StopReason>,
 }
+
+const _: () = assert!(size_of::<AttemptRow>() <= 128, "there are hundreds of thousands");
 
 impl AttemptRow {
     /// True while it may hold resources of its node.
@@ -150,7 +161,7 @@ impl AttemptRow {
     }
 
     /// How it ended, once that is known.
-    pub const fn ended(&self) -> Option<&Ended> {
+    pub fn ended(&self) -> Option<&Ended> {
         match &self.stage {
             AttemptStage::Live(_) => None,
             AttemptStage::GivenUp(ended) | AttemptStage::Ended(ended) => Some(ended),

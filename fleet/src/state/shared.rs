@@ -1,82 +1,51 @@
-//! What many jobs have in common is kept once.
-//!
-//! Problem: a million jobs of a thousand people would hold a million copies of the same names and of the same needs.
-//! Approach: whoever comes with an equal value gets the one that is there; values
-//! that nobody holds any more are dropped whenever there are twice as many as were in use last time.
+//! What many jobs have in common is kept once: names, submitters, needs, whole specifications.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use loadline_model::Needs;
+use loadline_model::{Needs, Pool, SpecFields};
 
-use super::rows::JobRow;
+use super::change::Change;
+use super::node_types::Site;
+use super::rows::{JobRow, Submitter};
 
-/// So few are never looked through.
-const FEW: usize = 1024;
-
-/// Equal values, one of each.
-#[derive(Debug)]
-struct Pool<T: ?Sized> {
-    known: BTreeSet<Arc<T>>,
-    most: usize,
-}
-
-impl<T: ?Sized> Default for Pool<T> {
-    fn default() -> Self {
-        Self {
-            known: BTreeSet::new(),
-            most: FEW,
-        }
-    }
-}
-
-impl<T: ?Sized + Ord> Pool<T> {
-    fn share(&mut self, value: &Arc<T>) -> Arc<T> {
-        if let Some(known) = self.known.get(value) {
-            return Arc::clone(known);
-        }
-        if self.known.len() >= self.most {
-            self.known.retain(|known| Arc::strong_count(known) > 1);
-            self.most = FEW.max(self.known.len().saturating_mul(2));
-        }
-        self.known.insert(Arc::clone(value));
-        Arc::clone(value)
-    }
-}
-
-/// All of them.
+/// All of it.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub struct Shared {
     names: Pool<str>,
+    submitters: Pool<Submitter>,
     needs: Pool<Needs>,
+    specs: Pool<SpecFields>,
 }
 
 impl Shared {
     /// Lets a job hold what others hold.
     pub(crate) fn of_job(&mut self, row: &mut JobRow) {
-        for name in [&mut row.user, &mut row.unix_account, &mut row.team] {
-            *name = self.names.share(name);
-        }
-        // Whoever shares the specification holds what it says already.
-        if let Some(spec) = Arc::get_mut(&mut row.spec) {
-            spec.share_needs(|needs| self.needs.share(needs));
-        }
+        row.submitter = self.submitters.share(&row.submitter);
+        let (needs, specs) = (&mut self.needs, &mut self.specs);
+        row.spec
+            .share(|value| needs.share(value), |value| specs.share(value));
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Lets a site hold the name of an account that others hold.
+    pub(crate) fn of_site(&mut self, site: &mut Site) {
+        site.user = self.names.share(&site.user);
+    }
 
-    #[test]
-    fn equals_are_one_and_what_nobody_holds_is_dropped() {
-        let mut pool = Pool::<str>::default();
-        let held = pool.share(&"held".into());
-        assert!(Arc::ptr_eq(&held, &pool.share(&"held".into())));
-        for number in 0..10 * FEW {
-            pool.share(&number.to_string().into());
+    /// The same for a row that nobody holds yet.
+    pub(crate) fn of_change(&mut self, change: &mut Change) {
+        match change {
+            Change::Job(_, Some(row)) => {
+                if let Some(row) = Arc::get_mut(row) {
+                    self.of_job(row);
+                }
+            }
+            Change::Attempt(_, Some(row)) => {
+                let site = Arc::get_mut(row).and_then(|row| row.site.as_mut());
+                if let Some(site) = site.and_then(Arc::get_mut) {
+                    self.of_site(site);
+                }
+            }
+            _ => {}
         }
-        assert!(pool.known.len() <= FEW, "{} are known", pool.known.len());
-        assert!(Arc::ptr_eq(&held, &pool.share(&"held".into())));
     }
 }

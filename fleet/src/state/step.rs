@@ -49,7 +49,7 @@ impl Tx<'_> {
 
     fn decide(&mut self, command: Command) -> Result<Reply, Refused> {
         match command {
-            Command::Submit { by, job, spec } => self.submit(&by, job, *spec),
+            Command::Submit { by, job, spec } => self.submit(&by, job, spec),
             Command::Cancel { by, job } => self.cancel(&by, job),
             Command::Operate { by, node, verb } => self.operate(&by, &node, verb),
             Command::SetCeiling { by, node, mode, line } => self.set_ceiling(&by, &node, mode, line),

@@ -266,7 +266,7 @@ impl Tx<'_> {
 }
 
 fn is_open_of(job: &Job, team: &str) -> bool {
-    *job.row.team == *team && !matches!(job.row.stage, JobStage::Done(..))
+    *job.row.submitter.team == *team && !matches!(job.row.stage, JobStage::Done(..))
 }
 
 /// For the record.
@@ -326,7 +326,7 @@ impl State {
 
     fn team_view(&self, row: &Arc<TeamRow>, now: Now) -> TeamView {
         let accounts = self.planner.accounts();
-        let (jobs_queued, jobs_running) = self.jobs_of(|job| *job.row.team == *row.name);
+        let (jobs_queued, jobs_running) = self.jobs_of(|job| *job.row.submitter.team == *row.name);
         let held = accounts.held(&row.name);
         let paid = accounts.paid(&row.name, now.wall);
         TeamView {
@@ -350,7 +350,7 @@ impl State {
         let row = self.users.get(name);
         let row = row.ok_or_else(|| Refused::UserUnknown(name.to_owned()))?;
         let teams = self.members.iter().filter(|(_, user)| user == name);
-        let (jobs_queued, jobs_running) = self.jobs_of(|job| *job.row.user == *name);
+        let (jobs_queued, jobs_running) = self.jobs_of(|job| *job.row.submitter.user == *name);
         Ok(UserDetail {
             user: super::access::user_view(row),
             teams: teams.map(|(team, _)| team.clone()).collect(),

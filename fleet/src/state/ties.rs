@@ -39,7 +39,8 @@ fn change(map: &mut BTreeMap<String, BTreeSet<JobId>>, key: &str, id: JobId, kno
 
 /// Those of one person or one team may be tied to each other.
 fn belong_together(a: &JobRow, b: &JobRow) -> bool {
-    a.id != b.id && (a.user == b.user || (!a.team.is_empty() && a.team == b.team))
+    let (one, other) = (&a.submitter, &b.submitter);
+    a.id != b.id && (one.user == other.user || (!one.team.is_empty() && one.team == other.team))
 }
 
 impl State {

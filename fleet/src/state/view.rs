@@ -85,7 +85,7 @@ pub struct JobDetail {
     /// As in lists.
     pub summary: JobSummary,
     /// What to run.
-    pub spec: Arc<JobSpec>,
+    pub spec: JobSpec,
     /// Oldest first.
     pub attempts: Vec<AttemptView>,
     /// What was done to its attempts, oldest first.

@@ -27,7 +27,8 @@ impl State {
             JobRef::Id(id) => Some(id),
             JobRef::Number(number) => self.numbers.get(&number).copied(),
         };
-        id.and_then(|id| self.jobs.get(&id)).ok_or_else(|| {
+        let found = id.and_then(|id| self.jobs.get(&id));
+        found.map(Box::as_ref).ok_or_else(|| {
             Refused::JobUnknown(match job {
                 JobRef::Id(id) => id.to_string(),
                 JobRef::Number(number) => number.to_string(),
@@ -69,8 +70,8 @@ impl State {
             id: row.id,
             number: row.number,
             name: row.spec.name.clone(),
-            user: row.user.to_string(),
-            team: row.team.to_string(),
+            user: row.submitter.user.to_string(),
+            team: row.submitter.team.to_string(),
             priority: row.spec.priority,
             tier: row.spec.tier,
             phase,
@@ -103,7 +104,7 @@ impl State {
         receipts.sort_by_key(|receipt| receipt.at);
         Ok(JobDetail {
             summary: self.summary(job),
-            spec: Arc::clone(&job.row.spec),
+            spec: job.row.spec.clone(),
             attempts: attempts.map(|row| self.attempt_view(row, now)).collect(),
             receipts,
         })
@@ -122,7 +123,7 @@ impl State {
             node: row.node,
             node_name: node.map(|node| node.row.name.clone()).unwrap_or_default(),
             phase: row.phase(),
-            site: row.site.clone(),
+            site: row.site.as_deref().cloned(),
             ended: row.ended().cloned(),
             assigned_at: row.assigned_at,
             running_at: row.running_at,
@@ -193,10 +194,10 @@ impl State {
                     job_number: job.number,
                     worker: row.worker,
                     attempt_number: row.number,
-                    user: job.user.to_string(),
-                    unix_account: job.unix_account.to_string(),
-                    team: job.team.to_string(),
-                    spec: Arc::clone(&job.spec),
+                    user: job.submitter.user.to_string(),
+                    unix_account: job.submitter.unix_account.to_string(),
+                    team: job.submitter.team.to_string(),
+                    spec: job.spec.clone(),
                 }))
             }
         };
@@ -230,7 +231,7 @@ impl State {
             last_seen: node.pulse.heard_at.or(node.progress.last_seen),
             inventory: node.row.inventory.clone(),
             warden_problem: node.pulse.warden_problem.clone(),
-            sample: node.pulse.samples.back().copied(),
+            sample: node.pulse.sample,
             workers: u32::try_from(node.books.attempts.len()).unwrap_or(u32::MAX),
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
             assigned: node.books.held.total(),
@@ -324,12 +325,14 @@ impl State {
         let job = self.jobs.get(&row.job);
         NodeWorker {
             label: job.map_or_else(String::new, |job| format!("{}.{}", job.row.number, row.worker)),
-            user: job.map(|job| job.row.user.to_string()).unwrap_or_default(),
+            user: job
+                .map(|job| job.row.submitter.user.to_string())
+                .unwrap_or_default(),
             state: Reported {
                 attempt: row.id,
                 job: Some(row.job),
                 phase: row.phase(),
-                site: row.site.clone(),
+                site: row.site.as_deref().cloned(),
                 ended: row.ended().cloned(),
                 orphan: false,
             },

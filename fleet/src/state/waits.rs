@@ -32,7 +32,7 @@ impl State {
     fn job_of(&self, name: JobName) -> Option<&Job> {
         match name {
             JobName::Number(number) => self.find_job(JobRef::Number(number)).ok(),
-            JobName::Id(id) => self.jobs.get(&id),
+            JobName::Id(id) => self.find_job(JobRef::Id(id)).ok(),
         }
     }
 
@@ -207,7 +207,10 @@ impl Tx<'_> {
                 ));
             }
             let known = self.state.job_of(after.job);
-            let theirs = |job: &&Job| *job.row.user == *by || (!team.is_empty() && *job.row.team == *team);
+            let theirs = |job: &&Job| {
+                let submitter = &job.row.submitter;
+                *submitter.user == *by || (!team.is_empty() && *submitter.team == *team)
+            };
             if known.filter(theirs).is_none() {
                 return Err(Refused::DependencyUnknown(after.job.to_string()));
             }

@@ -1,7 +1,7 @@
 //! Phases, ends and sites of attempts, both ways.
 
 use loadline_model::{
-    AttemptPhase, Bytes, CpuSet, EndReason, Ended, JobOutcome, JobPhase, Peaks, Span, WallTime,
+    AttemptId, AttemptPhase, Bytes, CpuSet, EndReason, Ended, JobOutcome, JobPhase, Peaks, Span, WallTime,
 };
 use loadline_proto::fleet::v1 as fleet;
 use loadline_proto::types::v1 as types;
@@ -114,19 +114,27 @@ pub(super) fn read_site(placement: types::Placement) -> Result<Site, WireError> 
         numa_nodes: set("placement.numa_nodes", &placement.numa_nodes)?,
         exclusive: placement.exclusive,
         main_pid: placement.main_pid,
-        unit: placement.unit,
-        user: placement.user,
+        user: placement.user.into(),
     })
 }
 
+/// Without the unit, which a site does not keep.
 pub(super) fn write_site(site: &Site) -> types::Placement {
     types::Placement {
         cpus: site.cpus.to_string(),
         numa_nodes: site.numa_nodes.to_string(),
         exclusive: site.exclusive,
         main_pid: site.main_pid,
-        unit: site.unit.clone(),
-        user: site.user.clone(),
+        unit: String::new(),
+        user: site.user.to_string(),
+    }
+}
+
+/// Where an attempt runs, with the name of its unit.
+pub(super) fn write_placement(attempt: AttemptId, site: &Site) -> types::Placement {
+    types::Placement {
+        unit: attempt.unit_name(),
+        ..write_site(site)
     }
 }
 
@@ -152,6 +160,7 @@ pub(super) fn read_reported(state: types::AttemptState) -> Result<Reported, Wire
 }
 
 pub(super) fn write_reported(reported: &Reported) -> types::AttemptState {
+    let site = reported.site.as_ref();
     types::AttemptState {
         attempt_id: reported.attempt.as_bytes().to_vec(),
         job_id: reported
@@ -159,7 +168,7 @@ pub(super) fn write_reported(reported: &Reported) -> types::AttemptState {
             .map(|job| job.as_bytes().to_vec())
             .unwrap_or_default(),
         phase: write_phase(reported.phase).into(),
-        placement: reported.site.as_ref().map(write_site),
+        placement: site.map(|site| write_placement(reported.attempt, site)),
         ended: reported.ended.as_ref().map(write_ended),
         orphan: reported.orphan,
     }

@@ -4,7 +4,9 @@ use loadline_proto::fleet::v1 as fleet;
 
 use super::job::{write_spec, write_tier};
 use super::node::{write_inventory, write_sample};
-use super::phase::{write_ended, write_job_phase, write_phase, write_receipt, write_reported, write_site};
+use super::phase::{
+    write_ended, write_job_phase, write_phase, write_placement, write_receipt, write_reported,
+};
 use crate::state::rows::CostRow;
 use crate::state::{
     AttemptView, Explanation, JobChange, JobDetail, JobSummary, NodeCondition, NodeDetail, NodeHeadroom,
@@ -34,13 +36,14 @@ pub fn write_job_summary(job: &JobSummary) -> fleet::JobSummary {
 }
 
 fn write_attempt(attempt: &AttemptView) -> fleet::Attempt {
+    let site = attempt.site.as_ref();
     fleet::Attempt {
         attempt_id: attempt.id.as_bytes().to_vec(),
         worker: attempt.worker,
         number: attempt.number,
         node: attempt.node_name.clone(),
         phase: write_phase(attempt.phase).into(),
-        placement: attempt.site.as_ref().map(write_site),
+        placement: site.map(|site| write_placement(attempt.id, site)),
         ended: attempt.ended.as_ref().map(write_ended),
         assigned_at_us: attempt.assigned_at.0,
         running_at_us: attempt.running_at.map(|at| at.0),

@@ -179,7 +179,7 @@ fn people_log_in_once_a_token_and_banned_ones_do_nothing() {
     let submit = Command::Submit {
         by: "bob".into(),
         job: job_id(1),
-        spec: Box::new(spec(draft())),
+        spec: spec(draft()),
     };
     assert_eq!(world.step(submit.clone()), Err(Refused::UserBanned("bob".into())));
     ban(&mut world, "bob", false).unwrap();

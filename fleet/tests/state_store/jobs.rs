@@ -75,7 +75,7 @@ fn submission_is_idempotent_and_conflicts_are_refused() {
     let stranger = Command::Submit {
         by: "eve".into(),
         job: job_id(2),
-        spec: Box::new(spec(draft())),
+        spec: spec(draft()),
     };
     assert_eq!(world.step(stranger), Err(Refused::UserUnknown("eve".into())));
     assert_eq!(

@@ -358,7 +358,7 @@ fn a_job_waits_for_known_jobs_of_its_own_people_only() {
     let theirs = world.step(Command::Submit {
         by: "bob".into(),
         job: job_id(4),
-        spec: Box::new(after(1, After::Ok)),
+        spec: after(1, After::Ok),
     });
     assert_eq!(theirs, Err(Refused::DependencyUnknown("1".into())));
 }

@@ -54,7 +54,7 @@ async fn submit(fleet: &Fleet, id: u128, retries: u32) -> Result<Reply, Refused>
         .submit(Command::Submit {
             by: "ada".into(),
             job: job_id(id),
-            spec: Box::new(spec),
+            spec,
         })
         .await
 }

@@ -53,7 +53,7 @@ fn submit(world: &mut World, by: &str, job: u128, spec: JobSpec) -> Result<Reply
     world.step(Command::Submit {
         by: by.into(),
         job: job_id(job),
-        spec: Box::new(spec),
+        spec,
     })
 }
 

@@ -276,7 +276,7 @@ impl World {
         self.step(Command::Submit {
             by: "ada".into(),
             job: job_id(id),
-            spec: Box::new(spec),
+            spec,
         })
     }
 

@@ -6,6 +6,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 
 /// The kernel's own compile-time ceiling (`CONFIG_NR_CPUS`) on the largest x86-64 distributions.
 const CPU_MAX: u32 = 8191;
@@ -13,8 +14,8 @@ const CPU_MAX: u32 = 8191;
 /// CPU numbers 0 to 8191, without repetition, in ascending order.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CpuSet {
-    // One bit a CPU; no trailing zero words, so that equality is equality of sets.
-    words: Vec<u64>,
+    // One bit a CPU; no trailing zero words, so that equality is equality of sets. Most machines need no more than two.
+    words: SmallVec<[u64; 2]>,
 }
 
 /// A text that is not a list of CPU numbers.
@@ -32,7 +33,9 @@ fn slot(cpu: u32) -> (usize, u64) {
 impl CpuSet {
     /// No CPU.
     pub const fn new() -> Self {
-        Self { words: Vec::new() }
+        Self {
+            words: SmallVec::new_const(),
+        }
     }
 
     /// Adds a CPU; false if it was there, or if the number is beyond what kernels know.
@@ -109,7 +112,7 @@ impl CpuSet {
     fn merge(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
         let at = |words: &[u64], index: usize| words.get(index).copied().unwrap_or(0);
         let longest = self.words.len().max(other.words.len());
-        let mut words: Vec<u64> = (0..longest)
+        let mut words: SmallVec<[u64; 2]> = (0..longest)
             .map(|i| f(at(&self.words, i), at(&other.words, i)))
             .collect();
         while words.last() == Some(&0) {

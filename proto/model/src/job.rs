@@ -3,7 +3,6 @@
 //! Every mistake in a draft is reported at once, each with the key it belongs to. The command line checks
 //! before it sends, fleetd checks again what it was sent: both through [`JobSpec::new`].
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -58,7 +57,7 @@ impl Tier {
 }
 
 /// What to do about workers on a node that has fallen silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNodeLost {
     /// Start nothing until it returns or an operator forgets it.
@@ -78,7 +77,7 @@ impl OnNodeLost {
 }
 
 /// A job that may run with fewer workers than it would like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Elastic {
     /// It runs from this many on.
     pub min: u32,
@@ -87,7 +86,7 @@ pub struct Elastic {
 }
 
 /// How many workers a job has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Workers {
     /// Exactly so many.
@@ -155,12 +154,12 @@ pub struct JobDraft {
     pub team: Option<String>,
 }
 
-/// A checked draft with every default filled in. Can only be made by [`JobSpec::new`].
+/// A checked draft with every default filled in. Can only be made by [`JobSpec::new`]. A clone is the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobSpec(Box<SpecFields>);
+pub struct JobSpec(Arc<SpecFields>);
 
 /// The fields of a [`JobSpec`], readable through it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct SpecFields {
     /// Shown in tables.
@@ -202,9 +201,17 @@ pub struct SpecFields {
 }
 
 impl JobSpec {
-    /// Whoever keeps many jobs keeps what they have in common once: `share` returns an equal value.
-    pub fn share_needs(&mut self, share: impl FnOnce(&Arc<Needs>) -> Arc<Needs>) {
-        self.0.needs = share(&self.0.needs);
+    /// Whoever keeps many jobs keeps what they have in common once: both return an equal value. A specification that
+    /// has another holder is left as it is.
+    pub fn share(
+        &mut self,
+        needs: impl FnOnce(&Arc<Needs>) -> Arc<Needs>,
+        all: impl FnOnce(&Arc<SpecFields>) -> Arc<SpecFields>,
+    ) {
+        if let Some(fields) = Arc::get_mut(&mut self.0) {
+            fields.needs = needs(&fields.needs);
+            self.0 = all(&self.0);
+        }
     }
 }
 
@@ -261,7 +268,7 @@ impl JobSpec {
         } else {
             OnNodeLost::Wait
         };
-        Ok(Self(Box::new(SpecFields {
+        Ok(Self(Arc::new(SpecFields {
             name,
             command: draft.command,
             dir: draft.dir.unwrap_or_else(|| "~".into()),

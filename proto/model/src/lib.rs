@@ -15,6 +15,7 @@ mod job;
 mod label;
 mod observation;
 mod phase;
+mod pool;
 mod priority;
 mod prove;
 mod quantity;
@@ -37,6 +38,7 @@ pub use label::{
 };
 pub use observation::{LineAmounts, NodeSample, Pressure, ResourceSample};
 pub use phase::{AttemptPhase, EndReason, Ended, JobOutcome, JobPhase, Peaks};
+pub use pool::Pool;
 pub use priority::{ParsePriorityError, Priority};
 pub use prove::{AskProblem, NoResource, ProveAsk, Resource};
 pub use quantity::{Bytes, MilliCpu, MilliGpu, ParseQuantityError, PerMille, Span, WallTime};

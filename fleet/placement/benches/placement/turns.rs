@@ -1,6 +1,7 @@
 //! The planner as fleetd keeps it: shares, quotas, room that is kept, and a long queue of several teams.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use loadline_model::{
@@ -9,7 +10,7 @@ use loadline_model::{
 };
 use loadline_placement::policy::Team;
 use loadline_placement::{
-    Ending, HeldByTier, Line, Node, NodeState, Planner, Policy, QueueEntry, Running, Wanted,
+    Ending, HeldByTier, Line, Node, NodeState, Planner, Policy, QueueEntry, Running, Terms, Wanted,
 };
 use serde_json::json;
 
@@ -140,18 +141,20 @@ impl Fleet {
             job: entry.job,
             worker: 0,
             node,
-            tier: entry.tier,
-            priority: entry.priority,
-            request: entry.request,
-            needs: std::sync::Arc::clone(&entry.needs),
-            user: entry.user.as_str().into(),
-            team: entry.team.as_str().into(),
+            terms: Arc::new(Terms {
+                tier: entry.tier,
+                priority: entry.priority,
+                request: entry.request,
+                needs: Arc::clone(&entry.needs),
+                user: entry.user.as_str().into(),
+                team: entry.team.as_str().into(),
+                limit: entry.time,
+                grace: entry.grace,
+                least: None,
+            }),
             submitted_at: entry.submitted_at,
             started: WallTime(self.clock),
-            limit: entry.time,
-            grace: entry.grace,
             yielded: 0,
-            least: None,
             stopping: false,
             given_up: None,
         };

@@ -1,30 +1,24 @@
 //! The workers that run: when each will probably end, and what it would give back.
 //!
 //! Told one by one as attempts begin and end; what a node holds is told with the node. A worker that is not known
-//! here holds its room for ever, as far as reservations go.
+//! here holds its room for ever, as far as reservations go. What many of them have in common is kept once.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::cmp::Reverse;
+use core::ops::Deref;
 
-use loadline_model::{AttemptId, JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest};
+use loadline_model::{AttemptId, JobId, Needs, NodeId, Pool, Priority, Span, Tier, WallTime, WorkerRequest};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::End;
 use crate::policy::estimate::outlived;
 use crate::snapshot::Held;
 
-/// A worker that holds room on a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    /// Which attempt of it.
-    pub attempt: AttemptId,
-    /// Whose worker.
-    pub job: JobId,
-    /// Which of it.
-    pub worker: u32,
-    /// Where.
-    pub node: NodeId,
+/// What a worker holds its room for: the same for all workers of a job, and mostly for many jobs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Terms {
     /// Its job's tier.
     pub tier: Tier,
     /// Its job's priority.
@@ -37,23 +31,46 @@ pub struct Running {
     pub user: Arc<str>,
     /// The team that pays.
     pub team: Arc<str>,
-    /// When the job was submitted.
-    pub submitted_at: WallTime,
-    /// When it was given its room.
-    pub started: WallTime,
     /// How long it may run, its farewell included; none: as long as it likes.
     pub limit: Option<Span>,
     /// How long it may take to end when asked.
     pub grace: Span,
-    /// How often its job has yielded before, for each of its workers.
-    pub yielded: u32,
     /// So many workers its job needs at once; whoever is beyond is *extra*, and with fewer all would have to go. None:
     /// each runs on its own.
     pub least: Option<u32>,
+}
+
+/// A worker that holds room on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which attempt of it.
+    pub attempt: AttemptId,
+    /// Whose worker.
+    pub job: JobId,
+    /// Which of it.
+    pub worker: u32,
+    /// Where.
+    pub node: NodeId,
+    /// What for.
+    pub terms: Arc<Terms>,
+    /// When the job was submitted.
+    pub submitted_at: WallTime,
+    /// When it was given its room.
+    pub started: WallTime,
+    /// How often its job has yielded before, for each of its workers.
+    pub yielded: u32,
     /// It was asked to stop.
     pub stopping: bool,
     /// When it was given up with its node: it holds room there, and nobody pays for it any more.
     pub given_up: Option<WallTime>,
+}
+
+impl Deref for Running {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
 }
 
 /// What became of a worker.
@@ -72,6 +89,8 @@ pub(crate) struct Run {
     estimate: Option<Span>,
 }
 
+const _: () = assert!(size_of::<Run>() <= 128, "there are hundreds of thousands");
+
 impl Run {
     /// What it gives back when it ends.
     pub(crate) fn held(&self) -> Held {
@@ -80,24 +99,18 @@ impl Run {
 
     /// When it will probably end. An estimate that was outlived is made anew.
     pub(crate) fn end(&self, now: WallTime) -> End {
-        let Running {
-            started,
-            limit,
-            grace,
-            stopping,
-            ..
-        } = &self.is;
-        if *stopping {
-            return End::At(now.plus(*grace));
+        let is = &self.is;
+        if is.stopping {
+            return End::At(now.plus(is.grace));
         }
         let Some(estimate) = self.estimate else {
             return End::Unknown;
         };
-        let ran = now.since(*started);
+        let ran = now.since(is.started);
         if ran < estimate {
-            return End::At(started.plus(estimate));
+            return End::At(is.started.plus(estimate));
         }
-        End::At(started.plus(outlived(ran, *limit).max(Span(ran.0 + 1))))
+        End::At(is.started.plus(outlived(ran, is.limit).max(Span(ran.0 + 1))))
     }
 }
 
@@ -105,7 +118,8 @@ impl Run {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runs {
     nodes: BTreeMap<AttemptId, NodeId>,
-    by_node: BTreeMap<NodeId, BTreeMap<AttemptId, Run>>,
+    by_node: BTreeMap<NodeId, BTreeMap<AttemptId, Box<Run>>>,
+    terms: Pool<Terms>,
     /// How many of each rank there are, the lowest first.
     ranks: BTreeMap<Rank, usize>,
     /// Of the jobs that need several at once, how many run on.
@@ -117,7 +131,7 @@ pub(crate) struct Runs {
 /// Burst before standard, then the lower priority.
 type Rank = (Reverse<Tier>, Priority);
 
-const fn rank_of(is: &Running) -> Rank {
+fn rank_of(is: &Running) -> Rank {
     (Reverse(is.tier), is.priority)
 }
 
@@ -128,16 +142,15 @@ impl Runs {
         let estimate = before.as_ref().map_or(estimate, |run| run.estimate);
         *self.ranks.entry(rank_of(is)).or_default() += 1;
         self.recount(is, |count| count.saturating_add(1));
-        let run = Run {
-            is: is.clone(),
-            estimate,
-        };
+        let terms = self.terms.share(&is.terms);
+        let is = Running { terms, ..is.clone() };
         self.nodes.insert(is.attempt, is.node);
-        self.by_node.entry(is.node).or_default().insert(is.attempt, run);
+        let on_node = self.by_node.entry(is.node).or_default();
+        on_node.insert(is.attempt, Box::new(Run { is, estimate }));
         before.map(|run| run.is)
     }
 
-    pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Run> {
+    pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Box<Run>> {
         let node = self.nodes.remove(&attempt)?;
         let on_node = self.by_node.get_mut(&node)?;
         let run = on_node.remove(&attempt)?;
@@ -199,11 +212,12 @@ impl Runs {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
-        self.by_node.values().flat_map(BTreeMap::values)
+        self.by_node.values().flat_map(BTreeMap::values).map(Box::as_ref)
     }
 
     pub(crate) fn on(&self, node: NodeId) -> impl Iterator<Item = &Run> {
-        self.by_node.get(&node).into_iter().flat_map(BTreeMap::values)
+        let on_node = self.by_node.get(&node).into_iter();
+        on_node.flat_map(BTreeMap::values).map(Box::as_ref)
     }
 }
 

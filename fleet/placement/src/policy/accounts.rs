@@ -14,7 +14,7 @@ mod saved;
 mod shown;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::sync::Arc;
 
 use loadline_model::{Amounts, JobId, Span, WallTime};
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,7 @@ struct TeamAccount {
     /// Which period `paid` belongs to.
     period: i64,
     paid: Spent,
-    users: BTreeMap<String, UserAccount>,
+    users: BTreeMap<Arc<str>, UserAccount>,
 }
 
 impl TeamAccount {
@@ -154,8 +154,8 @@ impl TeamAccount {
         }
     }
 
-    fn user(&mut self, name: &str, now: WallTime) -> &mut UserAccount {
-        self.users.entry(name.into()).or_insert_with(|| UserAccount {
+    fn user(&mut self, name: &str, now: WallTime) -> (Arc<str>, &mut UserAccount) {
+        named(&mut self.users, name, || UserAccount {
             held: NOTHING,
             spent: Decaying::new(now),
         })
@@ -170,6 +170,18 @@ impl TeamAccount {
     }
 }
 
+/// The account of that name, made if there is none, and its own copy of the name.
+fn named<'a, T>(
+    accounts: &'a mut BTreeMap<Arc<str>, T>,
+    name: &str,
+    new: impl FnOnce() -> T,
+) -> (Arc<str>, &'a mut T) {
+    let known = accounts.get_key_value(name).map(|(name, _)| Arc::clone(name));
+    let name = known.unwrap_or_else(|| name.into());
+    let account = accounts.entry(Arc::clone(&name)).or_insert_with(new);
+    (name, account)
+}
+
 const NOTHING: Held = Held {
     amounts: Counted::ZERO,
     workers: 0,
@@ -180,26 +192,28 @@ const fn one(amounts: Counted) -> Held {
     Held { amounts, workers: 1 }
 }
 
-/// A worker that runs, as the accounts know it.
+/// A worker that runs, as the accounts know it. The names are those of its accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Running {
-    team: String,
-    user: String,
+    team: Arc<str>,
+    user: Arc<str>,
     amounts: Counted,
     started: WallTime,
     limit: Option<Span>,
     /// For so long it was charged already.
     charged: Span,
-    /// The period whose budget paid for it, and how much.
-    prepaid: Option<(i64, Spent)>,
+    /// The period whose budget paid for all of its limit.
+    prepaid: Option<i64>,
 }
+
+const _: () = assert!(size_of::<Running>() <= 104, "there are hundreds of thousands");
 
 /// The accounts of all teams. Serialised they are the same on the other side of a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "saved::Saved", into = "saved::Saved")]
 pub struct Accounts {
     rules: ShareRules,
-    teams: BTreeMap<String, TeamAccount>,
+    teams: BTreeMap<Arc<str>, TeamAccount>,
     running: BTreeMap<(JobId, u32), Running>,
     /// When what each worker was charged for runs out.
     due: BTreeSet<(WallTime, JobId, u32)>,
@@ -238,12 +252,7 @@ impl Accounts {
 
     /// Says what a team may, from now on; what it holds and has spent stays.
     pub fn set_team(&mut self, name: &str, team: Team, now: WallTime) {
-        let account = self.teams.remove(name);
-        let account = match account {
-            Some(account) => TeamAccount { team, ..account },
-            None => TeamAccount::new(team, now),
-        };
-        self.teams.insert(name.into(), account);
+        self.account(name, now).1.team = team;
     }
 
     /// What a team may; a team of which nobody has said anything is equal among equals.
@@ -351,21 +360,20 @@ impl Accounts {
         let half_life = self.rules.half_life;
         let charged = estimate.unwrap_or(FIRST_CHARGE);
         let spent = Spent::of(amounts, charged);
-        let account = self.account(team, now);
-        let user_account = account.user(user, now);
+        let (team, account) = self.account(team, now);
+        let (user, user_account) = account.user(user, now);
         user_account.held = user_account.held.plus(one(amounts));
         user_account.spent.charge(spent, now, half_life);
         account.held = account.held.plus(one(amounts));
         account.spent.charge(spent, now, half_life);
         let prepaid = account.team.quota.budget.zip(limit).map(|(budget, limit)| {
-            let (period, paid) = (budget.period_of(now), Spent::of(amounts, limit));
-            account.paid = account.paid(now).plus(paid);
-            account.period = period;
-            (period, paid)
+            account.paid = account.paid(now).plus(Spent::of(amounts, limit));
+            account.period = budget.period_of(now);
+            account.period
         });
         let running = Running {
-            team: team.into(),
-            user: user.into(),
+            team,
+            user,
             amounts,
             started: now,
             limit,
@@ -385,7 +393,7 @@ impl Accounts {
             user,
             amounts,
             started,
-            limit: _,
+            limit,
             charged,
             prepaid,
         } = running;
@@ -399,10 +407,8 @@ impl Accounts {
             spent.charge(Spent::of(amounts, ran), now, half_life);
             spent.give_back(Spent::of(amounts, charged), now, half_life);
         }
-        if let Some((period, paid)) = prepaid
-            && period == account.period
-        {
-            let unused = paid.minus(Spent::of(amounts, ran));
+        if let Some(limit) = limit.filter(|_| prepaid == Some(account.period)) {
+            let unused = Spent::of(amounts, limit).minus(Spent::of(amounts, ran));
             account.paid = account.paid.minus(unused);
         }
         Some(ran)
@@ -419,7 +425,7 @@ impl Accounts {
         let half_life = self.rules.half_life;
         let spent = Spent::of(past.amounts, ended.since(started));
         let left = spent.decayed(now.since(ended), half_life);
-        let account = self.account(past.team, now);
+        let (_, account) = self.account(past.team, now);
         account.spent.charge(left, now, half_life);
         if let Some(budget) = account.team.quota.budget
             && budget.period_of(started) == budget.period_of(now)
@@ -427,14 +433,12 @@ impl Accounts {
             account.paid = account.paid(now).plus(spent);
             account.period = budget.period_of(now);
         }
-        let user = account.user(past.user, now);
+        let (_, user) = account.user(past.user, now);
         user.spent.charge(left, now, half_life);
     }
 
-    fn account(&mut self, team: &str, now: WallTime) -> &mut TeamAccount {
-        self.teams
-            .entry(team.into())
-            .or_insert_with(|| TeamAccount::new(Team::default(), now))
+    fn account(&mut self, team: &str, now: WallTime) -> (Arc<str>, &mut TeamAccount) {
+        named(&mut self.teams, team, || TeamAccount::new(Team::default(), now))
     }
 
     /// Charges every worker that has outlived what it was charged for; call it before a plan is made.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use loadline_model::{JobId, Needs, NodeId, Priority, Span, Tier, WallTime, WorkerRequest, Workers};
 
+use crate::planner::Terms;
 use crate::queue::{QueueEntry, Refusal, Wanted};
 
 /// A job: what its user says, and what will happen.
@@ -99,6 +100,21 @@ impl Work {
         match self.workers {
             Workers::Elastic(elastic) => Some(elastic.min),
             Workers::Fixed(workers) => self.gang.then_some(workers),
+        }
+    }
+
+    /// What each of its workers holds its room for.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            tier: self.tier,
+            priority: self.priority,
+            request: self.request,
+            needs: Arc::clone(&self.needs),
+            user: self.user.as_str().into(),
+            team: self.team.as_str().into(),
+            limit: self.time.map(|time| time.plus(self.grace)),
+            grace: self.grace,
+            least: self.needs_at_once(),
         }
     }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Row};
 use super::{prove, row, team};
 use crate::state::rows::{
     AttemptRow, AttemptStage, Avoid, CeilingRow, CostRow, JobRow, JobStage, NodeRow, OrderRow, OrderWhat,
-    Progress, TokenFor, TokenRow, TokenStage, UserRow, Verdict, WorkerRow, WorkerStage,
+    Progress, Submitter, TokenFor, TokenRow, TokenStage, UserRow, Verdict, WorkerRow, WorkerStage,
 };
 use crate::state::{
     Ceiling, Change, Cost, CostCounts, LendMode, Loaded, QUARTER, SetAside, Stop, TokenId, quarter,
@@ -83,7 +83,10 @@ pub(super) fn load(connection: &mut Connection, note: String) -> rusqlite::Resul
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             match decode(row) {
-                Ok(change) => loaded.rows.push(change),
+                Ok(mut change) => {
+                    loaded.shared.of_change(&mut change);
+                    loaded.rows.push(change);
+                }
                 Err(error) => bad.push((values(row, key)?, error.to_string())),
             }
         }
@@ -373,10 +376,12 @@ fn job(row: &Row<'_>) -> Result<Change, RowError> {
     let job = JobRow {
         id,
         number: number(row, "number")?,
-        user: row.get("person")?,
-        unix_account: row.get("unix_account")?,
-        team: row.get("team")?,
-        spec: Arc::new(blob::spec_from_bytes(&spec)?),
+        submitter: Arc::new(Submitter {
+            user: row.get("person")?,
+            unix_account: row.get("unix_account")?,
+            team: row.get("team")?,
+        }),
+        spec: blob::spec_from_bytes(&spec)?,
         submitted_at: time(row, "submitted_at")?,
         started_at: maybe_time(row, "started_at")?,
         stage,
@@ -414,7 +419,7 @@ fn attempt(row: &Row<'_>) -> Result<Change, RowError> {
     let id = id!(row, "id", AttemptId);
     let ended = || -> Result<_, RowError> {
         let bytes = bytes(row, "ended")?.ok_or(RowError::Missing("ended"))?;
-        Ok(blob::ended_from_bytes(&bytes)?)
+        Ok(Arc::new(blob::ended_from_bytes(&bytes)?))
     };
     let live = |number| row::phase_of(number).filter(|phase| *phase != AttemptPhase::Ended);
     let stage = match row.get("stage")? {
@@ -439,7 +444,7 @@ fn attempt(row: &Row<'_>) -> Result<Change, RowError> {
         assigned_at: time(row, "assigned_at")?,
         running_at: maybe_time(row, "running_at")?,
         site: bytes(row, "site")?
-            .map(|bytes| blob::site_from_bytes(&bytes))
+            .map(|bytes| blob::site_from_bytes(&bytes).map(Arc::new))
             .transpose()?,
         stage,
         stop,

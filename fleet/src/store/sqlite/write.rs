@@ -89,9 +89,7 @@ fn job(connection: &Connection, job: &JobRow) -> Result<()> {
     let JobRow {
         id,
         number,
-        user,
-        unix_account,
-        team,
+        submitter,
         spec,
         submitted_at,
         started_at,
@@ -116,9 +114,9 @@ fn job(connection: &Connection, job: &JobRow) -> Result<()> {
     let values = params![
         id.as_bytes(),
         row::int(*number),
-        user,
-        unix_account,
-        team,
+        submitter.user,
+        submitter.unix_account,
+        submitter.team,
         blob::spec_to_bytes(spec),
         submitted_at.0,
         started_at,
@@ -191,8 +189,8 @@ fn attempt(connection: &Connection, attempt: &AttemptRow) -> Result<()> {
         running_at.map(|at| at.0),
         stage,
         stop.map(row::stop_number),
-        site.as_ref().map(blob::site_to_bytes),
-        ended.map(blob::ended_to_bytes)
+        site.as_deref().map(blob::site_to_bytes),
+        ended.map(|ended| blob::ended_to_bytes(ended))
     ];
     run(connection, sql, values)
 }

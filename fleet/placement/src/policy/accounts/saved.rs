@@ -1,7 +1,7 @@
 //! Accounts as they are serialised.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use loadline_model::JobId;
@@ -13,7 +13,7 @@ use super::{Accounts, Running, ShareRules, TeamAccount};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Saved {
     rules: ShareRules,
-    teams: BTreeMap<String, TeamAccount>,
+    teams: BTreeMap<Arc<str>, TeamAccount>,
     running: Vec<(JobId, u32, Running)>,
 }
 

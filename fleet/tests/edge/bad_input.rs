@@ -72,6 +72,7 @@ const CORRECT: &str = "correct the job and submit it again";
 const TRY_AGAIN: &str = "correct it and try again";
 
 /// What a job may not say, with the sentence about it and the next step.
+#[expect(clippy::too_many_lines, reason = "a table, one job a row")]
 fn wrong_jobs() -> Vec<(fleet::SubmitRequest, String, &'static str)> {
     let key = "1 to 63 letters, digits, `-`, `_`, `.` or `/`, a letter or digit first";
     let value = "at most 253 letters, digits, `-`, `_`, `.`, `/`, `:` or `+`";
@@ -363,6 +364,7 @@ async fn a_quota_below_what_runs_ends_nothing_and_says_so() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table, one call a row")]
 async fn names_of_ten_kilobytes_are_not_taken_and_not_repeated() {
     let world = World::new().await;
     let mut admin = world.admin().await;

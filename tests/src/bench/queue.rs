@@ -16,7 +16,7 @@ use crate::testbed::cache::Cache;
 
 /// Months of each level, from a seed on that no rule was picked on.
 const SEEDS: &str = "20";
-const FIRST: &str = "1001";
+const FIRST: &str = "2001";
 const PEERS: [&str; 3] = ["fcfs", "easy", "conservative"];
 
 /// How long a queue of 100,000 claims takes to order.

@@ -1,12 +1,15 @@
-//! The engine alone, and the planner with all its rules (`turns`, and `teams` with 60 times as many lines), on a fleet that is 85 % full; one measurement a call, printed as JSON.
+//! The engine alone on a fleet that is 85 % full, and the planner with all its rules on a full one (`turns`, `teams` with
+//! 60 times as many lines, `yield`); one measurement a call, printed as JSON.
 //!
 //! `make bench-placement` builds this once and calls it for each figure, so that measurements are interleaved.
 
+mod fleet;
 mod load;
 mod measure;
 #[path = "../seeded/random.rs"]
 mod random;
 mod turns;
+mod yielding;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,7 +19,7 @@ fn main() -> Result<()> {
         .filter(|argument| argument != "--bench")
         .collect();
     let [what, nodes, seed] = arguments.as_slice() else {
-        bail!("usage: placement rate|decision|gang|pass|turns|teams NODES SEED");
+        bail!("usage: placement rate|decision|gang|pass|turns|teams|yield NODES SEED");
     };
     let nodes: u32 = nodes
         .parse()
@@ -29,7 +32,8 @@ fn main() -> Result<()> {
         "pass" => measure::pass(nodes, seed)?,
         "turns" => turns::turns(nodes, seed, (1, 1))?,
         "teams" => turns::turns(nodes, seed, (20, 3))?,
-        other => bail!("{other}: rate, decision, gang, pass, turns or teams"),
+        "yield" => yielding::yielding(nodes, seed)?,
+        other => bail!("{other}: rate, decision, gang, pass, turns, teams or yield"),
     };
     println!("{measured}");
     Ok(())

@@ -97,12 +97,12 @@ pub(crate) fn on_cpu() -> Result<Duration> {
         .with_context(|| format!("{path} says {text}"))
 }
 
-fn p99(took: &mut [Duration]) -> Duration {
+pub(crate) fn p99(took: &mut [Duration]) -> Duration {
     took.sort_unstable();
     took[took.len() * 99 / 100]
 }
 
-fn longest(took: &[Duration]) -> Duration {
+pub(crate) fn longest(took: &[Duration]) -> Duration {
     took.iter().max().copied().unwrap_or_default()
 }
 

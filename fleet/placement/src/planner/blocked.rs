@@ -94,10 +94,9 @@ impl Planner {
             return;
         }
         self.reserve(number, &entry, now);
-        let (_, _, patient, ..) = mine;
-        if !patient {
-            self.keeps.set_aged(entry.job);
-        }
+        let waited = now.since(turn.submitted_at);
+        self.keeps
+            .set_waited(entry.job, waited, making.policy.order.patience);
         self.wake_at(Some(now.plus(LOOK_AGAIN)));
     }
 

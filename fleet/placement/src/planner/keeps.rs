@@ -66,6 +66,8 @@ pub(crate) struct Keep {
     pub(crate) made: WallTime,
     /// Whoever it is kept for has waited beyond the patience.
     pub(crate) aged: bool,
+    /// And so long beyond it that nobody passes by a guess any more.
+    strict: bool,
 }
 
 /// All of it, in the order in which it was kept.
@@ -121,16 +123,17 @@ impl Keeps {
         self.all.len() != before
     }
 
-    /// True if someone waits here beyond the patience: then it is not enough that others will probably be gone in time,
-    /// or one wrong guess after the other would let them wait for ever.
+    /// True if someone waits here far beyond the patience: then it is not enough that others will probably be gone in
+    /// time, or one wrong guess after the other would let them wait for ever.
     pub(crate) fn are_strict(&self) -> bool {
-        self.all.iter().any(|keep| keep.aged)
+        self.all.iter().any(|keep| keep.strict)
     }
 
-    /// Whoever room is kept for has waited beyond the patience.
-    pub(crate) fn set_aged(&mut self, job: JobId) {
+    /// Whoever room is kept for has waited for so long.
+    pub(crate) fn set_waited(&mut self, job: JobId, waited: Span, patience: Span) {
         for keep in self.all.iter_mut().filter(|keep| keep.is.job == job) {
-            keep.aged = true;
+            keep.aged = waited > patience;
+            keep.strict = waited > patience.times(STRICT_AFTER);
         }
     }
 
@@ -217,6 +220,7 @@ impl Keeps {
             books,
             made,
             aged: false,
+            strict: false,
         });
     }
 
@@ -403,6 +407,10 @@ fn steps_of<'a>(
         at = *end;
     }
 }
+
+/// So many times the patience: guesses are right more often than not, and going by limits alone leaves more of the fleet
+/// unused.
+const STRICT_AFTER: u64 = 4;
 
 /// What is kept for a turn is looked for anew after so long: the estimates have moved, and a look at all nodes costs
 /// milliseconds.

@@ -334,7 +334,7 @@ fn a_job_waits_for_known_jobs_of_its_own_people_only() {
         (refused.to_string().as_str(), refused.next_step()),
         (
             "you and your team have no job 7 to wait for",
-            "submit that one first; `fleet jobs --all` lists jobs with their numbers"
+            "submit that one first, jobs never wait for each other in a circle; `fleet jobs --all` lists jobs with their numbers"
         )
     );
     let mut itself = draft();

@@ -21,7 +21,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
 
 /// Pure crates and everything they may depend on. A crate with `std` could smuggle a clock or a socket back in.
 const PURE: &[(&str, &[&str])] = &[
-    ("proto/model", &["thiserror", "serde", "uuid"]),
+    ("proto/model", &["thiserror", "serde", "uuid", "smallvec"]),
     ("agent/policy", &["loadline-model", "thiserror", "serde"]),
     ("fleet/placement", &["loadline-model", "thiserror", "serde"]),
 ];

@@ -30,8 +30,20 @@ impl Used {
     }
 }
 
+/// These variants in virtual time, or all that have times.
+pub(crate) fn play_again(folder: &Path, variants: &[String]) -> Result<()> {
+    let all = trace::variants(folder)?;
+    let wanted = |variant: &String| variants.is_empty() || variants.contains(variant);
+    for variant in all.into_iter().filter(wanted) {
+        if let Some(played) = again(folder, &variant)? {
+            println!("{played}");
+        }
+    }
+    Ok(())
+}
+
 /// Plays one variant; none: it has no times.
-pub(crate) fn again(folder: &Path, variant: &str) -> Result<Option<Value>> {
+fn again(folder: &Path, variant: &str) -> Result<Option<Value>> {
     let pods = trace::pods(folder, variant)?;
     let work = openb_work(&pods);
     let (Some((first, _)), Some((last, _))) = (work.first(), work.last()) else {

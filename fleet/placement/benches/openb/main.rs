@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     if let [folder, word, variants @ ..] = arguments.as_slice()
         && word == "replay"
     {
-        return play_again(Path::new(folder), variants);
+        return again::play_again(Path::new(folder), variants);
     }
     let [folder, seeds] = arguments.as_slice() else {
         bail!("usage: openb FOLDER SEEDS, or openb FOLDER replay [VARIANT]...");
@@ -57,18 +57,6 @@ fn main() -> Result<()> {
             }
         }
         println!("{result}");
-    }
-    Ok(())
-}
-
-/// These variants in virtual time, or all that have times.
-fn play_again(folder: &Path, variants: &[String]) -> Result<()> {
-    let all = trace::variants(folder)?;
-    let wanted = |variant: &String| variants.is_empty() || variants.contains(variant);
-    for variant in all.into_iter().filter(wanted) {
-        if let Some(played) = again::again(folder, &variant)? {
-            println!("{played}");
-        }
     }
     Ok(())
 }

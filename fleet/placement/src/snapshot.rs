@@ -194,6 +194,11 @@ impl HeldByTier {
     pub const fn total(&self) -> Amounts {
         self.standard.amounts.plus(self.burst.amounts)
     }
+
+    /// GPUs of both tiers, in thousandths of one: shares are among them.
+    pub const fn milli_gpus(&self) -> u32 {
+        self.standard.gpu_parts().saturating_add(self.burst.gpu_parts())
+    }
 }
 
 impl Line {

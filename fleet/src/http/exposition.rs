@@ -105,11 +105,17 @@ fn show_amounts(registry: &Registry, nodes: &[NodeSummary]) -> Result<(), Scrape
             .as_ref()
             .map(|inventory| inventory.line)
             .unwrap_or_default();
-        for (kind, amounts) in [("allocatable", line), ("allocated", node.assigned)] {
+        let assigned = node.assigned.total();
+        let milli_gpus = line.gpus.saturating_mul(1000);
+        for (kind, amounts, milli_gpus) in [
+            ("allocatable", line, milli_gpus),
+            ("allocated", assigned, node.assigned.milli_gpus()),
+        ] {
             let labels = [node.pool.as_str(), kind];
             cpu.with_label_values(&labels).add(float(amounts.cpu.0) / 1000.0);
             memory.with_label_values(&labels).add(float(amounts.memory.0));
-            gpus.with_label_values(&labels).add(f64::from(amounts.gpus));
+            gpus.with_label_values(&labels)
+                .add(f64::from(milli_gpus) / 1000.0);
         }
     }
     Ok(())

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use loadline_model::{
-    Amounts, AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, Labels, NodeId, NodeSample, PerMille,
-    Priority, Span, Tier, WallTime,
+    AttemptId, AttemptPhase, Ended, JobId, JobPhase, JobSpec, Labels, NodeId, NodeSample, PerMille, Priority,
+    Span, Tier, WallTime,
 };
 
+use loadline_placement::HeldByTier;
 use loadline_placement::policy::{Held, Spent};
 
 use super::command::TokenId;
@@ -174,7 +175,7 @@ pub struct NodeSummary {
     /// What runs on it without the fleet knowing why.
     pub orphans: u32,
     /// What its workers were promised.
-    pub assigned: Amounts,
+    pub assigned: HeldByTier,
     /// All its labels.
     pub labels: Labels,
     /// Its taints.

@@ -234,7 +234,7 @@ impl State {
             sample: node.pulse.sample,
             workers: u32::try_from(node.books.attempts.len()).unwrap_or(u32::MAX),
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
-            assigned: node.books.held.total(),
+            assigned: node.books.held,
             labels: super::marks::labels(&node.row),
             taints: node.row.taints.clone(),
             version: node.row.version.clone(),

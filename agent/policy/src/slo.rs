@@ -55,8 +55,8 @@ pub enum Standing {
 }
 
 impl Probe {
-    /// How often it is made where the owner does not say. Requests of our own are cheap and few; a page of metrics is not, and servers compute
-    /// its values every few seconds anyway.
+    /// How often it is made where the owner does not say. Requests of our own are cheap and few; a page of metrics is
+    /// not, and servers compute its values every few seconds anyway.
     pub const fn period(&self) -> Span {
         match self {
             Self::Http(_) | Self::Tcp(_) => Span::from_secs(1),

@@ -12,6 +12,7 @@ use loadline_fleet::state::{Command, Order, OrderKind, SessionId};
 use loadline_fleet::writer::{NodeLink, Outgoing};
 use loadline_model::NodeId;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::door::Client;
@@ -79,13 +80,18 @@ pub(crate) async fn known(
     let links = links(fleet, arguments.nodes).await?;
     tokio::spawn(live(fleet.clone(), sessions(&links)));
     let before = resident_kib()?;
-    for link in links {
-        tokio::spawn(agent(link, Some(fleet.clone()), Arc::clone(&handed)));
-    }
+    let agents = links.into_iter();
+    let agents = agents.map(|link| tokio::spawn(agent(link, Some(fleet.clone()), Arc::clone(&handed))));
+    let agents: Vec<_> = agents.collect();
     let players = resident_kib()?.saturating_sub(before);
     drop(submit(clients, 0, arguments.workers).await?);
     // Full is whoever gets nothing for so long.
     while tokio::time::timeout(FULL, handed.more.notified()).await.is_ok() {}
+    // One that has ended took no orders any more, and what it was given is not said to run.
+    if let Some(ended) = agents.into_iter().find(JoinHandle::is_finished) {
+        ended.await??;
+        anyhow::bail!("an agent's session has ended");
+    }
     let placed = handed.starts.load(Ordering::Acquire);
     Ok(serde_json::json!({
         "rss_mb": resident_kib()? / 1024,

@@ -174,5 +174,8 @@ pub fn add_person(fleet: &Fleet, account: &str, role: &str) -> Result<()> {
 /// A command as an account of the guest, in its home.
 #[must_use]
 pub fn as_person(account: &str, command: &str) -> String {
-    format!("su - {account} -c '{}'", command.replace('\'', r"'\''"))
+    let command = command.replace('\'', r"'\''");
+    format!(
+        "cd ~{account} && setpriv --reuid {account} --regid {account} --init-groups --reset-env -- bash -c '{command}'"
+    )
 }

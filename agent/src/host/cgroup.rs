@@ -18,8 +18,7 @@ use loadline_policy::settings::{
     BytesPerSecond, CpuMax, Fed, Floor, IoMax, Limit, Memory, Observed, Spread, Told,
 };
 
-use super::disks::{self, Disk};
-use super::root::HostRoot;
+use super::disks::Disk;
 
 /// Where the unified hierarchy is mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -51,31 +50,18 @@ pub struct Usage {
 #[derive(Debug, Clone)]
 pub struct CgroupFs {
     root: PathBuf,
-    /// Where the machine's disks are listed; none: nowhere.
-    host: Option<HostRoot>,
 }
 
 impl Default for CgroupFs {
     fn default() -> Self {
-        Self::new(MOUNT).with_disks(HostRoot::default())
+        Self::new(MOUNT)
     }
 }
 
 impl CgroupFs {
     /// The hierarchy mounted at this folder.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self {
-            root: root.into(),
-            host: None,
-        }
-    }
-
-    /// With the disks of this machine, whose limits are read too.
-    pub fn with_disks(self, host: HostRoot) -> Self {
-        Self {
-            host: Some(host),
-            ..self
-        }
+        Self { root: root.into() }
     }
 
     /// The folder of a cgroup given as systemd writes it, `/loadline.slice/…`.
@@ -128,13 +114,12 @@ impl CgroupFs {
         bandwidth(&CpuController::new(path.clone(), path, true))
     }
 
-    /// `io.max` over all disks of the machine; none without the io controller, or without a disk.
-    pub fn io_max(&self, cgroup: &str) -> Option<IoMax> {
-        let text = fs::read_to_string(self.path(cgroup).join("io.max")).ok()?;
-        let disks = disks::list(self.host.as_ref()?);
+    /// `io.max` over these disks, all of the machine; none without the io controller, or without a disk.
+    pub fn io_max(&self, cgroup: &str, disks: &[Disk]) -> Option<IoMax> {
         if disks.is_empty() {
             return None;
         }
+        let text = fs::read_to_string(self.path(cgroup).join("io.max")).ok()?;
         let limits = |by_weight: bool| -> Vec<u64> {
             let these = disks.iter().filter(|disk| disk.by_weight == by_weight);
             these.flat_map(|disk| limits_of(&text, disk)).collect()
@@ -183,8 +168,8 @@ impl CgroupFs {
             throttled: cpu.get("throttled_usec").copied().map(Span),
             tasks: pids.get_pid_current().ok(),
             tasks_peak: read(&path, "pids.peak"),
-            waiting: pressure(&path, "some"),
-            stalled: pressure(&path, "full"),
+            waiting: pressures(&path, "some"),
+            stalled: pressures(&path, "full"),
         }
     }
 
@@ -221,7 +206,7 @@ impl CgroupFs {
         let spare = ["inactive_file", "active_file", "slab_reclaimable"]
             .iter()
             .filter_map(|name| stat.get(*name));
-        let waited = is_full.then(|| pressure(&path, "some").get("memory").copied().map(Span));
+        let waited = is_full.then(|| pressure(&path, "memory", "some").map(Span));
         Some(Memory {
             used,
             limit,
@@ -237,7 +222,7 @@ impl CgroupFs {
         let path = self.path(cgroup);
         Some(Fed {
             used: pairs(&path, "cpu.stat").get("usage_usec").copied().map(Span)?,
-            waited: pressure(&path, "full").get("cpu").copied().map(Span)?,
+            waited: pressure(&path, "cpu", "full").map(Span)?,
         })
     }
 
@@ -285,13 +270,16 @@ fn limit(cgroup: &Path, file: &str) -> Option<Limit<Bytes>> {
     }
 }
 
-/// The totals of one line of `cpu.pressure`, `memory.pressure` and `io.pressure`.
-fn pressure(cgroup: &Path, line: &str) -> BTreeMap<&'static str, u64> {
-    let total = |resource| {
-        let text = fs::read_to_string(cgroup.join(format!("{resource}.pressure"))).ok()?;
-        let found = text.lines().find(|found| found.starts_with(line))?;
-        Some((resource, found.rsplit_once("total=")?.1.parse().ok()?))
-    };
+/// The total of one line of `cpu.pressure`, `memory.pressure` or `io.pressure`.
+fn pressure(cgroup: &Path, resource: &str, line: &str) -> Option<u64> {
+    let text = fs::read_to_string(cgroup.join(format!("{resource}.pressure"))).ok()?;
+    let found = text.lines().find(|found| found.starts_with(line))?;
+    found.rsplit_once("total=")?.1.parse().ok()
+}
+
+/// The same line of all three.
+fn pressures(cgroup: &Path, line: &str) -> BTreeMap<&'static str, u64> {
+    let total = |resource| Some((resource, pressure(cgroup, resource, line)?));
     ["cpu", "memory", "io"].into_iter().filter_map(total).collect()
 }
 

@@ -45,7 +45,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::headroom::Decisions;
-use crate::host::cgroup::CgroupFs;
+use crate::host::cgroup::{CgroupFs, Usage};
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
 use crate::host::io_cost::CostFiles;
@@ -246,6 +246,8 @@ pub struct Reconciler<S, C, A> {
     taken: TakenTold,
     would: Would,
     slices: BTreeMap<Slice, Observed>,
+    /// What each slice uses, as last read.
+    used: BTreeMap<Slice, Usage>,
     in_flight: BTreeMap<AttemptId, InFlight>,
     starts: JoinSet<StartDone>,
     readings: BTreeMap<String, Vec<LimitReading>>,

@@ -138,9 +138,11 @@ impl Boot<'_> {
         words
     }
 
+    /// `tsc=reliable`: emulated CPUs share one counter. Without the word the kernel distrusts it and asks the HPET, each
+    /// time through a system call and a lock that all CPUs share, which no real machine of today does.
     fn kernel_line(&self) -> String {
         let mut line = format!(
-            "root=/dev/nvme0n1 rw console=ttyS0 loglevel=4 net.ifnames=0 psi=1 systemd.hostname={} \
+            "root=/dev/nvme0n1 rw console=ttyS0 loglevel=4 net.ifnames=0 psi=1 tsc=reliable systemd.hostname={} \
              systemd.machine_id={} loadline.lan={} loadline.hosts={}",
             self.spec.name,
             machine_id(self.number, &self.spec.name),

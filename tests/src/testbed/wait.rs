@@ -15,15 +15,24 @@ pub enum Look<T> {
     Pending(String),
 }
 
-/// Rest between two looks. A look at a guest costs about 10 ms of its CPU under emulation, so more often would disturb.
+/// The least rest between two looks …
 const REST: Duration = Duration::from_millis(200);
+/// … and the most …
+const LONG_REST: Duration = Duration::from_secs(2);
+/// … which is a tenth of what was waited for already, and no less than the last look took: a look that types a command
+/// uses half a second of an emulated CPU, and looks without rest took more of the host than all that they waited for.
+const PART: u32 = 10;
+
+fn rest(waited: Duration, looked: Duration) -> Duration {
+    (waited / PART).max(looked).clamp(REST, LONG_REST)
+}
 
 /// Looks until the condition holds. On time-out the error carries the last state seen.
 ///
 /// # Errors
 /// When the time is over, or at once when a look itself fails.
 pub fn wait_for<T>(what: &str, limit: Duration, look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
-    wait_resting(what, limit, REST, look)
+    looking(what, limit, rest, look)
 }
 
 /// Likewise, with another rest between two looks: where a look is a command of ours, which uses as much of a guest's
@@ -35,10 +44,21 @@ pub fn wait_resting<T>(
     what: &str,
     limit: Duration,
     rest: Duration,
+    look: impl FnMut() -> Result<Look<T>>,
+) -> Result<T> {
+    looking(what, limit, |_, _| rest, look)
+}
+
+/// `rest` is told for how long was waited in all, and how long the last look took.
+fn looking<T>(
+    what: &str,
+    limit: Duration,
+    rest: impl Fn(Duration, Duration) -> Duration,
     mut look: impl FnMut() -> Result<Look<T>>,
 ) -> Result<T> {
     let start = clock::now();
     loop {
+        let begun = clock::now();
         match look()? {
             Look::Done(value) => return Ok(value),
             Look::Pending(state) if start.elapsed() >= limit => {
@@ -47,7 +67,7 @@ pub fn wait_resting<T>(
                     limit.as_secs_f32()
                 );
             }
-            Look::Pending(_) => clock::pause(rest),
+            Look::Pending(_) => clock::pause(rest(start.elapsed(), begun.elapsed())),
         }
     }
 }
@@ -71,6 +91,17 @@ mod tests {
             "{error}"
         );
         assert!(error.ends_with(&looks.to_string()), "{error}");
+    }
+
+    #[test]
+    fn who_waits_long_or_looks_slowly_looks_less_often() {
+        let rest =
+            |waited, looked| rest(Duration::from_millis(waited), Duration::from_millis(looked)).as_millis();
+        assert_eq!(rest(0, 10), 200);
+        assert_eq!(rest(1000, 500), 500);
+        assert_eq!(rest(9000, 500), 900);
+        assert_eq!(rest(60_000, 500), 2000);
+        assert_eq!(rest(0, 9000), 2000);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use loadline_model::{Bytes, Span};
 use loadline_policy::settings::{BytesPerSecond, CpuMax, IoMax, Limit, Observed, Spread};
 
 use super::{CgroupFs, Usage};
+use crate::host::disks;
 use crate::host::root::HostRoot;
 
 const GROUP: &str = "/loadline.slice/loadline-burst.slice";
@@ -52,17 +53,17 @@ fn limits_are_read_as_the_kernel_writes_them() {
 #[test]
 fn a_limit_of_disks_is_one_only_if_all_of_them_have_it() {
     let (dir, cgroups) = hierarchy(&[("io.max", "")]);
-    assert_eq!(cgroups.io_max(GROUP), None, "no disks are known");
+    assert_eq!(cgroups.io_max(GROUP, &[]), None, "no disks are known");
     for (name, dev) in [("vda", "254:0"), ("vdb", "254:16")] {
         let folder = dir.path().join("sys/block").join(name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("dev"), dev).unwrap();
         fs::write(folder.join("size"), "8").unwrap();
     }
-    let cgroups = cgroups.with_disks(HostRoot::new(dir.path()));
+    let host = HostRoot::new(dir.path());
     let said = |text: &str| {
         fs::write(cgroups.path(GROUP).join("io.max"), text).unwrap();
-        cgroups.io_max(GROUP).unwrap()
+        cgroups.io_max(GROUP, &disks::list(&host)).unwrap()
     };
     let at = |rate| Limit::At(BytesPerSecond(rate));
     assert_eq!(said(""), IoMax::all(Limit::Max));
@@ -94,7 +95,11 @@ fn a_limit_of_disks_is_one_only_if_all_of_them_have_it() {
     };
     assert_eq!(said(""), nowhere);
     fs::remove_file(cgroups.path(GROUP).join("io.max")).unwrap();
-    assert_eq!(cgroups.io_max(GROUP), None, "no io controller");
+    assert_eq!(
+        cgroups.io_max(GROUP, &disks::list(&host)),
+        None,
+        "no io controller"
+    );
 }
 
 #[test]

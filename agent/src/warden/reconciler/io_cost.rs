@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::Reconciler;
 use crate::host::clock::Clock;
+use crate::host::disks::Disk;
 use crate::host::io_cost::CostFiles;
 use crate::host::systemd::Systemd;
 use crate::host::users::Accounts;
@@ -36,7 +37,11 @@ pub struct CostState {
 /// What is known of io.cost.
 #[derive(Debug)]
 pub(super) struct Costs {
-    pub(super) files: Arc<dyn CostFiles>,
+    files: Arc<dyn CostFiles>,
+    /// The machine's disks, as last listed.
+    pub(super) disks: Vec<Disk>,
+    /// The kernel has io.cost, as last seen.
+    pub(super) is_there: bool,
     path: PathBuf,
     /// None: the record could not be read yet, and nothing is changed.
     held: Option<HeldCosts>,
@@ -51,6 +56,8 @@ pub(super) struct Costs {
 impl Costs {
     pub(super) fn new(files: Arc<dyn CostFiles>, path: PathBuf) -> Self {
         Self {
+            disks: Vec::new(),
+            is_there: false,
             files,
             path,
             held: None,
@@ -62,8 +69,15 @@ impl Costs {
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
-    /// Sees to it that the disks that the owner names go by weight, and those that he does not name any more as before.
+    /// Sees to it that the disks that the owner names go by weight, and those that he does not name any more as before;
+    /// and looks which there are and which do.
     pub(super) async fn weigh(&mut self) {
+        self.see_to_costs().await;
+        self.costs.disks = self.costs.files.disks();
+        self.costs.is_there = matches!(self.costs.files.look(), Ok(Some(_)));
+    }
+
+    async fn see_to_costs(&mut self) {
         let mode = self.node.policy.lend.mode;
         if mode != Mode::Shadow && !self.recall_costs() {
             return;

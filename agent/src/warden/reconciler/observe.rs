@@ -112,6 +112,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             told_at: Span::ZERO,
             taken: Default::default(),
             slices: Default::default(),
+            used: Default::default(),
             in_flight: Default::default(),
             starts: Default::default(),
             readings: Default::default(),
@@ -182,6 +183,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         self.read_records();
         self.slices_hit_limit();
         self.verify_all();
+        self.look_at_use();
         self.round(News::default()).await;
         info!(workers = self.state.attempts.len(), blind = self.blind, "settled");
     }
@@ -294,6 +296,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             self.weigh().await;
             self.read_slices();
             self.protect().await;
+            self.look_at_use();
         }
         if self.ticks.is_multiple_of(TOLD_EVERY_TICKS) {
             self.look_what_systemd_was_told().await;
@@ -403,7 +406,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
             if self.cgroups.exists(&cgroup) {
                 let mut observed = self.cgroups.limits(&cgroup);
                 if slice == Slice::Root {
-                    observed.io_max = self.cgroups.io_max(&cgroup);
+                    observed.io_max = self.cgroups.io_max(&cgroup, &self.costs.disks);
                 }
                 self.forgive_the_brake(slice, &mut observed);
                 self.slices.insert(slice, observed);

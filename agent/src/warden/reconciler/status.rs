@@ -58,7 +58,7 @@ pub struct Snapshot {
     pub limits: BTreeMap<String, Vec<LimitReading>>,
     /// What was counted.
     pub counters: Counters,
-    /// What each slice uses.
+    /// What each slice uses, as read some seconds ago at most.
     pub slices: BTreeMap<Slice, Usage>,
     /// Limits of slices as last read.
     pub slice_limits: BTreeMap<Slice, loadline_policy::settings::Observed>,
@@ -66,7 +66,7 @@ pub struct Snapshot {
     pub floors: BTreeMap<String, State>,
     /// Disks that the owner wants to go by weight.
     pub costs: BTreeMap<String, CostState>,
-    /// Which disks do.
+    /// Which disks do, as seen some seconds ago at most.
     pub weights: Capability,
     /// The machine and its policy.
     pub node: Node,
@@ -75,14 +75,20 @@ pub struct Snapshot {
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
+    /// Nine files of each slice, which are read for people and not for decisions: in the tick's slower rhythm, however
+    /// often somebody asks.
+    pub(super) fn look_at_use(&mut self) {
+        let there = |slice: &Slice| self.cgroups.exists(&self.slice_cgroup(*slice));
+        let usage = |slice: Slice| (slice, self.cgroups.usage(&self.slice_cgroup(slice)));
+        self.used = Slice::ALL.into_iter().filter(there).map(usage).collect();
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         let (ledger_id, last_sequence) = {
             let ledger = lock(&self.ledger);
             (ledger.id(), ledger.last_sequence())
         };
         let report = |attempt: &AttemptId| self.state.report(*attempt);
-        let there = |slice: &Slice| self.cgroups.exists(&self.slice_cgroup(*slice));
-        let usage = |slice: Slice| (slice, self.cgroups.usage(&self.slice_cgroup(slice)));
         Snapshot {
             boot_id: self.boot.0.clone(),
             ledger_id,
@@ -94,14 +100,11 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
                 receipts_not_logged: self.remarks.dropped(),
                 ..self.counters.clone()
             },
-            slices: Slice::ALL.into_iter().filter(there).map(usage).collect(),
+            slices: self.used.clone(),
             slice_limits: self.slices.clone(),
             floors: self.floors.states.clone(),
             costs: self.costs.states.clone(),
-            weights: weights(
-                &self.costs.files.disks(),
-                matches!(self.costs.files.look(), Ok(Some(_))),
-            ),
+            weights: weights(&self.costs.disks, self.costs.is_there),
             node: self.node.clone(),
             shut: match lending(&self.node.policy, &(self.local)(&self.node.policy)) {
                 Lending::Withdrawn(why) if self.node.policy.lend.mode == Mode::Enforce => Some(why),

@@ -26,7 +26,6 @@ use crate::host::cgroup::CgroupFs;
 use crate::host::clock::Clock;
 use crate::host::ended::EndFolder;
 use crate::host::journal_send::JournalSender;
-use crate::host::root::HostRoot;
 use crate::host::systemd::Signal;
 use crate::host::systemd::fake::FakeSystemd;
 use crate::host::users::{Account, Accounts, LookupError};
@@ -221,7 +220,7 @@ impl Rig {
                 zones: BTreeMap::new(),
             }),
             accounts: Arc::new(people()),
-            cgroups: CgroupFs::new(self.root.join("cgroup")).with_disks(HostRoot::new(&self.root)),
+            cgroups: CgroupFs::new(self.root.join("cgroup")),
             folder: self.folder.clone(),
             journal: JournalSender::new(self.root.join("journal")),
             floors: self.root.join("floors.json"),

@@ -66,6 +66,10 @@ pub(super) const WHOLE_GROWTH: Span = Span::from_secs(50);
 pub(super) const SEEN_MOST: Span = Span::from_secs(1);
 /// Smaller growth than this part of the capacity is not worth a write, and would chatter.
 pub(super) const DEADBAND: u64 = 100;
+/// Only up to the line itself less is grown: at the end of a way that was longer, or once there was growth enough for so
+/// many machines, after a minute without a moment in which production's use left less than the line. Else a use that ends
+/// just there would turn it each time.
+const LAST: u64 = 6;
 
 /// Lent work grows so many times as fast where production was never seen to suffer: a tenth of the capacity in a second,
 /// as Koordinator's agent lets its best effort grow.
@@ -118,16 +122,21 @@ impl Care {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Growth {
     credit: u64,
+    /// It is on a way that was worth a write.
+    under_way: bool,
 }
 
 impl Growth {
     pub(super) const fn new() -> Self {
-        Self { credit: 0 }
+        Self {
+            credit: 0,
+            under_way: false,
+        }
     }
 
     /// What was not grown is not saved for later.
     pub(super) const fn stop(&mut self) {
-        self.credit = 0;
+        *self = Self::new();
     }
 
     /// The quota after an interval in which it may grow, up to `wanted`.
@@ -148,7 +157,13 @@ impl Growth {
         let earned = bounds.capacity.times(passed.min(SEEN_MOST).0).0;
         self.credit = self.credit.saturating_add(earned);
         let may = MilliCpu(prorate(self.credit, 1, WHOLE_GROWTH.0));
-        if may < least.min(room) {
+        self.under_way |= room >= least;
+        let due = if self.under_way {
+            least.min(room)
+        } else {
+            bounds.capacity.times(LAST)
+        };
+        if may < due {
             return quota;
         }
         let grown = bounds.quota(quota.plus(may.min(room)));

@@ -46,6 +46,7 @@ fn shared(fleet: &Fleet, operator: &Operator<'_>) -> Result<()> {
     admin.ok("fleet user set alice --team vision")?;
     admin.ok("fleet user set bob --team audio")?;
     refused(&bob, operator)?;
+    gives_back(&alice, &bob)?;
     let held = quota(&alice, operator)?;
     let third = yields(&alice, &bob)?;
     turns(&alice, &bob, &[held, third])?;
@@ -106,6 +107,35 @@ fn quota(alice: &Person<'_>, operator: &Operator<'_>) -> Result<u64> {
     // The node has two CPUs to give away for exclusive use.
     alice.cancel(second)?;
     Ok(first)
+}
+
+/// An elastic job has what is free, and gives back to an equal what it has beyond its least; both are told.
+fn gives_back(alice: &Person<'_>, bob: &Person<'_>) -> Result<()> {
+    let elastic = alice.submit(&format!("--cpus 1 --workers 1-2 {WORK}"), "sleep 900")?;
+    let live = |what: &str, wanted: usize| {
+        wait_for(&format!("{wanted} workers {what}"), SOON, || {
+            let attempts = alice.attempts(elastic)?;
+            let live = attempts.iter().filter(|attempt| attempt.state() == "running");
+            Ok(if live.count() == wanted {
+                Look::Done(())
+            } else {
+                Look::Pending(format!("{attempts:?}"))
+            })
+        })
+    };
+    live("run in what is free", 2)?;
+    let other = bob.submit(&format!("--cpus 1 {WORK}"), "sleep 900")?;
+    bob.running(other)?;
+    evicted_for(alice, elastic, other)?;
+    live("are left", 1)?;
+    let why = alice.json(&format!("fleet explain {elastic}"))?;
+    let reasons = why["reasons"].as_array().into_iter().flatten();
+    ensure!(
+        reasons.clone().any(|reason| reason["code"] == "beyond_least"),
+        "{why}"
+    );
+    alice.cancel(elastic)?;
+    bob.cancel(other).map(drop)
 }
 
 /// Burst makes room for standard, the lower priority for the higher; both are told for whom.

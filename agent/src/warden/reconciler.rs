@@ -15,6 +15,7 @@ mod headroom;
 mod intake;
 mod io_cost;
 mod news;
+mod node;
 mod observe;
 mod protect;
 mod proving;
@@ -30,16 +31,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use loadline_model::{AttemptId, Sequence, Span, Topology};
+use loadline_model::{AttemptId, Sequence, Span};
 use loadline_policy::allocation::Machine;
 use loadline_policy::attempt::{BootId, Moment};
-use loadline_policy::ceiling::Ceilings;
-use loadline_policy::line::Line;
-use loadline_policy::node_policy::{LocalTimes, Mode, NodePolicy};
+use loadline_policy::node_policy::{LocalTimes, NodePolicy};
 use loadline_policy::reap::{Budget, Reaper};
 use loadline_policy::reconcile::{Absences, AtOnce, EndRecord, ObservedUnit, Plan, View, reconcile};
-use loadline_policy::settings::{LimitReading, Observed, Pinning, Setpoints, Slice};
-use loadline_policy::week::Known;
+use loadline_policy::settings::{LimitReading, Observed, Setpoints, Slice};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
@@ -58,6 +56,7 @@ pub use ceiling::CeilingError;
 pub use intake::{Incoming, Lookup};
 pub use io_cost::CostState;
 pub use news::Command;
+pub use node::Node;
 pub use observe::look_up;
 pub use proving::{Doing, ProveSeen, Prover, Seen};
 pub use status::{Counters, Snapshot};
@@ -81,67 +80,6 @@ pub type SharedLedger = Arc<Mutex<Ledger>>;
 /// Locks the ledger; a panic elsewhere cannot leave it half changed, since changes are transactions.
 pub fn lock(ledger: &SharedLedger) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// This machine and its owner's policy.
-#[derive(Debug, Clone)]
-pub struct Node {
-    /// The policy.
-    pub policy: NodePolicy,
-    /// Threads and memory.
-    pub topology: Topology,
-    /// Whole GPUs.
-    pub gpus: u32,
-    /// Whether CPUs are pinned.
-    pub pinning: Pinning,
-    /// How much may be lent, by the reserve and by production's week, under what operators say.
-    pub line: Line,
-    /// What is known of production's week.
-    pub week: Known,
-    /// What operators say.
-    pub ceilings: Ceilings,
-    /// The mode that the owner wants.
-    pub owner_mode: Mode,
-}
-
-impl Node {
-    /// A machine under a policy.
-    pub fn new(policy: NodePolicy, topology: Topology, gpus: u32, pinning: Pinning) -> Self {
-        let line = Line::fixed(&topology, gpus, &policy);
-        Self {
-            owner_mode: policy.lend.mode,
-            ceilings: Ceilings::default(),
-            policy,
-            topology,
-            gpus,
-            pinning,
-            line,
-            week: Known::default(),
-        }
-    }
-
-    /// Another week of production's, from now on. It moves the firm line and nothing else.
-    pub fn set_week(&mut self, week: Known) {
-        let line = Line::by_week(&self.topology, self.gpus, &self.policy, &week);
-        self.line = self.ceilings.line(line);
-        self.week = week;
-    }
-
-    /// The node as its owner has it, under what operators say.
-    #[must_use]
-    pub fn under(&self, ceilings: &Ceilings) -> Self {
-        let policy = ceilings.policy(&self.policy);
-        Self {
-            line: ceilings.line(Line::by_week(&self.topology, self.gpus, &policy, &self.week)),
-            week: self.week,
-            owner_mode: self.policy.lend.mode,
-            ceilings: ceilings.clone(),
-            topology: self.topology.clone(),
-            pinning: self.pinning.clone(),
-            gpus: self.gpus,
-            policy,
-        }
-    }
 }
 
 /// The moment by the clocks that a policy's windows go by.

@@ -14,7 +14,7 @@ use crate::measure::{longest, now, p99};
 const LATER: i64 = 3_600_000_000;
 const USERS: usize = 100;
 const LIMITS: usize = 24;
-const JOBS: usize = 1000;
+const JOBS: usize = 200;
 
 /// A job of the standard tier after the other finds no room; timed is the plan that asks others to go. They are gone at
 /// once, it starts, and one like those that went takes what is left.

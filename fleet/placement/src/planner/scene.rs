@@ -3,10 +3,11 @@
 //! Problem: of a large fleet not every node can be looked at each time. Approach: the nodes where least is lost, those
 //! with jobs that would have to go as a whole, and for a job whose workers start together those that have room already.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
-use loadline_model::{AttemptId, JobId, NodeId, Span, WallTime};
+use loadline_model::{AttemptId, JobId, NodeId, Priority, Span, Tier, WallTime};
 
 use crate::blocks::{blocks, times_with};
 use crate::planner::keeps::{Keep, KeptFor};
@@ -42,7 +43,15 @@ impl Planner {
             cool_down_max: Span::ZERO,
             ..*rules
         };
-        for run in self.runs.iter().filter(|run| !run.is.stopping) {
+        let mut gangs: BTreeSet<NodeId> = BTreeSet::new();
+        for run in self.runs.iter().filter(|run| is_below(entry, run)) {
+            // If one of them goes all have to, wherever they are.
+            if run.is.least.is_some_and(|least| least > 1) && outranks(entry, run) {
+                gangs.insert(run.is.node);
+            }
+            if run.is.stopping {
+                continue;
+            }
             let victim = self.victim(run, 0, patience);
             if may_yield(&victim, &claimant, rules, now) {
                 let lost = u128::from(now.since(victim.started).0) * u128::from(victim.amounts.cpu.0 + 1);
@@ -65,7 +74,8 @@ impl Planner {
         let mut by_loss: Vec<(u128, NodeId)> = loss.into_iter().map(|(node, least)| (least, node)).collect();
         by_loss.sort_unstable();
         by_loss.truncate(NODES_MAX);
-        let chosen: Vec<NodeId> = by_loss.into_iter().map(|(_, node)| node).collect();
+        let mut chosen = gangs;
+        chosen.extend(by_loss.into_iter().map(|(_, node)| node));
         let start = End::At(now.plus(grace));
         let end = End::after(start, self.would_run(&entry.user, entry.limit()));
         let mut but = self.no_claim(entry);
@@ -76,31 +86,29 @@ impl Planner {
     fn scene_of(
         &self,
         (entry, but): (&QueueEntry, &[JobId]),
-        chosen: &[NodeId],
+        chosen: &BTreeSet<NodeId>,
         patience: Span,
         now: WallTime,
     ) -> Scene {
         let together = together(entry) > 1;
-        let chosen: alloc::collections::BTreeSet<NodeId> = chosen.iter().copied().collect();
         let (entry, caps) = self.spread_so_far(entry, now);
         let mut scene = Scene::default();
         let mut domains: BTreeMap<In, usize> = BTreeMap::new();
         let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
         for node in self.nodes.iter() {
-            let held = self.will_hold(node, but);
             let domain = caps.as_ref().map(|caps| {
                 let (domain, left) = caps.left(node);
                 let next = domains.len();
                 (*domains.entry(domain).or_insert(next), left)
             });
+            let is_chosen = chosen.contains(&node.id);
+            if !is_chosen && !together {
+                continue;
+            }
+            let held = self.will_hold(node, but);
             let allowed = blocks(node, &HeldByTier::default(), &entry, now).is_empty();
-            let free = together && allowed && times_with(node, &held, &entry) > 0;
-            // If one of them goes all have to, wherever they are.
-            let gangs = self
-                .runs
-                .on(node.id)
-                .any(|run| run.is.least.is_some_and(|least| least > 1) && outranks(&entry, run));
-            if !(free || gangs || chosen.contains(&node.id)) {
+            let is_free = allowed && times_with(node, &held, &entry) > 0;
+            if !(is_chosen || is_free) {
                 continue;
             }
             places.insert(node.id, scene.rooms.len());
@@ -214,8 +222,17 @@ impl NodeRoom for NodeWithRoom {
     }
 }
 
+fn rank(tier: Tier, priority: Priority) -> (Reverse<Tier>, Priority) {
+    (Reverse(tier), priority)
+}
+
 /// By rank alone, whatever the cool-down.
 fn outranks(entry: &QueueEntry, run: &Run) -> bool {
-    let rank = |tier, priority| (core::cmp::Reverse(tier), priority);
     rank(entry.tier, entry.priority) > rank(run.is.tier, run.is.priority)
+}
+
+/// Whether a worker could be asked at all: of a large fleet that is the first question.
+fn is_below(entry: &QueueEntry, run: &Run) -> bool {
+    outranks(entry, run)
+        || (run.is.least.is_some() && rank(entry.tier, entry.priority) == rank(run.is.tier, run.is.priority))
 }

@@ -108,7 +108,8 @@ pub fn run(cache: &Cache, filter: Option<&str>, list: bool) -> Result<ExitCode> 
     })
 }
 
-/// A suite with scenarios that mostly wait runs at once, and the others while it waits and after it.
+/// A suite with scenarios that mostly wait runs at once, and the others while it waits, each during another of those
+/// scenarios, and after it.
 fn run_suites(cache: &Cache, mut chosen: Vec<Chosen<'_>>) -> Tally {
     let waits =
         |(suite, scenarios): &Chosen<'_>| scenarios.iter().any(|(name, _)| suite.waiting.contains(name));
@@ -116,16 +117,16 @@ fn run_suites(cache: &Cache, mut chosen: Vec<Chosen<'_>>) -> Tally {
     let first = chosen.iter().position(waits).map(|place| chosen.remove(place));
     thread::scope(|scope| {
         let others = scope.spawn(|| {
-            let others = chosen
-                .iter()
-                .map(|(suite, scenarios)| run_suite(cache, suite, scenarios, || lull.wait(), |_| {}));
+            let others = (1..).zip(&chosen).map(|(nth, (suite, scenarios))| {
+                run_suite(cache, suite, scenarios, || lull.wait(nth), |_| {})
+            });
             others.sum()
         });
         let tally = first.map_or_else(Tally::default, |(suite, scenarios)| {
             let begins = |scenario| lull.set(suite.waiting.contains(&scenario));
             run_suite(cache, suite, &scenarios, || {}, begins)
         });
-        lull.set(true);
+        lull.for_good();
         // Nothing panics there: a scenario that does is caught.
         tally.plus(others.join().unwrap_or(Tally { passed: 0, failed: 1 }))
     })

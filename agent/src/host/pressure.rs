@@ -80,19 +80,21 @@ impl Window {
     }
 }
 
-/// What is watched of each cgroup. A tenth of the window for CPUs and disks, a twentieth for memory.
+/// What is watched of each cgroup: in a short window half of what is bad of CPUs, and all of it of memory and disks. A
+/// longer one wakes at what is bad too, not at a part of itself: the kernel tells of it once in a window, and with a
+/// tenth of 500 ms it told of a stall when the tick had seen it.
 const WATCHED: [Watched; 3] = [
     Watched {
         file: "cpu.pressure",
-        triggers: ["some 10000 100000", "some 50000 500000", "some 100000 1000000"],
+        triggers: ["some 10000 100000", "some 20000 500000", "some 20000 1000000"],
     },
     Watched {
         file: "memory.pressure",
-        triggers: ["full 5000 100000", "full 25000 500000", "full 50000 1000000"],
+        triggers: ["full 5000 100000", "full 5000 500000", "full 5000 1000000"],
     },
     Watched {
         file: "io.pressure",
-        triggers: ["full 20000 200000", "full 50000 500000", "full 100000 1000000"],
+        triggers: ["full 20000 200000", "full 20000 500000", "full 20000 1000000"],
     },
 ];
 

@@ -27,7 +27,7 @@ use super::reconciler::Node;
 use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
-use crate::host::pressure::{Alarm, Window};
+use crate::host::pressure::{Alarm, Window, Woken};
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
@@ -35,6 +35,15 @@ use crate::host::vitals::Vitals;
 const APART: Duration = Duration::from_millis(20);
 /// Ten looks a second where nothing happens: a stall is seen within one of them (design §8, P2).
 const REST_MS: u16 = 80;
+
+/// How long to rest after a look. The kernel wakes the loop at half of the wait that is bad, or at one that lies partly
+/// before the last look: whether it goes on is seen at once, not a tick later.
+const fn rest_ms(woken: Woken) -> u16 {
+    match woken {
+        Woken::Pressure => 0,
+        Woken::Tick => REST_MS,
+    }
+}
 
 /// What the loop has to know of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +118,7 @@ impl Headroom {
             granted,
             window,
             alarm_failed: false,
+            woken: Woken::Tick,
         };
         let thread = std::thread::Builder::new()
             .name("headroom".into())
@@ -212,6 +222,8 @@ struct Loop {
     window: watch::Sender<Window>,
     /// Said once, not ten times a second.
     alarm_failed: bool,
+    /// What ended the last rest.
+    woken: Woken,
 }
 
 impl Loop {
@@ -251,15 +263,19 @@ impl Loop {
             let before = std::mem::replace(told, self.alarm.window());
             before != *told
         });
-        if let Err(error) = self.alarm.wait(REST_MS) {
-            if !self.alarm_failed {
-                self.alarm_failed = true;
-                warn!(%error, "pressure cannot be waited for; the tick has to do");
-            }
-            // What was given is taken at the next look.
-            if let Ok(fresh) = given.recv_timeout(Duration::from_millis(REST_MS.into())) {
-                self.given = fresh;
-                self.law.rebound(fresh.bounds);
+        match self.alarm.wait(rest_ms(self.woken)) {
+            Ok(woken) => self.woken = woken,
+            Err(error) => {
+                self.woken = Woken::Tick;
+                if !self.alarm_failed {
+                    self.alarm_failed = true;
+                    warn!(%error, "pressure cannot be waited for; the tick has to do");
+                }
+                // What was given is taken at the next look.
+                if let Ok(fresh) = given.recv_timeout(Duration::from_millis(REST_MS.into())) {
+                    self.given = fresh;
+                    self.law.rebound(fresh.bounds);
+                }
             }
         }
     }

@@ -53,7 +53,7 @@ const REST: Duration = Duration::from_secs(5);
 /// How many onsets of each kind, and how long they may take.
 const fn amount(form: Form) -> (u32, Duration) {
     match form {
-        Form::One | Form::Short => (32, Duration::from_secs(360)),
+        Form::One | Form::Short => (32, Duration::from_secs(540)),
         Form::Release => (200, Duration::from_secs(1500)),
     }
 }

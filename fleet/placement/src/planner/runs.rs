@@ -129,10 +129,14 @@ pub(crate) struct Runs {
 }
 
 /// Burst before standard, then the lower priority.
-type Rank = (Reverse<Tier>, Priority);
+pub(crate) type Rank = (Reverse<Tier>, Priority);
 
-fn rank_of(is: &Running) -> Rank {
-    (Reverse(is.tier), is.priority)
+pub(crate) fn rank_of(is: &Running) -> Rank {
+    rank(is.tier, is.priority)
+}
+
+pub(crate) const fn rank(tier: Tier, priority: Priority) -> Rank {
+    (Reverse(tier), priority)
 }
 
 impl Runs {

@@ -5,13 +5,12 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
-use loadline_model::{AttemptId, JobId, NodeId, Priority, Span, Tier, WallTime};
+use loadline_model::{AttemptId, JobId, NodeId, Span, WallTime};
 
 use crate::blocks::{blocks, times_with};
 use crate::planner::keeps::{Keep, KeptFor};
-use crate::planner::runs::Run;
+use crate::planner::runs::{Run, rank, rank_of};
 use crate::planner::ties::In;
 use crate::planner::{Planner, together};
 use crate::policy::yielding::{Claimant, NodeRoom, may_yield};
@@ -131,7 +130,6 @@ impl Planner {
     /// The job itself, and those who only have their turn kept and would have to yield to it if they ran: nobody has to
     /// go for them. Whoever of its tier has waited beyond the patience goes before it.
     pub(super) fn no_claim(&self, entry: &QueueEntry) -> Vec<JobId> {
-        let rank = |tier, priority| (core::cmp::Reverse(tier), priority);
         let mine = rank(entry.tier, entry.priority);
         let before = |keep: &&Keep| keep.aged && keep.is.tier == entry.tier;
         let turns = self.keeps.all.iter().filter(|keep| keep.is.why == KeptFor::Turn);
@@ -222,17 +220,12 @@ impl NodeRoom for NodeWithRoom {
     }
 }
 
-fn rank(tier: Tier, priority: Priority) -> (Reverse<Tier>, Priority) {
-    (Reverse(tier), priority)
-}
-
 /// By rank alone, whatever the cool-down.
 fn outranks(entry: &QueueEntry, run: &Run) -> bool {
-    rank(entry.tier, entry.priority) > rank(run.is.tier, run.is.priority)
+    rank(entry.tier, entry.priority) > rank_of(&run.is)
 }
 
 /// Whether a worker could be asked at all: of a large fleet that is the first question.
 fn is_below(entry: &QueueEntry, run: &Run) -> bool {
-    outranks(entry, run)
-        || (run.is.least.is_some() && rank(entry.tier, entry.priority) == rank(run.is.tier, run.is.priority))
+    outranks(entry, run) || (run.is.least.is_some() && rank(entry.tier, entry.priority) == rank_of(&run.is))
 }

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pressure;
 pub mod production;
 pub mod root;
+mod short;
 mod siblings;
 pub mod systemd;
 pub mod topology;

@@ -4,7 +4,7 @@
 //! **Problem.** Idle weights alone do not keep production fast: CPUs must be idle *before* it wants them, and what
 //! was taken must not come back at once, or both swing.
 //! **Approach.** Lent work gets what production leaves (`usage`), less at once when production waits (`stall`)
-//! for longer than it does by itself (`alone`), is held at its floor when that is not enough (`ladder`), and grows
+//! for CPUs that others have, for memory or for disks, is held at its floor when that is not enough (`ladder`), and grows
 //! slowly after a hold to where production suffered (`pace`). Stalls that do not fall when lent work gets less are
 //! production's own (`relief`), each kind by itself. The same for memory (`memory`) and disks (`io`); of the CPUs,
 //! burst gives first (`burst`). How many processes lent work may have is held in a storm of them (`tasks`).
@@ -13,7 +13,7 @@
 //! *High*: what lent work may hold of memory before the kernel takes it back. *Bandwidth*: what it may read, and
 //! write, in a second.
 //! **Properties.** The quota is never above the line of now nor the static line, nor below the floor; a worse look
-//! never gives more (a wait is judged at the use it came with); it grows by 10 % of capacity a second at most, by 2 %
+//! never gives more; it grows by 10 % of capacity a second at most, by 2 %
 //! near to where production suffered; the same looks give the same decisions.
 //!
 //! **Choices** where rules could be read two ways. Only growth has a deadband: one for shrinking would leave the
@@ -24,7 +24,6 @@
 //! Memory falls a bite at a look below what lent work holds: the kernel takes it back while we wait. A disk's stall
 //! lowers the bandwidth alone, where the kernel counts lent work's, and squeezes only once that is at its floor.
 
-mod alone;
 mod burst;
 mod intake;
 mod io;
@@ -36,7 +35,6 @@ mod ramp;
 mod relief;
 pub mod sample;
 mod stall;
-mod tail;
 mod tasks;
 mod usage;
 mod window;
@@ -152,7 +150,7 @@ pub enum Reason {
     Calm,
     /// Production uses so much that less is left than was lent.
     ProductionUse(MilliCpu),
-    /// Production waited for CPUs for so long within the last tenth of a second.
+    /// Production waited for CPUs that others had, for so long within the last tenth of a second.
     CpuStall(Span),
     /// Production waited for memory.
     MemoryStall(Span),

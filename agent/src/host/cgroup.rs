@@ -6,7 +6,6 @@
 //! here. Nothing is written: systemd owns these cgroups, and any `daemon-reload` undoes foreign writes.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -19,6 +18,7 @@ use loadline_policy::settings::{
 };
 
 use super::disks::Disk;
+use super::short;
 
 /// Where the unified hierarchy is mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -76,7 +76,7 @@ impl CgroupFs {
 
     /// True if a controller is on for the cgroups right below the root.
     pub fn children_have(&self, controller: &str) -> bool {
-        let text = fs::read_to_string(self.root.join("cgroup.subtree_control")).unwrap_or_default();
+        let text = short::read(&self.root.join("cgroup.subtree_control")).unwrap_or_default();
         text.split_whitespace().any(|word| word == controller)
     }
 
@@ -119,7 +119,7 @@ impl CgroupFs {
         if disks.is_empty() {
             return None;
         }
-        let text = fs::read_to_string(self.path(cgroup).join("io.max")).ok()?;
+        let text = short::read(&self.path(cgroup).join("io.max")).ok()?;
         let limits = |by_weight: bool| -> Vec<u64> {
             let these = disks.iter().filter(|disk| disk.by_weight == by_weight);
             these.flat_map(|disk| limits_of(&text, disk)).collect()
@@ -160,6 +160,7 @@ impl CgroupFs {
         let path = self.path(cgroup);
         let pids = PidController::new(path.clone(), path.clone(), true);
         let cpu = pairs(&path, "cpu.stat");
+        let [waiting, stalled] = pressures(&path);
         Usage {
             memory: read(&path, "memory.current").map(Bytes),
             memory_peak: read(&path, "memory.peak").map(Bytes),
@@ -168,8 +169,8 @@ impl CgroupFs {
             throttled: cpu.get("throttled_usec").copied().map(Span),
             tasks: pids.get_pid_current().ok(),
             tasks_peak: read(&path, "pids.peak"),
-            waiting: pressures(&path, "some"),
-            stalled: pressures(&path, "full"),
+            waiting,
+            stalled,
         }
     }
 
@@ -234,7 +235,7 @@ impl CgroupFs {
 
     /// The processes directly in it.
     pub fn processes(&self, cgroup: &str) -> Vec<u32> {
-        let text = fs::read_to_string(self.path(cgroup).join("cgroup.procs")).unwrap_or_default();
+        let text = short::read(&self.path(cgroup).join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 }
@@ -259,11 +260,11 @@ fn bandwidth(cpu: &CpuController) -> Option<Limit<CpuMax>> {
 }
 
 fn read<T: FromStr>(cgroup: &Path, file: &str) -> Option<T> {
-    fs::read_to_string(cgroup.join(file)).ok()?.trim().parse().ok()
+    short::read(&cgroup.join(file)).ok()?.trim().parse().ok()
 }
 
 fn limit(cgroup: &Path, file: &str) -> Option<Limit<Bytes>> {
-    let text = fs::read_to_string(cgroup.join(file)).ok()?;
+    let text = short::read(&cgroup.join(file)).ok()?;
     match text.trim() {
         "max" => Some(Limit::Max),
         amount => amount.parse().ok().map(|bytes| Limit::At(Bytes(bytes))),
@@ -272,20 +273,34 @@ fn limit(cgroup: &Path, file: &str) -> Option<Limit<Bytes>> {
 
 /// The total of one line of `cpu.pressure`, `memory.pressure` or `io.pressure`.
 fn pressure(cgroup: &Path, resource: &str, line: &str) -> Option<u64> {
-    let text = fs::read_to_string(cgroup.join(format!("{resource}.pressure"))).ok()?;
-    let found = text.lines().find(|found| found.starts_with(line))?;
+    let text = short::read(&cgroup.join(format!("{resource}.pressure"))).ok()?;
+    total(&text, line)
+}
+
+fn total(pressure: &str, line: &str) -> Option<u64> {
+    let found = pressure.lines().find(|found| found.starts_with(line))?;
     found.rsplit_once("total=")?.1.parse().ok()
 }
 
-/// The same line of all three.
-fn pressures(cgroup: &Path, line: &str) -> BTreeMap<&'static str, u64> {
-    let total = |resource| Some((resource, pressure(cgroup, resource, line)?));
-    ["cpu", "memory", "io"].into_iter().filter_map(total).collect()
+/// Both lines of all three: `some` and `full`.
+fn pressures(cgroup: &Path) -> [BTreeMap<&'static str, u64>; 2] {
+    let mut all = [BTreeMap::new(), BTreeMap::new()];
+    for resource in ["cpu", "memory", "io"] {
+        let Ok(text) = short::read(&cgroup.join(format!("{resource}.pressure"))) else {
+            continue;
+        };
+        for (line, of) in ["some", "full"].into_iter().zip(&mut all) {
+            if let Some(total) = total(&text, line) {
+                of.insert(resource, total);
+            }
+        }
+    }
+    all
 }
 
 /// Lines of `name number`.
 fn pairs(cgroup: &Path, file: &str) -> BTreeMap<String, u64> {
-    let text = fs::read_to_string(cgroup.join(file)).unwrap_or_default();
+    let text = short::read(&cgroup.join(file)).unwrap_or_default();
     text.lines()
         .filter_map(|line| {
             let (name, value) = line.split_once(' ')?;

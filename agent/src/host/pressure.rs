@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use loadline_model::Span;
 use nix::errno::Errno;
@@ -86,7 +87,7 @@ impl Window {
 const WATCHED: [Watched; 3] = [
     Watched {
         file: "cpu.pressure",
-        triggers: ["some 10000 100000", "some 20000 500000", "some 20000 1000000"],
+        triggers: ["full 10000 100000", "full 20000 500000", "full 20000 1000000"],
     },
     Watched {
         file: "memory.pressure",
@@ -235,7 +236,8 @@ impl<F: AsFd> Alarm<F> {
     ///
     /// # Errors
     /// When the kernel does not let us wait.
-    pub fn wait(&mut self, millis: u16) -> io::Result<Woken> {
+    pub fn wait(&mut self, length: Duration) -> io::Result<Woken> {
+        let millis = u16::try_from(length.as_millis()).unwrap_or(u16::MAX);
         let Some(first) = self.triggers.first() else {
             poll(&mut [], PollTimeout::from(millis)).or_else(|problem| match problem {
                 Errno::EINTR => Ok(0),

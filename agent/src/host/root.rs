@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use loadline_model::CpuSet;
 
+use super::short;
+
 /// A kernel file that could not be read, or not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelFileError {
@@ -60,7 +62,7 @@ impl HostRoot {
     /// The file's text without the last line break.
     pub(super) fn text(&self, name: &str) -> Result<String, KernelFileError> {
         let path = self.path(name);
-        match fs::read_to_string(&path) {
+        match short::read(&path) {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(source) => Err(KernelFileError::Read { path, source }),
         }

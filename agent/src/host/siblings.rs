@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::short;
 use super::systemd::SLICE;
 
 /// Those of the hierarchy mounted there in which something runs or may begin to.
@@ -29,7 +30,7 @@ fn is_slice(path: &Path) -> bool {
 
 /// Unless the kernel says that no process is in it or below.
 fn is_populated(path: &Path) -> bool {
-    fs::read_to_string(path.join("cgroup.events"))
+    short::read(&path.join("cgroup.events"))
         .map_or(true, |events| !events.lines().any(|line| line == "populated 0"))
 }
 

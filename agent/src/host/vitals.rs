@@ -30,6 +30,13 @@ pub(super) const OWN: [&str; 2] = [
     "system.slice/loadline-agent.service/cpu.stat",
 ];
 
+/// Since when anything on the machine waits: while it did not, none of its cgroups did, and one file is read for all.
+#[derive(Debug)]
+struct Gates {
+    memory: Grown,
+    io: Grown,
+}
+
 /// The files.
 #[derive(Debug)]
 pub struct Vitals {
@@ -44,6 +51,7 @@ pub struct Vitals {
     own_used: Span,
     memory: Counter,
     production: Vec<Pressure>,
+    gates: Gates,
     waited: Stalls,
     scanned: Option<Span>,
     buffer: Buffer,
@@ -73,6 +81,10 @@ impl Vitals {
             own_used: Span::ZERO,
             memory: Counter::new(root.path("/proc/meminfo")),
             production: Vec::new(),
+            gates: Gates {
+                memory: Grown::new(root.path("/proc/pressure/memory")),
+                io: Grown::new(root.path("/proc/pressure/io")),
+            },
             waited: Stalls::default(),
             scanned: None,
             buffer: Buffer::default(),
@@ -82,7 +94,9 @@ impl Vitals {
 
     /// One look. What the kernel does not tell is none, never zero; lent work that has no slice has used nothing.
     pub fn look(&mut self, now: Span) -> Sample {
-        if self.scanned.is_none_or(|scanned| now.minus(scanned) >= RESCAN) {
+        // Whoever is new is to be read once, to have something to count from.
+        let scans = self.scanned.is_none_or(|scanned| now.minus(scanned) >= RESCAN);
+        if scans {
             self.scanned = Some(now);
             self.scan();
         }
@@ -97,23 +111,20 @@ impl Vitals {
         let own = self.own.iter_mut();
         let used = own.filter_map(|own| own.since(buffer, "", "usage_usec "));
         self.own_used = used.fold(self.own_used, Span::plus);
+        let mut waits = |gate: &mut Grown| gate.since(buffer, "some", "total=") != Some(Span::ZERO) || scans;
+        let (memory, io) = (waits(&mut self.gates.memory), waits(&mut self.gates.io));
         let production = &mut self.production;
+        let last = self.waited;
         self.waited = Stalls {
-            cpu_some: longer(
-                self.waited.cpu_some,
-                production,
-                buffer,
-                |one| &mut one.cpu,
-                "some",
-            ),
-            memory_full: longer(
-                self.waited.memory_full,
-                production,
-                buffer,
-                |one| &mut one.memory,
-                "full",
-            ),
-            io_full: longer(self.waited.io_full, production, buffer, |one| &mut one.io, "full"),
+            cpu_full: longer(last.cpu_full, production, buffer, |one| &mut one.cpu),
+            memory_full: match memory {
+                true => longer(last.memory_full, production, buffer, |one| &mut one.memory),
+                false => last.memory_full,
+            },
+            io_full: match io {
+                true => longer(last.io_full, production, buffer, |one| &mut one.io),
+                false => last.io_full,
+            },
         };
         let cpu_lent = lent(&mut self.cpu_lent, buffer);
         let is_there = self.cpu_lent.exists();
@@ -133,6 +144,13 @@ impl Vitals {
             memory_available: kib.map(|kib| Bytes(kib.saturating_mul(1024))),
             slo: Slo::None,
         }
+    }
+
+    /// False if it is known that no process is in our slice, as it has none or is not there.
+    pub fn lends(&mut self) -> bool {
+        let tasks = self.tasks_lent.value(&mut self.buffer, "", "");
+        let untold = self.tasks_lent.exists() || self.cpu_lent.exists();
+        tasks.map_or(untold, |tasks| tasks > 0)
     }
 
     /// Everything right below the root but our slice is production.
@@ -165,16 +183,15 @@ impl Pressure {
     }
 }
 
-/// How long production's cgroups have waited by now, from when they were first looked at; none if none of them counts.
+/// How long all of production's cgroups have waited by now, from when they were first looked at; none if none of them counts.
 fn longer(
     before: Option<Span>,
     production: &mut [Pressure],
     buffer: &mut Buffer,
     file: fn(&mut Pressure) -> &mut Grown,
-    line: &str,
 ) -> Option<Span> {
     let all = production.iter_mut();
-    all.filter_map(|one| file(one).since(buffer, line, "total="))
+    all.filter_map(|one| file(one).since(buffer, "full", "total="))
         .reduce(Span::plus)
         .map(|more| before.unwrap_or_default().plus(more))
 }

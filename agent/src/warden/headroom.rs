@@ -1,5 +1,5 @@
 //! The headroom loop's body: a thread of its own that looks at production ten times a second, and at once when the
-//! kernel says that production waits, asks the law, and brakes.
+//! kernel says that production waits, asks the law, and brakes. While nothing lent runs it looks once a second.
 //!
 //! Beside the reconciler, not in it: that one may wait for systemd for seconds. Here nobody is waited for. What is
 //! lower than before takes effect at once, by the brake; the reconciler then gives systemd the same value, verifies
@@ -7,6 +7,7 @@
 //! a limit of ours from the kernel afterwards can tell it from a stranger's.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -34,16 +35,9 @@ use crate::host::vitals::Vitals;
 /// Two looks are so far apart at least, however often production waits: the kernel tells of it in each cgroup.
 const APART: Duration = Duration::from_millis(20);
 /// Ten looks a second where nothing happens: a stall is seen within one of them (design §8, P2).
-const REST_MS: u16 = 80;
-
-/// How long to rest after a look. The kernel wakes the loop at half of the wait that is bad, or at one that lies partly
-/// before the last look: whether it goes on is seen at once, not a tick later.
-const fn rest_ms(woken: Woken) -> u16 {
-    match woken {
-        Woken::Pressure => 0,
-        Woken::Tick => REST_MS,
-    }
-}
+const TICK: Duration = Duration::from_millis(100);
+/// While nothing lent runs, a tick only asks whether that is still so, and looks after so many.
+const TICKS_UNLENT: u32 = 10;
 
 /// What the loop has to know of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +65,8 @@ pub struct Headroom {
     decisions: Decisions,
     window: watch::Receiver<Window>,
     promises: Promises,
+    /// Closed when the thread ends, and nothing else.
+    over: watch::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,7 +84,7 @@ pub struct Decisions {
 }
 
 impl Headroom {
-    /// Starts the thread. `alive` is told of each look.
+    /// Starts the thread. `alive` is told of each turn.
     ///
     /// # Errors
     /// When the machine gives none.
@@ -100,6 +96,7 @@ impl Headroom {
         let (taken, told_taken) = watch::channel(Taken::default());
         let (window, told_window) = watch::channel(Window::None);
         let (reaping, granted) = watch::channel(None);
+        let (turns, over) = watch::channel(());
         let given = Given::of(node);
         let promises = Promises::new(&node.policy);
         let turning = Loop {
@@ -122,7 +119,10 @@ impl Headroom {
         };
         let thread = std::thread::Builder::new()
             .name("headroom".into())
-            .spawn(move || turning.turn(&clock, &receiver))?;
+            .spawn(move || {
+                let _turns = turns;
+                turning.turn(&clock, &receiver);
+            })?;
         Ok(Self {
             given: Some(Arc::new(sender)),
             cost: told_cost,
@@ -134,6 +134,7 @@ impl Headroom {
                 reaping,
             },
             promises,
+            over,
             thread: Some(thread),
         })
     }
@@ -150,8 +151,8 @@ impl Headroom {
 
     /// Returns when the loop has ended by itself, which it should not: then nobody follows production any more.
     pub async fn ended(&self) {
-        let mut wanted = self.decisions.wanted.clone();
-        while wanted.changed().await.is_ok() {}
+        let mut over = self.over.clone();
+        while over.changed().await.is_ok() {}
     }
 
     /// What lending has cost, now and from now on.
@@ -202,7 +203,11 @@ fn law(root: &HostRoot, given: &Given) -> Law {
     }
 }
 
-/// Told when the loop looks.
+fn since<C: Clock>(then: Span, clock: &C) -> Duration {
+    Duration::from_micros(clock.monotonic().minus(then).0)
+}
+
+/// Told when the loop turns.
 pub type Alive = Box<dyn Fn(Span) + Send>;
 
 struct Loop {
@@ -220,7 +225,7 @@ struct Loop {
     granted: watch::Receiver<Option<Budget>>,
     alarm: Alarm,
     window: watch::Sender<Window>,
-    /// Said once, not ten times a second.
+    /// Said once; from then on the tick has to do.
     alarm_failed: bool,
     /// What ended the last rest.
     woken: Woken,
@@ -245,39 +250,68 @@ impl Loop {
                 self.brakes.apply(&decision, self.given.most, granted);
                 self.taken.send_replace(self.brakes.taken());
             }
-            match given.recv_timeout(APART) {
-                Ok(fresh) => {
-                    self.given = fresh;
-                    self.law.rebound(fresh.bounds);
-                }
-                Err(RecvTimeoutError::Timeout) => self.rest(now, given),
-                Err(RecvTimeoutError::Disconnected) => return,
+            if self.rest(now, clock, given).is_break() {
+                return;
             }
         }
     }
 
-    /// Until the next tick, or until production waits.
-    fn rest(&mut self, now: Span, given: &Receiver<Given>) {
+    /// Until there is something to look at; breaks when nobody wants a loop any more.
+    fn rest<C: Clock>(&mut self, now: Span, clock: &C, given: &Receiver<Given>) -> ControlFlow<()> {
         self.alarm.scan(now);
         self.window.send_if_modified(|told| {
             let before = std::mem::replace(told, self.alarm.window());
             before != *told
         });
-        match self.alarm.wait(rest_ms(self.woken)) {
-            Ok(woken) => self.woken = woken,
-            Err(error) => {
-                self.woken = Woken::Tick;
-                if !self.alarm_failed {
-                    self.alarm_failed = true;
-                    warn!(%error, "pressure cannot be waited for; the tick has to do");
+        let ticks = if self.lends() { 1 } else { TICKS_UNLENT };
+        for tick in 0..ticks {
+            // Whoever was woken by the kernel, at a part of the wait that is bad or at one that lies partly before the last
+            // look, looks again soon: whether it goes on is seen at once, not a tick later.
+            let heard = match std::mem::replace(&mut self.woken, Woken::Tick) {
+                Woken::Pressure => given.recv_timeout(APART),
+                Woken::Tick if ticks > 1 || self.alarm_failed => given.recv_timeout(TICK),
+                Woken::Tick => {
+                    self.wait();
+                    let left = APART.saturating_sub(since(now, clock));
+                    given.recv_timeout(if self.woken == Woken::Pressure {
+                        left
+                    } else {
+                        Duration::ZERO
+                    })
                 }
-                // What was given is taken at the next look.
-                if let Ok(fresh) = given.recv_timeout(Duration::from_millis(REST_MS.into())) {
+            };
+            match heard {
+                Ok(fresh) => {
                     self.given = fresh;
                     self.law.rebound(fresh.bounds);
+                    return ControlFlow::Continue(());
                 }
+                Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if tick + 1 < ticks && self.lends() {
+                break;
+            }
+            (self.alive)(clock.monotonic());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A tick, or less if production waits before it is over.
+    fn wait(&mut self) {
+        match self.alarm.wait(TICK) {
+            Ok(woken) => self.woken = woken,
+            Err(error) => {
+                self.alarm_failed = true;
+                warn!(%error, "pressure cannot be waited for; the tick has to do");
             }
         }
+    }
+
+    /// True unless it is known that nothing lent runs: then production has the machine for itself. A node that watches
+    /// only is to see what it would do.
+    fn lends(&mut self) -> bool {
+        self.given.mode == Mode::Shadow || self.vitals.lends()
     }
 
     fn publish(&self, decision: Decision) {

@@ -2,7 +2,6 @@
 
 use loadline_model::{MilliCpu, Span};
 
-use super::alone::Alone;
 use super::burst::BurstShare;
 use super::intake::{Intake, Look};
 use super::io::IoLine;
@@ -30,7 +29,6 @@ pub struct Law {
     intake: Intake,
     usage: Usage,
     watch: Watch,
-    alone: Alone,
     relief: Relief,
     ladder: Ladder,
     hold: Hold,
@@ -53,7 +51,6 @@ impl Law {
             intake: Intake::new(),
             usage: Usage::new(),
             watch: Watch::new(),
-            alone: Alone::new(),
             relief: Relief::new(),
             ladder: Ladder::new(),
             hold: Hold::new(),
@@ -157,16 +154,12 @@ impl Law {
                 self.usage.take(interval, &self.bounds);
                 self.burst.take(interval);
                 self.io.take(interval);
-                let capacity = self.bounds.capacity;
-                let bad = self.watch.judge(interval, capacity, &self.alone);
-                let wait = interval.waits[Kind::Cpu.index()];
-                self.alone.take(interval, wait, capacity, self.bounds.floor);
+                let bad = self.watch.judge(interval, self.bounds.capacity);
                 bad.counting(|kind| !self.relief.self_inflicted(kind))
             }
             Look::Blind => {
                 self.usage.skip(elapsed);
                 self.watch.forget();
-                self.alone.forget();
                 Bad::default()
             }
             Look::Soon => Bad::default(),

@@ -6,8 +6,9 @@ use loadline_model::{Bytes, Span};
 /// None: the kernel does not count it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stalls {
-    /// Some task waited for a CPU.
-    pub cpu_some: Option<Span>,
+    /// All tasks that could run on a CPU waited for it: somebody else had it. That tasks of production wait for each
+    /// other is no part of this (`full` of `cpu.pressure`, of cgroups since Linux 5.13).
+    pub cpu_full: Option<Span>,
     /// All tasks waited for memory.
     pub memory_full: Option<Span>,
     /// All tasks waited for a disk.

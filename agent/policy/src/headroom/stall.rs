@@ -2,7 +2,6 @@
 
 use loadline_model::{Bytes, MilliCpu, Span};
 
-use super::alone::Alone;
 use super::intake::Interval;
 use super::{Reason, Stalls, prorate};
 
@@ -20,11 +19,11 @@ pub(super) type Waits = [Option<Span>; 3];
 /// The figures in the order of [`Kind::ALL`].
 pub(super) const fn waits(stalls: &Stalls) -> Waits {
     let Stalls {
-        cpu_some,
+        cpu_full,
         memory_full,
         io_full,
     } = *stalls;
-    [memory_full, cpu_some, io_full]
+    [memory_full, cpu_full, io_full]
 }
 
 impl Kind {
@@ -38,8 +37,8 @@ impl Kind {
     const fn limit(self) -> Span {
         match self {
             Self::Memory => Span::from_millis(5),
-            // Twice what the reference has: on emulated guests of 4 CPUs, with lent work at its line and nothing wrong,
-            // one tenth of a second in a hundred showed 10 to 15 ms, and each cost lent work a third of its share.
+            // Twice what the reference has: an emulated guest, whose host runs it late now and then, shows up to 11 ms
+            // with lent work in the idle class and nothing wrong, and 5 ms with none.
             Self::Cpu => Span::from_millis(20),
             Self::Io => Span::from_millis(20),
         }
@@ -63,17 +62,6 @@ impl Kind {
             Self::Memory | Self::Cpu => Span::from_millis(100),
             Self::Io => Span::from_millis(200),
         }
-    }
-}
-
-impl Kind {
-    /// The limit and its window, where production waits `usual` in a tenth of a second by itself.
-    fn limit_beyond(self, usual: Span) -> (Span, Span) {
-        let limit = match self {
-            Self::Cpu => self.limit().max(usual),
-            Self::Memory | Self::Io => self.limit(),
-        };
-        (limit, self.window())
     }
 }
 
@@ -103,8 +91,6 @@ const IO_BYSTANDER: u64 = 1 << 20;
 /// Loadline's own programs use less of the capacity than one part in this many.
 const OWN_USUAL: u64 = 20;
 const TENTH: Span = Span::from_millis(100);
-/// What lasts is looked for in a second.
-const TENTHS: u64 = 10;
 
 /// What was found bad: at most one stall for each kind, in the order of [`Kind::ALL`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -137,7 +123,6 @@ impl Bad {
 struct Gauge {
     passed: Span,
     waited: Span,
-    production: Span,
     lent: Span,
     own: Span,
     /// What lent work moved to and from disks; none where that is not known for all of the time.
@@ -148,7 +133,6 @@ impl Gauge {
     const EMPTY: Self = Self {
         passed: Span::ZERO,
         waited: Span::ZERO,
-        production: Span::ZERO,
         lent: Span::ZERO,
         own: Span::ZERO,
         moved: Some(Bytes::ZERO),
@@ -157,7 +141,6 @@ impl Gauge {
     fn add(&mut self, wait: Span, interval: &Interval) {
         self.passed = self.passed.plus(interval.passed);
         self.waited = self.waited.plus(wait);
-        self.production = self.production.plus(interval.production);
         self.lent = self.lent.plus(interval.lent);
         self.own = self.own.plus(interval.own);
         self.moved = match (self.moved, interval.io) {
@@ -167,11 +150,12 @@ impl Gauge {
     }
 
     /// What of it is bad, if any is; after that, or after a window, it begins anew.
-    fn judge(&mut self, kind: Kind, (limit, window): (Span, Span), capacity: MilliCpu) -> Option<Stall> {
+    fn judge(&mut self, kind: Kind, capacity: MilliCpu) -> Option<Stall> {
         // Looks are a little early or late: four fifths of a window are judged as one, in proportion. Within less
         // the limit does not get smaller, or a look right after an event would find a moment's wait bad.
+        let window = kind.window();
         let enough = Span(window.0 / 5 * 4);
-        let limit = prorate(limit.0, self.passed.max(enough).0, window.0);
+        let limit = prorate(kind.limit().0, self.passed.max(enough).0, window.0);
         let ran = prorate(capacity.0, self.passed.0, 1000 * BYSTANDER);
         let took_part = match (kind, self.moved) {
             // What is written back uses no CPU of its own: the disk's own count is better, where there is one.
@@ -191,19 +175,12 @@ impl Gauge {
         }
         bad.then_some(stall)
     }
-
-    /// What production used, as CPUs.
-    fn used(&self) -> MilliCpu {
-        MilliCpu(prorate(self.production.0, 1000, self.passed.0))
-    }
 }
 
 /// All gauges, and the last bad moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watch {
     gauges: [Gauge; 3],
-    /// Waits for CPUs that are long in no tenth of a second, and lent work's doing by their sum.
-    lasting: Gauge,
     last: Option<(Stall, Span)>,
     /// How many bad moments the run has that the last one belongs to.
     run: u32,
@@ -213,7 +190,6 @@ impl Watch {
     pub(super) const fn new() -> Self {
         Self {
             gauges: [Gauge::EMPTY; 3],
-            lasting: Gauge::EMPTY,
             last: None,
             run: 0,
         }
@@ -226,15 +202,14 @@ impl Watch {
     }
 
     /// Whether production stalled while lent work ran, and in which ways.
-    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu, alone: &Alone) -> Bad {
+    pub(super) fn judge(&mut self, interval: &Interval, capacity: MilliCpu) -> Bad {
         let mut bad = Bad::default();
         for kind in Kind::ALL {
             let gauge = &mut self.gauges[kind.index()];
             bad.0[kind.index()] = match interval.waits[kind.index()] {
                 Some(wait) => {
                     gauge.add(wait, interval);
-                    let usual = alone.limits(gauge.used(), capacity).unwrap_or_default();
-                    gauge.judge(kind, kind.limit_beyond(usual.tenth), capacity)
+                    gauge.judge(kind, capacity)
                 }
                 None => {
                     *gauge = Gauge::EMPTY;
@@ -242,37 +217,12 @@ impl Watch {
                 }
             };
         }
-        bad.0[Kind::Cpu.index()] = self.judge_lasting(interval, capacity, alone, bad.0[Kind::Cpu.index()]);
-        bad
-    }
-
-    fn judge_lasting(
-        &mut self,
-        interval: &Interval,
-        capacity: MilliCpu,
-        alone: &Alone,
-        at_once: Option<Stall>,
-    ) -> Option<Stall> {
-        let (None, Some(wait)) = (at_once, interval.waits[Kind::Cpu.index()]) else {
-            self.lasting = Gauge::EMPTY;
-            return at_once;
-        };
-        self.lasting.add(wait, interval);
-        let usual = alone.limits(self.lasting.used(), capacity)?;
-        let limit = Kind::Cpu.limit().max(usual.lasting).times(TENTHS);
-        let bad = self
-            .lasting
-            .judge(Kind::Cpu, (limit, TENTH.times(TENTHS)), capacity);
-        if bad.is_some() {
-            self.gauges[Kind::Cpu.index()] = Gauge::EMPTY;
-        }
         bad
     }
 
     /// What was being added up is worth nothing across a gap.
     pub(super) const fn forget(&mut self) {
         self.gauges = [Gauge::EMPTY; 3];
-        self.lasting = Gauge::EMPTY;
     }
 
     /// The last bad moment, if it was a moment ago.

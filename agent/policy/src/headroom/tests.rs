@@ -1,4 +1,3 @@
-mod alone;
 mod disks;
 mod memory;
 mod pace;
@@ -32,7 +31,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
 pub(super) struct Scene {
     pub(super) production: u64,
     pub(super) lent: u64,
-    pub(super) cpu_some: u64,
+    pub(super) cpu_full: u64,
     pub(super) memory_full: u64,
     pub(super) io_full: u64,
     pub(super) memory: Option<Bytes>,
@@ -48,7 +47,7 @@ pub(super) struct Scene {
 pub(super) const CALM: Scene = Scene {
     production: 1_000,
     lent: 3_000,
-    cpu_some: 0,
+    cpu_full: 0,
     memory_full: 0,
     io_full: 0,
     memory: Some(Bytes::from_gib(5)),
@@ -81,7 +80,7 @@ impl World {
             memory_lent: None,
             tasks_lent: None,
             stalls: Stalls {
-                cpu_some: zero,
+                cpu_full: zero,
                 memory_full: zero,
                 io_full: zero,
             },
@@ -121,7 +120,7 @@ impl World {
             memory_lent: scene.held,
             tasks_lent: old.tasks_lent,
             stalls: Stalls {
-                cpu_some: waited(old.stalls.cpu_some, scene.cpu_some),
+                cpu_full: waited(old.stalls.cpu_full, scene.cpu_full),
                 memory_full: waited(old.stalls.memory_full, scene.memory_full),
                 io_full: waited(old.stalls.io_full, scene.io_full),
             },
@@ -184,9 +183,9 @@ const fn with_memory(memory: Bytes) -> Scene {
     }
 }
 
-const fn with_stalls(cpu_some: u64, memory_full: u64, lent: u64) -> Scene {
+const fn with_stalls(cpu_full: u64, memory_full: u64, lent: u64) -> Scene {
     Scene {
-        cpu_some,
+        cpu_full,
         memory_full,
         lent,
         ..CALM
@@ -299,11 +298,33 @@ fn nobody_waited_for_lent_work_longer_than_it_ran() {
         world.run(2, &Scene { lent, ..CALM });
         let stalled = Scene {
             lent,
-            cpu_some: 90,
+            cpu_full: 90,
             ..CALM
         };
         assert_eq!(world.look(100, &stalled).level, level, "{lent}m");
     }
+}
+
+#[test]
+fn what_our_own_programs_may_have_caused_is_not_lent_work_s_doing() {
+    let mut small = World::new();
+    small.law = Law::new(Bounds {
+        capacity: MilliCpu(2_000),
+        reserve: MilliCpu(0),
+        headroom: MilliCpu(400),
+        most: MilliCpu(1_600),
+        floor: MilliCpu(100),
+        ..BOUNDS
+    });
+    let scene = Scene {
+        production: 300,
+        lent: 1_000,
+        ..CALM
+    };
+    small.run(1, &scene);
+    // Ours use 250m of 2 CPUs, 100m of them as every day: 15 ms of each tenth.
+    let levels = [34, 36].map(|cpu_full| small.clone().look(100, &Scene { cpu_full, ..scene }).level);
+    assert_eq!(levels, [Level::Open, Level::Shrink]);
 }
 
 #[test]
@@ -364,7 +385,7 @@ fn squeezes_burst_first_then_all_and_gives_back_in_the_other_order() {
 
 #[test]
 fn bad_a_third_time_within_half_a_second_each_squeezes() {
-    let stalled = Scene { cpu_some: 20, ..CALM };
+    let stalled = Scene { cpu_full: 20, ..CALM };
     for (apart, level) in [(1, Level::Squeeze), (5, Level::Squeeze), (6, Level::Shrink)] {
         let mut world = World::new();
         world.run(2, &CALM);
@@ -381,7 +402,7 @@ fn an_early_look_neither_exaggerates_a_stall_nor_counts_it_twice() {
     let mut world = World::new();
     world.run(2, &CALM);
     // 15 ms in 25 ms are less than the 16 that are bad in 80 ms or less; with 15 more it is bad, once.
-    let stalled = Scene { cpu_some: 60, ..CALM };
+    let stalled = Scene { cpu_full: 60, ..CALM };
     assert_eq!(world.look(25, &stalled).level, Level::Open);
     assert_eq!(world.look(25, &stalled).level, Level::Shrink);
     let after = [world.look(50, &CALM), world.look(100, &CALM)];

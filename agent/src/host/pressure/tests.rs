@@ -31,9 +31,9 @@ fn ends(count: usize) -> Ends {
 }
 
 /// How it woke, and after how many milliseconds.
-fn wait(alarm: &mut Alarm<TcpStream>, millis: u16) -> (Woken, u64) {
+fn wait(alarm: &mut Alarm<TcpStream>, millis: u64) -> (Woken, u64) {
     let begun = SystemClock.monotonic();
-    let woken = alarm.wait(millis).unwrap();
+    let woken = alarm.wait(Duration::from_millis(millis)).unwrap();
     (woken, SystemClock.monotonic().minus(begun).0 / 1000)
 }
 

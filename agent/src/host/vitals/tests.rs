@@ -28,7 +28,7 @@ impl Tree {
                 "some avg10=0.00 avg60=0.00 avg300=0.00 total={some}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total={full}\n"
             )
         };
-        self.put(&format!("sys/fs/cgroup/{cgroup}/cpu.pressure"), &text(cpu, 0));
+        self.put(&format!("sys/fs/cgroup/{cgroup}/cpu.pressure"), &text(7777, cpu));
         self.put(&format!("sys/fs/cgroup/{cgroup}/io.pressure"), &text(9999, io));
     }
 
@@ -44,14 +44,14 @@ fn production_is_all_but_lent_work() {
     let tree = Tree::new();
     let mut vitals = tree.vitals();
     assert_eq!(
-        vitals.look(START).stalls.cpu_some,
+        vitals.look(START).stalls.cpu_full,
         Some(Span::ZERO),
         "what was before is not of now"
     );
     tree.stalls("system.slice", 110, 33);
     tree.stalls("user.slice", 10, 4);
     let sample = vitals.look(START.plus(Span::from_millis(100)));
-    assert_eq!(sample.stalls.cpu_some, Some(Span(105)));
+    assert_eq!(sample.stalls.cpu_full, Some(Span(105)));
     assert_eq!(sample.stalls.io_full, Some(Span(30)));
     assert_eq!(sample.stalls.memory_full, None, "not counted is not zero");
     assert_eq!(sample.cpu_all, Some(Span(900)));
@@ -121,6 +121,48 @@ fn lent_work_s_memory_and_transfers_are_read_and_none_where_nobody_counts() {
 }
 
 #[test]
+fn while_nothing_on_the_machine_waits_its_cgroups_are_not_asked() {
+    let tree = Tree::new();
+    let gate = |total: u64| {
+        tree.put(
+            "proc/pressure/io",
+            &format!("some avg10=0.00 total={total}\nfull avg10=0.00 total=0\n"),
+        );
+    };
+    gate(50);
+    let mut vitals = tree.vitals();
+    let mut look = |after: u64| vitals.look(START.plus(Span::from_millis(after))).stalls.io_full;
+    assert_eq!(look(0), Some(Span::ZERO));
+    tree.stalls("system.slice", 10, 8);
+    assert_eq!(look(100), Some(Span::ZERO), "the machine has not waited");
+    gate(51);
+    assert_eq!(look(200), Some(Span(5)), "nothing is lost by that");
+    // New ones are read once in any case: what they waited for before is not of now.
+    tree.stalls("machine.slice", 0, 1_000);
+    assert_eq!(look(10_000), Some(Span(5)));
+    gate(52);
+    tree.stalls("machine.slice", 0, 1_002);
+    assert_eq!(look(10_100), Some(Span(7)));
+}
+
+#[test]
+fn whether_anything_lent_runs_is_told_by_its_processes() {
+    let tree = Tree::new();
+    let mut vitals = tree.vitals();
+    vitals.look(START);
+    assert!(!vitals.lends(), "there is no slice");
+    tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "usage_usec 1\n");
+    vitals.look(START);
+    assert!(vitals.lends(), "nobody counts processes");
+    tree.put("sys/fs/cgroup/loadline.slice/pids.current", "0\n");
+    assert!(!vitals.lends());
+    tree.put("sys/fs/cgroup/loadline.slice/pids.current", "3\n");
+    assert!(vitals.lends());
+    tree.put("sys/fs/cgroup/loadline.slice/pids.current", "odd\n");
+    assert!(vitals.lends(), "what cannot be read may be anything");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_not_zero() {
     let tree = Tree::new();
     tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "nothing of use\n");
@@ -140,18 +182,18 @@ fn files_are_read_anew_at_each_look_and_new_cgroups_are_found_in_time() {
     tree.stalls("user.slice", 25, 4);
     let sample = vitals.look(START.plus(Span::from_millis(100)));
     assert_eq!(
-        (sample.cpu_all, sample.stalls.cpu_some),
+        (sample.cpu_all, sample.stalls.cpu_full),
         (Some(Span(1000)), Some(Span(20)))
     );
     // Found: what it waited for before counts no more than what the others did.
-    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(20)));
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_full, Some(Span(20)));
     tree.stalls("machine.slice", 107, 0);
-    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(27)));
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_full, Some(Span(27)));
     // Not readable for a moment, and then as before.
     tree.put("sys/fs/cgroup/machine.slice/cpu.pressure", "");
-    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(27)));
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_full, Some(Span(27)));
     tree.stalls("machine.slice", 108, 0);
-    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_some, Some(Span(28)));
+    assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_full, Some(Span(28)));
 }
 
 #[test]

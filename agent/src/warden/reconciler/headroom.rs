@@ -43,8 +43,11 @@ pub(super) struct TakenTold {
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
-    /// True if systemd has had time enough for the last value.
+    /// True if systemd has had time enough for the last value, and anybody is there to hold.
     pub(super) fn may_follow(&self) -> bool {
+        if self.is_idle() && self.setpoints == Setpoints::default() {
+            return false;
+        }
         let wanted = self.headroom.wanted.borrow().map(|decision| decision.setpoints);
         // These limits have no brake: a lower one is systemd's to write.
         let falls = |to: Option<BytesPerSecond>, from: Option<BytesPerSecond>| {

@@ -27,8 +27,6 @@ const SAMPLE_EVERY: Span = Span::from_secs(5);
 const YOUNG: Span = Span::from_secs(10);
 /// Its limits are read this often; at once after a reload of systemd.
 const VERIFY_EVERY: Span = Span::from_secs(30);
-/// Slices are few and carry everyone: more often.
-const SLICES_EVERY_TICKS: u64 = 5;
 /// Attempts that ended are known for a week, in case an order about them comes again …
 const REMEMBER: Span = Span::from_secs(7 * 86_400);
 /// … and dropped in this rhythm.
@@ -292,12 +290,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.is_behind() && self.may_follow() {
             self.follow().await;
         }
-        if self.ticks.is_multiple_of(SLICES_EVERY_TICKS) {
-            self.weigh().await;
-            self.read_slices();
-            self.protect().await;
-            self.look_at_use();
-        }
+        self.look_at_slices().await;
         if self.ticks.is_multiple_of(TOLD_EVERY_TICKS) {
             self.look_what_systemd_was_told().await;
         }

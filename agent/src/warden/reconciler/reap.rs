@@ -82,6 +82,9 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
 
     /// Looks at what the slices got, and at the memory of those who starve.
     pub(super) fn look_who_starves(&mut self) {
+        if self.state.attempts.is_empty() {
+            return;
+        }
         let (now, capacity) = (self.clock.monotonic(), self.node.line.cpu.capacity);
         for slice in Slice::ALL {
             let fed = self.cgroups.fed(&self.slice_cgroup(slice));

@@ -16,6 +16,9 @@ use crate::host::systemd::Systemd;
 use crate::host::users::Accounts;
 use crate::ledger::AttemptReport;
 
+/// Each of the things that are looked at of slices.
+const SLICES_EVERY_TICKS: u64 = 5;
+
 /// What was counted since the warden started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -75,6 +78,18 @@ pub struct Snapshot {
 }
 
 impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
+    /// Slices are few and carry everyone, so they are looked at often; one thing a second, as production may wait for the
+    /// CPU that it takes.
+    pub(super) async fn look_at_slices(&mut self) {
+        match self.ticks % SLICES_EVERY_TICKS {
+            0 => self.weigh().await,
+            1 => self.read_slices(),
+            2 => self.protect().await,
+            3 => self.look_at_use(),
+            _ => {}
+        }
+    }
+
     /// Nine files of each slice, which are read for people and not for decisions: in the tick's slower rhythm, however
     /// often somebody asks.
     pub(super) fn look_at_use(&mut self) {

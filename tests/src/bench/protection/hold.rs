@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::kills;
 use super::matrix::{Cell, Config};
+use super::outcome::{HEADROOM_PERCENT, used};
 use super::rig::{FOLDER, NODE, Rig, antagonist_command};
 use crate::deploy::as_person;
 use crate::testbed::wait::{Look, wait_for};
@@ -19,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 const RECEIPT_LIMIT: Duration = Duration::from_secs(30);
 /// A leak ends by the kernel's hand and begins again, as its user would.
 const RETRIES: u32 = 100;
+/// Production's use is measured for so long, with gaps between requests that no slice has.
+const MEASURED: Duration = Duration::from_secs(5);
+const MEASURED_SEED: usize = 5001;
 
 /// An antagonist that runs.
 #[derive(Debug)]
@@ -56,9 +60,21 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
         Config::Nice19 => unit("-p Nice=19"),
         Config::Weight1 => slice("1"),
         Config::Idle => slice("idle"),
+        Config::Static => {
+            let percent = left_percent(rig, cell, capacity_per_s)?;
+            slice(&format!("idle CPUQuotaPeriodSec=10ms CPUQuota={percent}%"))
+        }
         Config::Slurm => slurm(rig, cell),
         Config::Loadline => rig.acquaint(cell, capacity_per_s).and_then(|()| job(rig, cell)),
     }
+}
+
+/// The line of now at this load, in per cent of a CPU: what its owner would set by hand who had measured it.
+fn left_percent(rig: &Rig, cell: &Cell, capacity_per_s: u32) -> Result<u32> {
+    let alone = rig.slice(cell, Config::Alone, capacity_per_s, MEASURED_SEED, MEASURED)?;
+    let [production, ..] = used(&alone);
+    let lendable = alone.cpus as f64 * (100 - HEADROOM_PERCENT) as f64 / 100.0;
+    Ok(((lendable - production) * 100.0).max(5.0) as u32)
 }
 
 fn slurm(rig: &Rig, cell: &Cell) -> Result<Held> {

@@ -96,19 +96,23 @@ pub(super) enum Config {
     Weight1,
     /// Likewise, in the idle class.
     Idle,
+    /// In the idle class, and under a quota that leaves production's use at this load and the headroom: the line, drawn
+    /// by hand for a load that does not change.
+    Static,
     /// One core and its memory constrained by Slurm with cgroup v2, the other core left to production.
     Slurm,
     Loadline,
 }
 
 impl Config {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Alone,
         Self::Installed,
         Self::Unprotected,
         Self::Nice19,
         Self::Weight1,
         Self::Idle,
+        Self::Static,
         Self::Slurm,
         Self::Loadline,
     ];
@@ -124,6 +128,7 @@ impl Config {
             Self::Nice19 => "nice19",
             Self::Weight1 => "weight1",
             Self::Idle => "idle",
+            Self::Static => "static",
             Self::Slurm => "slurm",
             Self::Loadline => "loadline",
         }
@@ -172,7 +177,7 @@ impl Form {
     pub(super) fn cells(self) -> Vec<Cell> {
         match self {
             Self::One => {
-                let others = [Config::Installed, Config::Idle];
+                let others = [Config::Installed, Config::Idle, Config::Static];
                 vec![cell(
                     Production::Nginx,
                     Load::Percent(30),
@@ -204,6 +209,7 @@ impl Form {
                 // With each production once: it does not hang on the load.
                 for cell in cells.iter_mut().filter(|cell| cell.load == Load::Percent(30)) {
                     cell.configs.insert(1, Config::Installed);
+                    cell.configs.insert(2, Config::Static);
                 }
                 cells
             }

@@ -202,7 +202,7 @@ pub(super) const fn group(config: Config) -> Option<&'static str> {
     match config {
         Config::Alone | Config::Installed => None,
         Config::Unprotected | Config::Nice19 => Some("system.slice/antagonist.service"),
-        Config::Weight1 | Config::Idle => Some("antagonist.slice"),
+        Config::Weight1 | Config::Idle | Config::Static => Some("antagonist.slice"),
         // Debian names it after the node.
         Config::Slurm => Some("system.slice/node_slurmstepd.scope"),
         Config::Loadline => Some("loadline.slice"),

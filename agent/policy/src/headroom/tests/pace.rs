@@ -54,7 +54,7 @@ fn what_production_used_comes_back_at_ten_percent_a_second() {
 fn near_to_what_production_suffered_from_growth_is_two_percent_a_second() {
     let mut world = World::new();
     world.run(2, &CALM);
-    world.look(100, &Scene { cpu_some: 20, ..CALM });
+    world.look(100, &Scene { cpu_full: 20, ..CALM });
     let mut before = quota(&world.run(10, &CALM));
     for _ in 0..3 {
         let now = quota(&world.run(1, &CALM));
@@ -113,7 +113,7 @@ fn held_for(world: &mut World) -> u64 {
 fn the_hold_gets_longer_with_each_entry_and_forgets() {
     let mut world = World::new();
     world.run(2, &CALM);
-    let stalled = Scene { cpu_some: 20, ..CALM };
+    let stalled = Scene { cpu_full: 20, ..CALM };
     let mut holds = Vec::new();
     for calm in [0, 0, 0, 0, 100] {
         if calm > 0 {
@@ -133,7 +133,7 @@ fn the_hold_gets_longer_with_each_entry_and_forgets() {
 fn nothing_grows_in_the_hold() {
     let mut world = World::new();
     world.run(2, &CALM);
-    let cut = world.look(100, &Scene { cpu_some: 20, ..CALM });
+    let cut = world.look(100, &Scene { cpu_full: 20, ..CALM });
     assert_eq!(quota(&cut), 4_900);
     for _ in 0..99 {
         let held = world.look(100, &CALM);

@@ -70,7 +70,7 @@ impl Plant {
             &Scene {
                 production,
                 lent: lent.min(10_000 - production.min(10_000)),
-                cpu_some: (crowded / 20).min(90),
+                cpu_full: (crowded / 20).min(90),
                 memory_full: 0,
                 io_full: waits.min(90),
                 memory: Some(Bytes::from_mib(left)),

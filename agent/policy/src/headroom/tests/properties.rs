@@ -25,7 +25,7 @@ fn slo() -> impl Strategy<Value = Slo> {
 prop_compose! {
     fn scene()(
         production in 0u64..9_000, lent in select(vec![0u64, 100, 300, 2_000, 6_000]),
-        cpu_some in select(vec![0u64, 0, 0, 4, 19, 21, 60]), memory_full in select(vec![0u64, 0, 0, 0, 4, 6]),
+        cpu_full in select(vec![0u64, 0, 0, 4, 19, 21, 60]), memory_full in select(vec![0u64, 0, 0, 0, 4, 6]),
         io_full in select(vec![0u64, 0, 0, 0, 8, 12]),
         standard in select(vec![None, Some(0), Some(100), Some(1_500)]), io in select(vec![None, Some(0), Some(900), Some(40_000)]),
         held in prop::option::of(0u64..90), memory in 1u64..40, tight in any::<bool>(), slo in slo(),
@@ -33,7 +33,7 @@ prop_compose! {
         let memory = if tight { Bytes(memory << 26) } else { Bytes::from_gib(memory) };
         let standard = standard.map(|mcpu: u64| mcpu.min(lent));
         let held = held.map(|held| Bytes(held << 26));
-        Scene { production, lent, cpu_some, memory_full, io_full, memory: Some(memory), slo, standard, io, held }
+        Scene { production, lent, cpu_full, memory_full, io_full, memory: Some(memory), slo, standard, io, held }
     }
 }
 
@@ -158,8 +158,8 @@ fn wrong(decision: &Decision, bounds: &Bounds) -> Option<&'static str> {
 fn worse(scene: &Scene, way: u8, by: u64) -> Scene {
     let mut worse = *scene;
     match way {
-        0 if scene.cpu_some == 0 => worse.production += by * 10,
-        0 | 1 => worse.cpu_some += by / 10,
+        0 if scene.cpu_full == 0 => worse.production += by * 10,
+        0 | 1 => worse.cpu_full += by / 10,
         2 => worse.memory_full += by / 10,
         3 => worse.io_full += by / 10,
         4 => worse.memory = worse.memory.map(|memory| memory.minus(Bytes(by << 24))),
@@ -298,7 +298,7 @@ proptest! {
     #[test]
     fn a_constant_machine_comes_to_rest(story in story(), scene in scene()) {
         // Without stalls: those that nothing ends are tried again every minute, on purpose.
-        let scene = Scene { cpu_some: 0, memory_full: 0, io_full: 0, ..scene };
+        let scene = Scene { cpu_full: 0, memory_full: 0, io_full: 0, ..scene };
         let mut world = World::new();
         for event in story.iter().filter(|event| !matches!(event, Event::Rebound(_))) {
             world.happen(event);
@@ -324,7 +324,7 @@ proptest! {
 
     #[test]
     fn stalls_without_end_turn_at_most_twice_a_minute(scene in scene()) {
-        let scene = Scene { cpu_some: 30, ..scene };
+        let scene = Scene { cpu_full: 30, ..scene };
         let mut world = World::new();
         let quotas: Vec<u64> = (0..3_000).map(|_| quota(&world.look(100, &scene))).collect();
         prop_assert!(quotas.chunks(600).all(|minute| turns(minute) <= 2), "{quotas:?}");

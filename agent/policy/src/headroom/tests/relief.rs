@@ -2,7 +2,7 @@
 
 use super::*;
 
-const STALLED: Scene = Scene { cpu_some: 25, ..CALM };
+const STALLED: Scene = Scene { cpu_full: 25, ..CALM };
 
 #[test]
 fn stalls_that_do_not_fall_are_productions_own() {
@@ -108,8 +108,8 @@ fn a_slow_disk_of_production_s_own_hides_no_wait_for_cpus() {
         !matches!(still.reason, Reason::IoStall(_)),
         "muted by now: {still:?}"
     );
-    world.look(100, &Scene { cpu_some: 40, ..slow });
-    let reason = world.look(100, &Scene { cpu_some: 40, ..slow }).reason;
+    world.look(100, &Scene { cpu_full: 40, ..slow });
+    let reason = world.look(100, &Scene { cpu_full: 40, ..slow }).reason;
     assert!(matches!(reason, Reason::CpuStall(_)), "{reason:?}");
 }
 

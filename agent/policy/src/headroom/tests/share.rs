@@ -50,7 +50,7 @@ fn a_cut_is_burst_s_to_bear() {
     let cut = world.look(
         100,
         &Scene {
-            cpu_some: 30,
+            cpu_full: 30,
             ..shared(2_000)
         },
     );

@@ -32,7 +32,7 @@ fn missing_figures_neither_grow_nor_shrink() {
                 100,
                 &Scene {
                     production: 9_000,
-                    cpu_some: 90,
+                    cpu_full: 90,
                     ..CALM
                 },
             );
@@ -65,16 +65,16 @@ fn a_stall_that_is_not_counted_is_not_bad_and_blinds_nobody() {
     let mut world = growing();
     world.sample.stalls = Stalls::default();
     let stalled = Scene {
-        cpu_some: 90,
+        cpu_full: 90,
         memory_full: 90,
         io_full: 90,
         ..CALM
     };
     assert_eq!(world.run(20, &stalled).reason, Reason::Calm);
     // A cgroup made anew: less than before.
-    world.sample.stalls.cpu_some = Some(Span::from_secs(100));
+    world.sample.stalls.cpu_full = Some(Span::from_secs(100));
     world.look(100, &CALM);
-    world.sample.stalls.cpu_some = Some(Span::ZERO);
+    world.sample.stalls.cpu_full = Some(Span::ZERO);
     assert_eq!(world.look(100, &CALM).reason, Reason::Calm);
 }
 

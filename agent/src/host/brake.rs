@@ -1,8 +1,9 @@
 //! The brake: a lower `cpu.max` or `memory.high` of our own slices, and memory taken back from them, written straight into
 //! cgroupfs.
 //!
-//! Systemd owns these cgroups and gets the same value over D-Bus afterwards; but while it loads its units anew it
-//! answers no one for seconds, and production cannot wait that long. Only ever downwards, only below `loadline.slice`.
+//! Systemd owns these cgroups and is told over D-Bus what they may have; but while it loads its units anew it answers no
+//! one for seconds, and production cannot wait that long. Only ever below what systemd was told, only below
+//! `loadline.slice`.
 
 use std::fs::File;
 use std::io::{self, Cursor, Write};
@@ -48,27 +49,30 @@ impl Brake {
         }
     }
 
-    /// Makes sure that the slice gets no more than this. True if it had more until now; a slice that is not there
-    /// has nothing.
+    /// Makes sure that the slice gets this, and no more than systemd was told: pressed and let go again without it. True
+    /// if something was written; a slice that is not there has nothing, and no limit is systemd's to set.
     ///
     /// # Errors
     /// When the kernel does not let us read or write the limit.
-    pub fn lower(&mut self, to: Limit<MilliCpu>) -> io::Result<bool> {
+    pub fn hold(&mut self, to: Limit<MilliCpu>, told: Limit<MilliCpu>) -> io::Result<bool> {
         let Limit::At(cpu) = to else { return Ok(false) };
-        let wanted = CpuMax::of(cpu);
-        let lowered = self.cpu.with(|file| {
-            let has_more = match read_max(file)? {
-                Some(Limit::At(now)) => now.exceeds(wanted),
+        let wanted = CpuMax::of(match told {
+            Limit::At(told) => cpu.min(told),
+            Limit::Max => cpu,
+        });
+        let written = self.cpu.with(|file| {
+            let is_held = match read_max(file)? {
+                Some(Limit::At(now)) => !now.exceeds(wanted) && !wanted.exceeds(now),
                 // Not understood is not known to be low enough.
-                Some(Limit::Max) | None => true,
+                Some(Limit::Max) | None => false,
             };
-            if has_more {
+            if !is_held {
                 let CpuMax { quota_us, period_us } = wanted;
                 write(file, format_args!("{quota_us} {period_us}"))?;
             }
-            Ok(has_more)
+            Ok(!is_held)
         });
-        Ok(lowered?.unwrap_or(false))
+        Ok(written?.unwrap_or(false))
     }
 
     /// What the slice may use now; none where it is not there, has no limit, or says what we do not understand.
@@ -168,34 +172,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_only_ever_lowers() {
+    fn it_holds_what_is_wanted_and_never_more_than_systemd_was_told() {
         let place = tempfile::tempdir().unwrap();
         let mut brake = Brake::new(&HostRoot::new(place.path()), Slice::Burst);
         let to = |cpu| Limit::At(MilliCpu(cpu));
-        assert!(!brake.lower(to(100)).unwrap(), "no slice, nothing to hold");
+        assert!(
+            !brake.hold(to(100), Limit::Max).unwrap(),
+            "no slice, nothing to hold"
+        );
         let folder = place
             .path()
             .join("sys/fs/cgroup/loadline.slice/loadline-burst.slice");
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("cpu.max");
-        let mut lowered = |before: &str, cpu| {
+        for (before, cpu, told, after) in [
+            ("max 100000\n", to(600), to(900), "6000 10000\n"),
+            ("5000 10000\n", to(600), to(900), "6000 10000\n"),
+            ("5000 10000\n", to(600), to(500), "5000 10000\n"),
+            ("5000 10000\n", to(600), Limit::Max, "6000 10000\n"),
+            ("9000 10000\n", to(600), to(500), "5000 10000\n"),
+            // The same share.
+            ("60000 100000\n", to(600), to(600), "60000 100000\n"),
+            ("max 100000\n", Limit::Max, to(500), "max 100000\n"),
+            ("5000 10000\n", Limit::Max, Limit::Max, "5000 10000\n"),
+            // What is not understood is written over.
+            ("?\n", to(50), Limit::Max, "1000 20000\n"),
+        ] {
             fs::write(&file, before).unwrap();
-            (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
-        };
-        assert_eq!(
-            lowered("max 100000\n", to(600)),
-            (true, "6000 10000\n".to_owned())
-        );
-        assert_eq!(lowered("5000 10000\n", to(600)), (false, "5000 10000\n".into()));
-        assert_eq!(
-            lowered("60000 100000\n", to(600)),
-            (false, "60000 100000\n".into()),
-            "the same share"
-        );
-        assert_eq!(
-            lowered("max 100000\n", Limit::Max),
-            (false, "max 100000\n".into())
-        );
+            let written = brake.hold(cpu, told).unwrap();
+            let now = fs::read_to_string(&file).unwrap();
+            assert_eq!((written, now.as_str()), (before != after, after), "{before}");
+        }
+    }
+
+    #[test]
+    fn memory_only_ever_falls() {
+        let place = tempfile::tempdir().unwrap();
+        let mut brake = Brake::new(&HostRoot::new(place.path()), Slice::Root);
+        let folder = place.path().join("sys/fs/cgroup/loadline.slice");
+        fs::create_dir_all(&folder).unwrap();
         let file = folder.join("memory.high");
         let mut lowered = |before: &str, bytes| {
             fs::write(&file, before).unwrap();
@@ -205,12 +220,6 @@ mod tests {
         assert_eq!(lowered("max\n", 8192), (true, "8192\n".to_owned()));
         assert_eq!(lowered("4096\n", 8192), (false, "4096\n".to_owned()));
         assert_eq!(lowered("8192\n", 8192), (false, "8192\n".to_owned()));
-        let file = folder.join("cpu.max");
-        let mut lowered = |before: &str, cpu| {
-            fs::write(&file, before).unwrap();
-            (brake.lower(cpu).unwrap(), fs::read_to_string(&file).unwrap())
-        };
-        assert!(lowered("?", to(50)).0, "what is not understood is written over");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What the headroom loop does by itself at a look: lowers what is too high, and takes memory back while it is scarce.
+//! What the headroom loop does by itself at a look: holds lent work to what it decided, as far as systemd has been told, and
+//! takes memory back while it is scarce.
 //!
 //! Burst first, then standard. A slice from which nothing more can be had is left alone for a while: to search it costs
 //! CPU, which is production's.
@@ -42,6 +43,15 @@ impl Taken {
     }
 }
 
+/// What the reconciler lets the brakes know.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Within {
+    /// What systemd was told: the brakes let go that far, and no further.
+    pub setpoints: Setpoints,
+    /// What those who are being ended may use: it is not taken from them.
+    pub granted: Option<Budget>,
+}
+
 /// The brakes of all slices.
 #[derive(Debug)]
 pub(super) struct Brakes {
@@ -68,9 +78,9 @@ impl Brakes {
         self.taken
     }
 
-    /// `most`: the static line. `granted`: what those who are being ended may use, and is not taken from them.
-    pub(super) fn apply(&mut self, decision: &Decision, most: MilliCpu, granted: Option<Budget>) {
-        let lowered = self.lower(&decision.setpoints, most, granted);
+    /// `most`: the static line.
+    pub(super) fn apply(&mut self, decision: &Decision, most: MilliCpu, within: &Within) {
+        let lowered = self.hold(&decision.setpoints, most, within);
         let taken = self.take(decision.reclaim);
         match lowered.and(taken) {
             Ok(()) => self.failed = false,
@@ -83,20 +93,18 @@ impl Brakes {
     }
 
     /// CPUs first: they take no time.
-    fn lower(
-        &mut self,
-        setpoints: &Setpoints,
-        most: MilliCpu,
-        granted: Option<Budget>,
-    ) -> std::io::Result<()> {
+    fn hold(&mut self, wanted: &Setpoints, most: MilliCpu, within: &Within) -> std::io::Result<()> {
         let mut all = Ok(());
         for (slice, brake) in &mut self.slices {
-            let quota = cpu_quota(*slice, most, setpoints);
-            let done = brake.lower(granted.map_or(quota, |budget| budget.quota(*slice, quota)));
+            let quota = |setpoints| {
+                let quota = cpu_quota(*slice, most, setpoints);
+                within.granted.map_or(quota, |budget| budget.quota(*slice, quota))
+            };
+            let done = brake.hold(quota(wanted), quota(&within.setpoints));
             all = all.and(done.map(drop));
         }
         let [(_, root), ..] = &mut self.slices;
-        let memory = setpoints
+        let memory = wanted
             .memory_high
             .map_or(Ok(false), |high| root.lower_memory(high));
         all.and(memory.map(drop))
@@ -164,7 +172,7 @@ mod tests {
         tree.put("memory.high", "max\n");
         tree.put(BURST, "");
         tree.put(STANDARD, "");
-        brakes.apply(&scarce, MilliCpu(1000), None);
+        brakes.apply(&scarce, MilliCpu(1000), &Within::default());
         assert_eq!(tree.text("memory.high"), "104857600\n");
         assert_eq!(
             (tree.text(BURST), tree.text(STANDARD)),
@@ -172,13 +180,13 @@ mod tests {
         );
         // Without a burst slice standard gives, and burst is asked again only after a second.
         fs::remove_file(tree.path(BURST)).unwrap();
-        brakes.apply(&scarce, MilliCpu(1000), None);
+        brakes.apply(&scarce, MilliCpu(1000), &Within::default());
         assert_eq!(tree.text(STANDARD), "3145728\n");
         let taken = [Tier::Burst, Tier::Standard].map(|tier| brakes.taken().from(tier));
         assert_eq!(taken, [Bytes::from_mib(3); 2]);
         tree.put(BURST, "");
         for look in 1..=11 {
-            brakes.apply(&scarce, MilliCpu(1000), None);
+            brakes.apply(&scarce, MilliCpu(1000), &Within::default());
             assert_eq!(!tree.text(BURST).is_empty(), look == 11, "{look}");
         }
     }
@@ -189,7 +197,7 @@ mod tests {
         let mut brakes = Brakes::new(&HostRoot::new(tree.0.path()));
         tree.put(BURST, "");
         tree.put("memory.high", "max\n");
-        brakes.apply(&Decision::default(), MilliCpu(1000), None);
+        brakes.apply(&Decision::default(), MilliCpu(1000), &Within::default());
         assert_eq!(
             (tree.text(BURST), tree.text("memory.high")),
             (String::new(), "max\n".into())

@@ -2,8 +2,8 @@
 //! kernel says that production waits, asks the law, and brakes. While nothing lent runs it looks once a second.
 //!
 //! Beside the reconciler, not in it: that one may wait for systemd for seconds. Here nobody is waited for. What is
-//! lower than before takes effect at once, by the brake; the reconciler then gives systemd the same value, verifies
-//! it, and alone makes anything higher. What is wanted is published before the brake is used, so that whoever reads
+//! lower than systemd was told takes effect at once, by the brake, and what of it is given back too; the reconciler gives
+//! systemd what lasts, verifies it, and alone makes anything higher. What is wanted is published before the brake is used, so that whoever reads
 //! a limit of ours from the kernel afterwards can tell it from a stranger's.
 
 use std::io;
@@ -18,12 +18,11 @@ use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::sample::Sample;
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::reap::Budget;
 use loadline_policy::settings::Slice;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use super::brakes::{Brakes, Taken};
+use super::brakes::{Brakes, Taken, Within};
 use super::reconciler::Node;
 use super::slo::Promises;
 use crate::host::brake::Brake;
@@ -79,8 +78,8 @@ pub struct Decisions {
     pub wanted: watch::Receiver<Option<Decision>>,
     /// What memory was taken back.
     pub taken: watch::Receiver<Taken>,
-    /// What those who are being ended may use: the brake must not take it from them.
-    pub reaping: watch::Sender<Option<Budget>>,
+    /// Between what bounds the brake works.
+    pub within: watch::Sender<Within>,
 }
 
 impl Headroom {
@@ -95,7 +94,7 @@ impl Headroom {
         let (cost, told_cost) = watch::channel(Cost::default());
         let (taken, told_taken) = watch::channel(Taken::default());
         let (window, told_window) = watch::channel(Window::None);
-        let (reaping, granted) = watch::channel(None);
+        let (within, heard) = watch::channel(Within::default());
         let (turns, over) = watch::channel(());
         let given = Given::of(node);
         let promises = Promises::new(&node.policy);
@@ -112,7 +111,7 @@ impl Headroom {
             meter: CostMeter::default(),
             cost,
             alive,
-            granted,
+            heard,
             window,
             alarm_failed: false,
             woken: Woken::Tick,
@@ -131,7 +130,7 @@ impl Headroom {
                 latest: told_latest,
                 wanted: told_wanted,
                 taken: told_taken,
-                reaping,
+                within,
             },
             promises,
             over,
@@ -222,7 +221,7 @@ struct Loop {
     meter: CostMeter,
     cost: watch::Sender<Cost>,
     alive: Alive,
-    granted: watch::Receiver<Option<Budget>>,
+    heard: watch::Receiver<Within>,
     alarm: Alarm,
     window: watch::Sender<Window>,
     /// Said once; from then on the tick has to do.
@@ -246,8 +245,8 @@ impl Loop {
             self.cost.send_replace(self.meter.cost());
             self.publish(decision);
             if self.given.mode != Mode::Shadow {
-                let granted = *self.granted.borrow();
-                self.brakes.apply(&decision, self.given.most, granted);
+                let within = *self.heard.borrow();
+                self.brakes.apply(&decision, self.given.most, &within);
                 self.taken.send_replace(self.brakes.taken());
             }
             if self.rest(now, clock, given).is_break() {
@@ -348,6 +347,7 @@ mod tests {
     use crate::warden::slo::Observation;
     use loadline_policy::headroom::Reason;
     use loadline_policy::node_policy::NodePolicy;
+    use loadline_policy::reap::Budget;
     use loadline_policy::slo::Measured;
 
     /// A machine of 4 CPUs whose files say what they are told.
@@ -436,7 +436,10 @@ mod tests {
             standard: false,
             burst: true,
         };
-        headroom.decisions().reaping.send_replace(Some(budget));
+        headroom.decisions().within.send_replace(Within {
+            granted: Some(budget),
+            ..Within::default()
+        });
         under_load(&tree, &headroom).await;
         drop(headroom);
         assert_eq!(

@@ -11,6 +11,8 @@ pub(super) const TENTH: Span = Span::from_millis(100);
 const BUCKETS: usize = 100;
 /// A second of them.
 const SECOND: usize = 10;
+/// Three of four seconds are no busier.
+const USUAL: usize = 75;
 /// 2 s of them: what a cut is judged by.
 pub(super) const SHORT: usize = 20;
 
@@ -61,9 +63,9 @@ impl Window {
         }
     }
 
-    /// The 95th percentile, by nearest rank, of production's mean use over each second of the 10 s, whenever it
+    /// The [`USUAL`] percentile, by nearest rank, of production's mean use over each second of the 10 s, whenever it
     /// begins. Only seconds that are known whole count; while there is none, the highest tenth does.
-    pub(super) fn p95_of_seconds(&self) -> u64 {
+    pub(super) fn usual_second(&self) -> u64 {
         let mut seconds = [0; BUCKETS];
         let (mut count, mut sum, mut run) = (0, 0, 0);
         for age in (0..BUCKETS).rev() {
@@ -81,7 +83,7 @@ impl Window {
                 count += 1;
             }
         }
-        let rank = (count * 95).div_ceil(100);
+        let rank = (count * USUAL).div_ceil(100);
         if rank == 0 {
             let known = self.buckets.iter().flatten();
             return known.map(|bucket| bucket.production).max().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! What the headroom loop wants, given to systemd and verified; and what it would want, where the node only watches.
 //!
-//! The brake has made anything lower take effect already (see `warden/headroom.rs`), and what is higher can wait. So
+//! The brake has made anything lower take effect already, and given of that back (see `warden/headroom.rs`); what is higher
+//! than systemd was told can wait. So
 //! systemd is told every few seconds only: on an emulated machine it needs 30 ms of CPU for each call, which are
 //! production's.
 
@@ -26,7 +27,7 @@ const TELL_EVERY: Span = Span::from_secs(5);
 /// of production costs it more than the last tenth of the machine is worth to lent work …
 const TELL_SELDOM: Span = Span::from_secs(30);
 /// … which is within a part of the capacity, one in so many.
-const NEARLY: u64 = 10;
+const NEARLY: u64 = 20;
 /// … unless a tier is squeezed or let go: then nothing must start in it, or may again.
 const TELL_SOON: Span = Span::from_millis(500);
 /// One that was evicted needs some time to be gone and to be missed; then production's need is judged anew.
@@ -116,13 +117,21 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         if self.node.policy.lend.mode == Mode::Shadow {
             return;
         }
-        let before = std::mem::replace(&mut self.setpoints, decision.setpoints);
+        let before = self.tell_setpoints(decision.setpoints);
         let (before, after) = (self.slices_under(&before), self.slices_under(&decision.setpoints));
         for (before, after) in before.iter().zip(&after) {
             (self.alive)();
             self.set_moved(before, after).await;
         }
         self.read_slices();
+    }
+
+    /// What systemd is about to be told, and the brake may let go to; returns what it was before.
+    fn tell_setpoints(&mut self, setpoints: Setpoints) -> Setpoints {
+        self.headroom
+            .within
+            .send_modify(|within| within.setpoints = setpoints);
+        std::mem::replace(&mut self.setpoints, setpoints)
     }
 
     /// Nothing is lent, and nothing is only thought through: then nobody needs to hear what the loop wants. It stays
@@ -134,7 +143,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     /// Who was held is gone: the slices are as they are without the loop, and the brake sees to the rest.
     async fn let_all_go(&mut self) {
         let told = std::mem::take(&mut self.yields);
-        let before = std::mem::take(&mut self.setpoints);
+        let before = self.tell_setpoints(Setpoints::default());
         if before == Setpoints::default() {
             return;
         }
@@ -161,7 +170,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
     pub(super) fn begin_mode(&mut self) {
         self.yields = Setpoints::default();
         if self.node.policy.lend.mode == Mode::Shadow {
-            self.setpoints = Setpoints::default();
+            self.tell_setpoints(Setpoints::default());
         }
         self.headroom.wanted.mark_changed();
     }

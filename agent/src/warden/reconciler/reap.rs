@@ -47,7 +47,7 @@ impl<S: Systemd, C: Clock, A: Accounts> Reconciler<S, C, A> {
         }
         info!(?budget, "reaping");
         let before = std::mem::replace(&mut self.reap, budget);
-        self.headroom.reaping.send_replace(budget);
+        self.headroom.within.send_modify(|within| within.granted = budget);
         let touched = |slice: &Slice| {
             let by = |budget: &Budget| budget.touches(*slice);
             before.as_ref().is_some_and(by) || budget.as_ref().is_some_and(by)

@@ -40,8 +40,8 @@ fn what_production_used_comes_back_at_ten_percent_a_second() {
             ..CALM
         },
     );
-    // 10 s later the percentile has forgotten.
-    let mut before = quota(&world.run(11, &CALM));
+    // When a quarter of the 10 s is left of it, the percentile has forgotten.
+    let mut before = quota(&world.run(8, &CALM));
     for _ in 0..3 {
         let now = quota(&world.run(1, &CALM));
         assert_eq!(now - before, 1_000);

@@ -72,7 +72,7 @@ async fn the_way_up_leaves_the_idle_class_until_the_victim_is_gone() {
     let first = || (rig.has(&own)[1] == weight).then_some(());
     rig.eventually("it goes before others of its slice", first).await;
     assert_eq!(rig.has(STANDARD), standard, "the other tier is where it was");
-    let budget = rig.reaping.borrow().unwrap();
+    let budget = rig.within.borrow().granted.unwrap();
     assert_eq!(
         (budget.cpu, budget.burst, budget.standard),
         (MilliCpu(400), true, false)
@@ -91,7 +91,7 @@ async fn the_way_up_leaves_the_idle_class_until_the_victim_is_gone() {
     assert_eq!(rig.ended(victim).await.reason(), EndReason::Cancelled);
     rig.becomes(BURST, ["1", "0", "1000 20000"]).await;
     rig.becomes("loadline.slice", ["1", "0", "2000 10000"]).await;
-    assert_eq!(*rig.reaping.borrow(), None);
+    assert_eq!(rig.within.borrow().granted, None);
     tokio::time::sleep(Duration::from_secs(20)).await;
     let repaired = |(action, _): &(String, String)| action == "limit_repaired";
     assert_eq!(rig.receipts().into_iter().find(repaired), None);

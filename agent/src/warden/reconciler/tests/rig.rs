@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::warden::brakes::Within;
 use loadline_model::{
     AttemptId, Bytes, FleetId, Generation, MilliCpu, NodeId, NumaNode, Sequence, Span, Thread, Topology,
     WallTime,
@@ -14,7 +15,6 @@ use loadline_policy::attempt::BootId;
 use loadline_policy::headroom::Decision;
 use loadline_policy::node_policy::{LocalTime, LocalTimes, Mode, NodePolicy, Weekday};
 use loadline_policy::prove::ordered::Standing;
-use loadline_policy::reap::Budget;
 use loadline_policy::settings::Pinning;
 use loadline_proto::types::v1 as proto;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -132,7 +132,7 @@ pub(crate) struct Rig {
     /// What the clock on the wall shows.
     pub(crate) local: Arc<Mutex<LocalTime>>,
     /// What the brake is told of those who are ended.
-    pub(crate) reaping: watch::Sender<Option<Budget>>,
+    pub(crate) within: watch::Sender<Within>,
     pub(crate) prover: FakeProver,
     pub(crate) costs: Arc<FakeCosts>,
     next: u8,
@@ -194,7 +194,7 @@ impl Rig {
                 day: Weekday::Mon,
                 minute: 0,
             })),
-            reaping: watch::channel(None).0,
+            within: watch::channel(Within::default()).0,
             prover: FakeProver::default(),
             costs: Arc::new(FakeCosts::new(root.clone())),
             next: 0,
@@ -232,7 +232,7 @@ impl Rig {
                 latest: self.wanted.subscribe(),
                 wanted: self.wanted.subscribe(),
                 taken: self.taken.subscribe(),
-                reaping: self.reaping.clone(),
+                within: self.within.clone(),
             },
             boot: BootId(self.boot.clone()),
             alive: Box::new(|| {}),

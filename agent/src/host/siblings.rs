@@ -1,8 +1,9 @@
-//! Production's cgroups: everything right below the root but our own slice.
+//! Production's cgroups: everything right below the root but our own slice and PID 1.
 //!
-//! systemd gives each mount a cgroup too, a dozen on an ordinary machine, and nothing ever waits there. What reads
-//! pressure ten times a second leaves those out in which no process is; slices stay, as somebody may log in at any
-//! moment.
+//! PID 1 serves production and us alike: where it waits for a CPU that production has, each time that we ask it something,
+//! it would count as kept waiting by lent work. systemd gives each mount a cgroup too, a dozen on an ordinary machine, and
+//! nothing ever waits there. What reads pressure ten times a second leaves those out in which no process is; slices stay,
+//! as somebody may log in at any moment.
 
 use std::fs;
 use std::io;
@@ -11,17 +12,20 @@ use std::path::{Path, PathBuf};
 use super::short;
 use super::systemd::SLICE;
 
+/// Where PID 1 is.
+const INIT: &str = "init.scope";
+
 /// Those of the hierarchy mounted there in which something runs or may begin to.
 ///
 /// # Errors
 /// When the hierarchy cannot be listed.
 pub(super) fn siblings(mount: &Path) -> io::Result<impl Iterator<Item = PathBuf> + use<>> {
     let folders = fs::read_dir(mount)?.flatten().map(|entry| entry.path());
-    Ok(folders.filter(|path| path.is_dir() && !is_ours(path) && (is_slice(path) || is_populated(path))))
+    Ok(folders.filter(|path| path.is_dir() && !is_left_out(path) && (is_slice(path) || is_populated(path))))
 }
 
-fn is_ours(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == SLICE)
+fn is_left_out(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == SLICE || name == INIT)
 }
 
 fn is_slice(path: &Path) -> bool {
@@ -64,13 +68,7 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            [
-                "init.scope",
-                "srv-remote.mount",
-                "system.slice",
-                "untold.mount",
-                "user.slice"
-            ]
+            ["srv-remote.mount", "system.slice", "untold.mount", "user.slice"]
         );
         assert!(siblings(&mount.path().join("none")).is_err());
     }

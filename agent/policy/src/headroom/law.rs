@@ -109,6 +109,9 @@ impl Law {
         };
         let fast = growing.map(|passed| self.care.pace(self.quota, passed));
         self.move_quota(&view, level, &look, &bad, fast);
+        if growing.is_some() {
+            self.care.is_calm(self.quota);
+        }
         self.burst.step(&bounds, self.quota, fast);
         self.memory.step(&bounds, sample, growing);
         self.tasks.step(&bounds, sample, elapsed, growing);

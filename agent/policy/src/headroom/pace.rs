@@ -74,7 +74,7 @@ const LAST: u64 = 6;
 /// Lent work grows so many times as fast where production was never seen to suffer: a tenth of the capacity in a second,
 /// as Koordinator's agent lets its best effort grow.
 const FAST: u64 = 5;
-/// Where production suffered, growth is slow for so long after …
+/// Where production suffered, growth is slow for so long after, or until as much is lent again and it does not …
 const CAREFUL: Span = Span::from_secs(120);
 /// … from so many tenths of what was lent then.
 const NEAR: u64 = 7;
@@ -84,6 +84,8 @@ const NEAR: u64 = 7;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Care {
     from: MilliCpu,
+    /// What was lent when it suffered.
+    at: MilliCpu,
     left: Span,
 }
 
@@ -91,12 +93,20 @@ impl Care {
     pub(super) const fn new() -> Self {
         Self {
             from: MilliCpu::ZERO,
+            at: MilliCpu::ZERO,
             left: Span::ZERO,
         }
     }
 
     pub(super) fn pass(&mut self, elapsed: Span) {
         self.left = self.left.minus(elapsed);
+    }
+
+    /// So much is lent, and production is calm.
+    pub(super) fn is_calm(&mut self, quota: MilliCpu) {
+        if quota >= self.at {
+            self.left = Span::ZERO;
+        }
     }
 
     /// Production suffers with so much lent. `again`: it was cut for that already, and that is why it is so little.
@@ -108,6 +118,9 @@ impl Care {
             // Once more, from less: it may have been another cause, so half the way is believed.
             (false, false) => self.from.min(near.max(MilliCpu(self.from.0 / 2))),
         };
+        if !again {
+            self.at = quota;
+        }
         self.left = CAREFUL;
     }
 

@@ -72,6 +72,28 @@ fn near_to_what_production_suffered_from_growth_is_two_percent_a_second() {
 }
 
 #[test]
+fn once_as_much_is_lent_again_without_harm_growth_is_careful_no_more() {
+    // Within two minutes of the stall; where it stalled at 7000m, of which 4900m were left.
+    for (grown_for, step) in [(15, 200), (22, 1_000)] {
+        let mut world = World::new();
+        world.run(2, &CALM);
+        world.look(100, &Scene { cpu_full: 20, ..CALM });
+        world.run(grown_for, &CALM);
+        // Another reason to have less for a while: production's use leaves 5000m, where it once suffered from more.
+        let using = Scene {
+            production: 3_000,
+            ..CALM
+        };
+        world.run(12, &using);
+        // Not yet grown, for the use of the seconds before.
+        let before = quota(&world.run(7, &CALM));
+        assert_eq!(before, 5_000);
+        let grown = quota(&world.run(2, &CALM)) - before;
+        assert!((step..=step * 2).contains(&grown), "{grown_for} s: {grown}");
+    }
+}
+
+#[test]
 fn little_growth_is_not_worth_a_write() {
     let mut world = World::new();
     world.run(

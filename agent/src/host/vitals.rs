@@ -30,7 +30,8 @@ pub(super) const OWN: [&str; 2] = [
     "system.slice/loadline-agent.service/cpu.stat",
 ];
 
-/// Since when anything on the machine waits: while it did not, none of its cgroups did, and one file is read for all.
+/// How long anything on the machine has waited: while that stands still, none of its cgroups waits, and one file is read
+/// for all.
 #[derive(Debug)]
 struct Gates {
     memory: Grown,
@@ -183,7 +184,8 @@ impl Pressure {
     }
 }
 
-/// How long all of production's cgroups have waited by now, from when they were first looked at; none if none of them counts.
+/// How long all of each of production's cgroups has waited, added up from when they were first looked at; none if none of
+/// them counts.
 fn longer(
     before: Option<Span>,
     production: &mut [Pressure],

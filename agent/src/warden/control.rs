@@ -134,9 +134,11 @@ impl LocalStatus {
                 "wakes",
                 match self.psi_window_us.map(Span) {
                     Some(span) => {
-                        format!("ten times a second, and when production waits (PSI, window {span})")
+                        format!(
+                            "ten times a second while work is lent, and when production waits (PSI, window {span})"
+                        )
                     }
-                    None => "ten times a second".into(),
+                    None => "ten times a second while work is lent".into(),
                 },
             );
         }
@@ -220,7 +222,7 @@ mod tests {
              ceiling  no more than `shadow`, 100 % of the line, set by ada (fleet)\n\
              ceiling  25 % of the line, set by root (on this node)\n\
              level    hold: production was in need a moment ago\n\
-             wakes    ten times a second, and when production waits (PSI, window 500ms)\n\
+             wakes    ten times a second while work is lent, and when production waits (PSI, window 500ms)\n\
              now      400m CPUs, 1088 processes and threads\n\
              disk     vda: goes by weight (io.cost), as node.toml says\n\
              disk     vdz: no such disk\n\

@@ -1,10 +1,10 @@
 //! The headroom loop's body: a thread of its own that looks at production ten times a second, and at once when the
 //! kernel says that production waits, asks the law, and brakes. While nothing lent runs it looks once a second.
 //!
-//! Beside the reconciler, not in it: that one may wait for systemd for seconds. Here nobody is waited for. What is
-//! lower than systemd was told takes effect at once, by the brake, and what of it is given back too; the reconciler gives
-//! systemd what lasts, verifies it, and alone makes anything higher. What is wanted is published before the brake is used, so that whoever reads
-//! a limit of ours from the kernel afterwards can tell it from a stranger's.
+//! Beside the reconciler, not in it: that one may wait for systemd for seconds. Here nobody is waited for. Up to what
+//! systemd was told, what is wanted takes effect at once, by the brake, be it lower or higher than before; the reconciler
+//! gives systemd what lasts, verifies it, and alone makes anything higher than that. What is wanted is published before the
+//! brake is used, so that whoever reads a limit of ours from the kernel afterwards can tell it from a stranger's.
 
 use std::io;
 use std::ops::ControlFlow;

@@ -62,7 +62,7 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
         Config::Idle => slice("idle"),
         Config::Static => {
             let percent = left_percent(rig, cell, capacity_per_s)?;
-            slice(&format!("idle CPUQuotaPeriodSec=10ms CPUQuota={percent}%"))
+            slice(&format!("idle CPUQuotaPeriodSec=10ms CPUQuota={percent:.0}%"))
         }
         Config::Slurm => slurm(rig, cell),
         Config::Loadline => rig.acquaint(cell, capacity_per_s).and_then(|()| job(rig, cell)),
@@ -70,11 +70,11 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
 }
 
 /// The line of now at this load, in per cent of a CPU: what its owner would set by hand who had measured it.
-fn left_percent(rig: &Rig, cell: &Cell, capacity_per_s: u32) -> Result<u32> {
+fn left_percent(rig: &Rig, cell: &Cell, capacity_per_s: u32) -> Result<f64> {
     let alone = rig.slice(cell, Config::Alone, capacity_per_s, MEASURED_SEED, MEASURED)?;
     let [production, ..] = used(&alone);
     let lendable = alone.cpus as f64 * (100 - HEADROOM_PERCENT) as f64 / 100.0;
-    Ok(((lendable - production) * 100.0).max(5.0) as u32)
+    Ok(((lendable - production) * 100.0).max(5.0))
 }
 
 fn slurm(rig: &Rig, cell: &Cell) -> Result<Held> {

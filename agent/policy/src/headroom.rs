@@ -13,8 +13,7 @@
 //! *High*: what lent work may hold of memory before the kernel takes it back. *Bandwidth*: what it may read, and
 //! write, in a second.
 //! **Properties.** The quota is never above the line of now nor the static line, nor below the floor; a worse look
-//! never gives more; it grows by 10 % of capacity a second at most, by 2 %
-//! near to where production suffered; the same looks give the same decisions.
+//! never gives more; it grows by 10 % of capacity a second at most, by 2 % near to where production suffered; the same looks give the same decisions.
 //!
 //! **Choices** where rules could be read two ways. Only growth has a deadband: one for shrinking would leave the
 //! quota above the line of now. Low slack cuts once a second, not at every look, since it is measured that seldom.

@@ -237,9 +237,9 @@ impl<F: AsFd> Alarm<F> {
     /// # Errors
     /// When the kernel does not let us wait.
     pub fn wait(&mut self, length: Duration) -> io::Result<Woken> {
-        let millis = u16::try_from(length.as_millis()).unwrap_or(u16::MAX);
+        let length = PollTimeout::try_from(length).unwrap_or(PollTimeout::MAX);
         let Some(first) = self.triggers.first() else {
-            poll(&mut [], PollTimeout::from(millis)).or_else(|problem| match problem {
+            poll(&mut [], length).or_else(|problem| match problem {
                 Errno::EINTR => Ok(0),
                 other => Err(other),
             })?;
@@ -251,9 +251,9 @@ impl<F: AsFd> Alarm<F> {
         for (place, trigger) in asked.iter_mut().zip(&self.triggers) {
             *place = PollFd::new(trigger.file.as_fd(), PollFlags::POLLPRI);
         }
-        let length = self.triggers.len().min(MOST);
-        let (asked, _) = asked.split_at_mut(length);
-        match poll(asked, PollTimeout::from(millis)) {
+        let count = self.triggers.len().min(MOST);
+        let (asked, _) = asked.split_at_mut(count);
+        match poll(asked, length) {
             Ok(0) | Err(Errno::EINTR) => return Ok(Woken::Tick),
             Ok(_) => {}
             Err(problem) => return Err(problem.into()),

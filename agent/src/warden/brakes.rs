@@ -192,6 +192,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_pressed_is_let_go_as_far_as_systemd_was_told() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        let mut brakes = Brakes::new(&HostRoot::new(tree.0.path()));
+        let wants = |cpu| Setpoints {
+            cpu: Some(MilliCpu(cpu)),
+            ..Setpoints::default()
+        };
+        let within = Within {
+            setpoints: wants(500),
+            granted: None,
+        };
+        tree.put("cpu.max", "5000 10000\n");
+        for (cpu, held) in [
+            (300, "3000 10000\n"),
+            (450, "4500 10000\n"),
+            (700, "5000 10000\n"),
+        ] {
+            let decision = Decision {
+                setpoints: wants(cpu),
+                ..Decision::default()
+            };
+            brakes.apply(&decision, MilliCpu(1000), &within);
+            assert_eq!(tree.text("cpu.max"), held, "{cpu}m wanted");
+        }
+    }
+
+    #[test]
     fn with_enough_memory_nothing_is_taken() {
         let tree = Tree(tempfile::tempdir().unwrap());
         let mut brakes = Brakes::new(&HostRoot::new(tree.0.path()));

@@ -417,6 +417,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_nothing_lent_runs_it_seldom_looks_and_at_once_when_something_does() {
+        let tree = Tree::new();
+        tree.put("sys/fs/cgroup/loadline.slice/pids.current", "0\n");
+        let (turned, mut turns) = watch::channel(0u32);
+        let alive: Alive = Box::new(move |_| turned.send_modify(|turns| *turns += 1));
+        let headroom = Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node(), alive).unwrap();
+        let mut latest = headroom.decisions().latest;
+        latest.changed().await.unwrap();
+        latest.changed().await.unwrap();
+        latest.borrow_and_update();
+        let at = *turns.borrow_and_update();
+        assert!(at > TICKS_UNLENT, "{at} turns for two looks");
+        tree.put("sys/fs/cgroup/loadline.slice/pids.current", "3\n");
+        latest.changed().await.unwrap();
+        let passed = *turns.borrow_and_update() - at;
+        assert!(passed <= 3, "{passed} ticks until it looked");
+    }
+
+    #[tokio::test]
     async fn a_limit_that_was_left_in_force_is_gone_on_from() {
         let tree = Tree::new();
         tree.put("sys/fs/cgroup/loadline.slice/cpu.max", "5000 10000\n");

@@ -1,9 +1,8 @@
 //! What the headroom loop wants, given to systemd and verified; and what it would want, where the node only watches.
 //!
-//! The brake has made anything lower take effect already, and given of that back (see `warden/headroom.rs`); what is higher
-//! than systemd was told can wait. So
-//! systemd is told every few seconds only: on an emulated machine it needs 30 ms of CPU for each call, which are
-//! production's.
+//! The brake has made anything lower take effect already, and given of that back (see `warden/headroom.rs`); what is
+//! higher than systemd was told can wait. So systemd is told every few seconds only: on an emulated machine it needs 30 ms
+//! of CPU for each call, which are production's.
 
 use loadline_model::{Bytes, MilliCpu, Receipt, ReceiptAction, ReceiptSubject, Span, Tier};
 use loadline_policy::headroom::{Decision, Level, Reason};
@@ -24,7 +23,7 @@ use crate::warden::brakes::Taken;
 /// So long at least between two values for systemd …
 const TELL_EVERY: Span = Span::from_secs(5);
 /// … longer if it is nearly the same value: calls of ours are work of production's, and a quota that follows each breath
-/// of production costs it more than the last tenth of the machine is worth to lent work …
+/// of production costs it more than the last twentieth of the machine is worth to lent work …
 const TELL_SELDOM: Span = Span::from_secs(30);
 /// … which is within a part of the capacity, one in so many.
 const NEARLY: u64 = 20;

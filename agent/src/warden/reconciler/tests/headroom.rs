@@ -66,8 +66,15 @@ async fn setpoints_reach_systemd_and_are_no_repair() {
     let before = rig.cpu_max("loadline.slice");
     rig.wanted.send_replace(decision(Some(600), Squeezed::No));
     rig.has_cpu_max("loadline.slice", "6000 10000").await;
+    let let_go = |rig: &Rig| rig.within.borrow().setpoints.cpu;
+    assert_eq!(
+        let_go(&rig),
+        Some(MilliCpu(600)),
+        "the brake hears how far it may let go"
+    );
     rig.wanted.send_replace(decision(None, Squeezed::No));
     rig.has_cpu_max("loadline.slice", &before).await;
+    assert_eq!(let_go(&rig), None);
     assert_eq!(rig.receipts(), [], "the line moves without a word for each step");
     assert_eq!(rig.snapshot().await.counters.limit_repairs, 0);
 }

@@ -18,6 +18,7 @@ pub mod kill;
 pub mod logins;
 pub mod notify;
 pub mod pressure;
+pub mod priority;
 pub mod production;
 pub mod root;
 mod short;

@@ -28,6 +28,7 @@ use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::pressure::{Alarm, Window, Woken};
+use crate::host::priority;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
@@ -120,6 +121,10 @@ impl Headroom {
             .name("headroom".into())
             .spawn(move || {
                 let _turns = turns;
+                // The line is held all the same; what is then missing is a courtesy to production.
+                if let Err(error) = priority::others_step_back() {
+                    warn!(%error, "the other threads keep their priority");
+                }
                 turning.turn(&clock, &receiver);
             })?;
         Ok(Self {

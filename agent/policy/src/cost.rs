@@ -75,7 +75,6 @@ mod tests {
     use super::*;
     use crate::headroom::Level;
     use crate::settings::Setpoints;
-    use loadline_model::MilliCpu;
     use proptest::prelude::*;
 
     fn sample(now_ms: u64, lent_ms: u64) -> Sample {
@@ -94,8 +93,7 @@ mod tests {
                 squeezed,
                 ..Setpoints::default()
             },
-            production: MilliCpu::ZERO,
-            reclaim: loadline_model::Bytes::ZERO,
+            ..Decision::default()
         }
     }
 

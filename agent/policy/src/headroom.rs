@@ -181,6 +181,9 @@ pub struct Decision {
     pub reclaim: Bytes,
     /// What production uses, smoothed; what the line of now follows from.
     pub production: MilliCpu,
+    /// Production has just used much more than that, and lent work has something to give: the next look should not wait
+    /// for a whole tick.
+    pub rises: bool,
 }
 
 /// The part of something that grows or shrinks with time: `amount × share ÷ of`, rounded down.

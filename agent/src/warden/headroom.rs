@@ -36,6 +36,9 @@ use crate::host::vitals::Vitals;
 const APART: Duration = Duration::from_millis(20);
 /// Ten looks a second where nothing happens: a stall is seen within one of them (design §8, P2).
 const TICK: Duration = Duration::from_millis(100);
+/// The next look where production's use has just risen: of what came within a tick, a look sees a part. Long enough for
+/// the law to judge by.
+const TICK_RISING: Duration = Duration::from_millis(45);
 /// While nothing lent runs, a tick only asks whether that is still so, and looks after so many.
 const TICKS_UNLENT: u32 = 10;
 
@@ -254,28 +257,41 @@ impl Loop {
                 self.brakes.apply(&decision, self.given.most, &within);
                 self.taken.send_replace(self.brakes.taken());
             }
-            if self.rest(now, clock, given).is_break() {
+            self.watch_pressure(now);
+            let tick = if decision.rises { TICK_RISING } else { TICK };
+            if self.rest(now, tick, clock, given).is_break() {
                 return;
             }
         }
     }
 
-    /// Until there is something to look at; breaks when nobody wants a loop any more.
-    fn rest<C: Clock>(&mut self, now: Span, clock: &C, given: &Receiver<Given>) -> ControlFlow<()> {
+    /// Has the kernel wake the loop for whatever production has now.
+    fn watch_pressure(&mut self, now: Span) {
         self.alarm.scan(now);
         self.window.send_if_modified(|told| {
             let before = std::mem::replace(told, self.alarm.window());
             before != *told
         });
+    }
+
+    /// Until there is something to look at, or a tick is over; breaks when nobody wants a loop any more.
+    fn rest<C: Clock>(
+        &mut self,
+        now: Span,
+        length: Duration,
+        clock: &C,
+        given: &Receiver<Given>,
+    ) -> ControlFlow<()> {
         let ticks = if self.lends() { 1 } else { TICKS_UNLENT };
         for tick in 0..ticks {
             // Whoever was woken by the kernel, at a part of the wait that is bad or at one that lies partly before the last
             // look, looks again soon: whether it goes on is seen at once, not a tick later.
             let heard = match std::mem::replace(&mut self.woken, Woken::Tick) {
                 Woken::Pressure => given.recv_timeout(APART),
-                Woken::Tick if ticks > 1 || self.alarm_failed => given.recv_timeout(TICK),
+                Woken::Tick if ticks > 1 => given.recv_timeout(TICK),
+                Woken::Tick if self.alarm_failed => given.recv_timeout(length),
                 Woken::Tick => {
-                    self.wait();
+                    self.wait(length);
                     let left = APART.saturating_sub(since(now, clock));
                     given.recv_timeout(if self.woken == Woken::Pressure {
                         left
@@ -302,8 +318,8 @@ impl Loop {
     }
 
     /// A tick, or less if production waits before it is over.
-    fn wait(&mut self) {
-        match self.alarm.wait(TICK) {
+    fn wait(&mut self, length: Duration) {
+        match self.alarm.wait(length) {
             Ok(woken) => self.woken = woken,
             Err(error) => {
                 self.alarm_failed = true;

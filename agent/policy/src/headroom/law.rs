@@ -127,6 +127,7 @@ impl Law {
             setpoints: self.setpoints(),
             reclaim: reclaim(&bounds, sample),
             production: view.production,
+            rises: self.usage.rises() && self.quota > bounds.floor,
         }
     }
 

@@ -5,7 +5,7 @@
 //! second: what is kept idle is there for them. (Taken from tenths of a second, the percentile paid for the same bursts
 //! twice: of two CPUs, production by use of 0.5 was counted as 1.1.)
 
-use loadline_model::{MilliCpu, Span};
+use loadline_model::{MilliCpu, PerMille, Span};
 
 use super::Bounds;
 use super::intake::Interval;
@@ -16,6 +16,13 @@ use super::window::{Window, rate};
 const SMOOTH: Span = Span::from_secs(1);
 /// Looks come every 100 ms, some a little early: from here an interval says something about a tenth of a second.
 const FULL: Span = Span::from_millis(80);
+/// From here on an interval says enough where production had all of the machine: kernels that count CPU time by ticks
+/// have counted ten on each CPU.
+const ENOUGH: Span = Span::from_millis(40);
+/// All of the machine, but for what lent work's floor and Loadline's own programs take, in thousandths of it.
+const SATURATED: PerMille = PerMille(900);
+/// Production that uses so much more of the machine than is counted, in thousandths of it, may go on to use all of it.
+const RISE: PerMille = PerMille(100);
 
 /// What is added up until it goes into the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +60,7 @@ pub(super) struct Usage {
     open: Open,
     window: Window,
     production: MilliCpu,
+    rises: bool,
 }
 
 impl Usage {
@@ -63,18 +71,24 @@ impl Usage {
             open: Open::EMPTY,
             window: Window::new(),
             production: MilliCpu::ZERO,
+            rises: false,
         }
     }
 
     pub(super) fn take(&mut self, interval: &Interval, bounds: &Bounds) {
         let most = bounds.capacity.0.saturating_mul(1000);
+        let share = |of: PerMille| MilliCpu(most).share(of).0;
         let used = rate(interval.production, interval.passed).min(most);
+        // Of a look that a rise brought about, nothing follows but what it says: looks do not come twice as often for long.
+        self.rises = interval.passed >= FULL
+            && used >= self.production.0.saturating_mul(1000).saturating_add(share(RISE));
         self.smooth = Some(
             self.smooth
                 .map_or(used, |smooth| follow(smooth, used, interval.passed)),
         );
         self.open.add(interval);
-        if self.open.passed >= FULL {
+        let saturated = self.open.passed >= ENOUGH && used >= share(SATURATED);
+        if self.open.passed >= FULL || saturated {
             self.close(most, bounds.headroom.0.saturating_mul(1000));
         }
         let highest = self.smooth.unwrap_or(0).max(self.window.usual_second());
@@ -95,8 +109,15 @@ impl Usage {
         self.last = [Some(used), self.last[0]];
     }
 
+    /// In the last interval production used much more than is counted: whether it goes on is worth a look before a tick
+    /// is over.
+    pub(super) const fn rises(&self) -> bool {
+        self.rises
+    }
+
     /// A time about which nothing is known.
     pub(super) fn skip(&mut self, passed: Span) {
+        self.rises = false;
         self.open = Open::EMPTY;
         self.last = [None; 2];
         self.window.skip(passed);

@@ -18,6 +18,40 @@ fn a_step_of_production_is_answered_within_three_looks() {
 }
 
 #[test]
+fn a_rise_just_before_a_look_is_looked_at_again_before_a_tick_is_over() {
+    let mut world = World::new();
+    let using = |production| Scene { production, ..CALM };
+    world.run(20, &using(5_000));
+    let waits = Scene {
+        cpu_full: 20,
+        ..using(5_000)
+    };
+    for _ in 0..2 {
+        world.look(100, &waits);
+    }
+    let held = world.look(100, &using(5_000));
+    assert!((700..=1_500).contains(&quota(&held)) && !held.rises, "{held:?}");
+    // All of the machine for a fifth of a tick: less is left than before, but still more than lent work has.
+    let seen = world.look(100, &using(6_000));
+    assert_eq!((quota(&seen), seen.rises), (quota(&held), true), "{seen:?}");
+    let mut other = world.clone();
+    let gone_on = world.look(45, &using(10_000));
+    assert_eq!((quota(&gone_on), gone_on.rises), (500, false), "{gone_on:?}");
+    // What does not go on takes nothing, and the next look can wait.
+    let over = other.look(45, &using(5_000));
+    assert!(!over.rises && quota(&over) >= quota(&seen), "{over:?}");
+}
+
+#[test]
+fn a_rise_is_nobody_s_concern_while_lent_work_has_nothing_to_give() {
+    let mut world = World::new();
+    let using = |production| Scene { production, ..CALM };
+    world.run(20, &using(8_000));
+    let seen = world.look(100, &using(9_500));
+    assert_eq!((quota(&seen), seen.rises), (500, false), "{seen:?}");
+}
+
+#[test]
 fn one_spike_costs_what_it_is_beyond_the_headroom() {
     for (spike, left) in [(5_000, 4_600..=4_850), (7_000, 2_950..=3_050)] {
         let mut world = World::new();

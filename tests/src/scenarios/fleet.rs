@@ -80,6 +80,10 @@ pub(super) const SUITE: Suite = Suite {
             headroom::rises_and_calms,
         ),
         (
+            "of_a_node_s_own_programs_only_the_loop_goes_before",
+            headroom::others_step_back,
+        ),
+        (
             "prove_from_the_fleet_runs_beside_the_warden_and_ends_when_told",
             prove::from_the_fleet,
         ),

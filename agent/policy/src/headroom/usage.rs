@@ -19,7 +19,8 @@ const FULL: Span = Span::from_millis(80);
 /// From here on an interval says enough where production had all of the machine: kernels that count CPU time by ticks
 /// have counted ten on each CPU.
 const ENOUGH: Span = Span::from_millis(40);
-/// All of the machine, but for what lent work's floor and Loadline's own programs take, in thousandths of it.
+/// All that was there for production, in thousandths of what Loadline's own programs left; the rest is what lent work's
+/// floor takes, and what CPU time that is counted by ticks is wrong by.
 const SATURATED: PerMille = PerMille(900);
 /// Production that uses so much more of the machine than is counted, in thousandths of it, may go on to use all of it.
 const RISE: PerMille = PerMille(100);
@@ -29,6 +30,7 @@ const RISE: PerMille = PerMille(100);
 struct Open {
     passed: Span,
     production: Span,
+    own: Span,
     waits: Waits,
 }
 
@@ -36,18 +38,31 @@ impl Open {
     const EMPTY: Self = Self {
         passed: Span::ZERO,
         production: Span::ZERO,
+        own: Span::ZERO,
         waits: [None; 3],
     };
 
     fn add(&mut self, interval: &Interval) {
         self.passed = self.passed.plus(interval.passed);
         self.production = self.production.plus(interval.production);
+        self.own = self.own.plus(interval.own);
         for (sum, wait) in self.waits.iter_mut().zip(interval.waits) {
             *sum = match (*sum, wait) {
                 (Some(sum), Some(wait)) => Some(sum.plus(wait)),
                 (sum, wait) => sum.or(wait),
             };
         }
+    }
+
+    /// In millionths of a thread.
+    fn used(&self, most: u64) -> u64 {
+        rate(self.production, self.passed).min(most)
+    }
+
+    /// True if production had all that was there: how much more it wanted is not known.
+    fn is_saturated(&self, most: u64) -> bool {
+        let there = MilliCpu(most.saturating_sub(rate(self.own, self.passed)));
+        self.used(most) >= there.share(SATURATED).0
     }
 }
 
@@ -77,18 +92,17 @@ impl Usage {
 
     pub(super) fn take(&mut self, interval: &Interval, bounds: &Bounds) {
         let most = bounds.capacity.0.saturating_mul(1000);
-        let share = |of: PerMille| MilliCpu(most).share(of).0;
         let used = rate(interval.production, interval.passed).min(most);
-        // Of a look that a rise brought about, nothing follows but what it says: looks do not come twice as often for long.
-        self.rises = interval.passed >= FULL
-            && used >= self.production.0.saturating_mul(1000).saturating_add(share(RISE));
+        let risen = self.production.0.saturating_mul(1000).saturating_add(MilliCpu(most).share(RISE).0);
+        // Of a look that a rise brought about nothing follows but what it says: two never come in a row.
+        self.rises = interval.passed >= FULL && used >= risen;
         self.smooth = Some(
             self.smooth
                 .map_or(used, |smooth| follow(smooth, used, interval.passed)),
         );
         self.open.add(interval);
-        let saturated = self.open.passed >= ENOUGH && used >= share(SATURATED);
-        if self.open.passed >= FULL || saturated {
+        let passed = self.open.passed;
+        if passed >= FULL || (passed >= ENOUGH && self.open.is_saturated(most)) {
             self.close(most, bounds.headroom.0.saturating_mul(1000));
         }
         let highest = self.smooth.unwrap_or(0).max(self.window.usual_second());
@@ -97,12 +111,16 @@ impl Usage {
 
     fn close(&mut self, most: u64, headroom: u64) {
         let open = core::mem::replace(&mut self.open, Open::EMPTY);
-        let used = rate(open.production, open.passed).min(most);
+        let used = open.used(most);
         self.window.push(used, &open.waits, open.passed);
         // Up faster than down: with 1 s alone, a step would take 3 s to show, and production would have lived in the
         // headroom for that long. What goes beyond the headroom counts at once, all of a rise once three intervals
-        // have shown it: so bursts for which the headroom is kept take nothing from lent work.
-        let beyond = used.saturating_sub(headroom);
+        // have shown it: so bursts for which the headroom is kept take nothing from lent work. Where production had
+        // all there was, no headroom is left, and all of it counts.
+        let beyond = match open.is_saturated(most) {
+            true => used,
+            false => used.saturating_sub(headroom),
+        };
         let [one, two] = self.last.map(|last| last.unwrap_or(0));
         let lasting = used.min(one).min(two);
         self.smooth = Some(self.smooth.unwrap_or(0).max(beyond).max(lasting));

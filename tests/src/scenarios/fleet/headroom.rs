@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::NEW;
 use super::person::{Person, cgroup_file, main_pid};
+use super::{NEW, on_both};
 use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest};
 
@@ -25,6 +25,24 @@ const MUCH: u64 = LINE / 3;
 /// All four CPUs.
 const PRODUCTION: &str = "systemd-run --quiet --collect --unit=rise.service --property=RuntimeMaxSec=300 \
      sh -c 'for i in 1 2 3 4; do while :; do :; done & done; wait'";
+
+/// `name nice` of each thread of both programs.
+const THREADS: &str = "for unit in loadline-warden loadline-agent; do \
+     for thread in /proc/$(systemctl show -P MainPID $unit)/task/*; do \
+     echo $(cat $thread/comm) $(sed 's/.*) //' $thread/stat | cut -d' ' -f17); done; done | sort -u";
+
+/// What keeps the line comes at once; whatever else we do on a node, production goes before it.
+pub(super) fn others_step_back(fleet: &Fleet) -> Result<()> {
+    on_both(fleet, |node| {
+        let threads = node.ok(THREADS)?;
+        for line in ["headroom 0", "loadline-agent 5", "loadline-warden 5"] {
+            ensure!(threads.lines().any(|other| other == line), "no {line:?} in:\n{threads}");
+        }
+        let others = threads.lines().filter(|line| !line.ends_with(" 5")).count();
+        ensure!(others == 1, "not all others are at 5:\n{threads}");
+        Ok(())
+    })
+}
 
 pub(super) fn rises_and_calms(fleet: &Fleet) -> Result<()> {
     let (alice, node) = (Person::of(fleet)?, fleet.guest(NEW)?);

@@ -65,6 +65,17 @@ fn one_spike_costs_what_it_is_beyond_the_headroom() {
 }
 
 #[test]
+fn of_production_that_had_all_there_was_everything_counts_at_once() {
+    let mut world = World::new();
+    let using = |production| Scene { production, ..CALM };
+    world.run(20, &using(3_000));
+    // Nine tenths of what Loadline's own 250m leave are 8775m: below, what goes beyond the headroom.
+    let mut other = world.clone();
+    assert!((1_250..=1_350).contains(&quota(&other.look(100, &using(8_700)))));
+    assert_eq!(quota(&world.look(100, &using(8_800))), 500);
+}
+
+#[test]
 fn what_production_used_comes_back_at_ten_percent_a_second() {
     let mut world = World::new();
     world.run(

@@ -150,6 +150,15 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
         bench.add(low("protection.worst_p99_ratio", &[worst], GOAL_WORST_P99))?;
         bench.add(low("protection.median_p99_ratio", &p99, GOAL_MEDIAN_P99))?;
     }
+    // What the kernel alone does, and a line that somebody has drawn by hand who knew the load: on a host where these miss
+    // P1 too, it cannot be judged.
+    for base in [Config::Idle, Config::Static] {
+        let against = medians(&|runs| runs.against(config, base, 0.99));
+        if !against.is_empty() {
+            let id = format!("protection.p99_to_{}", base.name());
+            bench.add(Figure::new(&id, "x", Better::Lower, &against))?;
+        }
+    }
     let p999: Vec<f64> = seen.cells.iter().filter_map(pooled_p999).collect();
     if let Some(worst) = worst(&p999) {
         bench.add(low("protection.worst_p999_ratio", &[worst], GOAL_P999))?;
@@ -211,7 +220,10 @@ mod tests {
         let runs = cell(vec![
             run(0, Config::Alone, 100),
             run(0, Config::Unprotected, 900),
+            run(0, Config::Idle, 100),
             run(0, Config::Loadline, 130),
+            run(1, Config::Alone, 100),
+            run(1, Config::Idle, 200),
         ]);
         let mut bench = Bench::start("protection").unwrap();
         cell_figures(&mut bench, &runs).unwrap();
@@ -232,6 +244,8 @@ mod tests {
             Some((9.0, None))
         );
         assert_eq!(value("protection.nginx.30.cpu.alone.p99_us"), Some((100.0, None)));
+        assert_eq!(value("protection.p99_to_idle"), Some((1.3, None)));
+        assert_eq!(value("protection.p99_to_static"), None, "not in this cell");
         assert_eq!(value("protection.production_oom_kills"), Some((0.0, Some(true))));
         assert_eq!(value("protection.batch_share").unwrap().1, Some(false));
         assert_eq!(value("protection.worst_p999_ratio"), None, "far too few requests");

@@ -38,12 +38,12 @@ impl CellRuns {
     /// True if some round has both the configuration and alone with a generator on time.
     fn has_good_round(&self, config: Config) -> bool {
         let mut mine = self.runs.iter().filter(|run| run.config == config && !run.late);
-        mine.any(|run| self.alone(run.round).is_some_and(|alone| !alone.late))
+        mine.any(|run| self.in_round(run.round, Config::Alone).is_some_and(|alone| !alone.late))
     }
 
-    fn alone(&self, round: usize) -> Option<&Run> {
-        let mut alone = self.runs.iter().filter(|run| run.config == Config::Alone);
-        alone.find(|run| run.round == round)
+    fn in_round(&self, round: usize, config: Config) -> Option<&Run> {
+        let mut all = self.runs.iter();
+        all.find(|run| run.round == round && run.config == config)
     }
 
     /// True if its figures come from runs that the protocol discards.
@@ -59,13 +59,23 @@ impl CellRuns {
 
     /// That share of the latencies against that of the same round alone.
     pub(super) fn ratios(&self, config: Config, share: f64) -> Vec<f64> {
-        let late_too = self.is_late(config);
-        self.of(config)
-            .filter_map(|run| {
-                let alone = self.alone(run.round).filter(|alone| late_too || !alone.late)?;
-                Some(quantile(&run.slice.load, share) / quantile(&alone.slice.load, share))
-            })
-            .collect()
+        self.against(config, Config::Alone, share)
+    }
+
+    /// That share of the latencies against that of the same round under another configuration, rounds that the protocol
+    /// discards only if there is no other.
+    pub(super) fn against(&self, config: Config, base: Config, share: f64) -> Vec<f64> {
+        let pairs = |late_too: bool| -> Vec<f64> {
+            let on_time = |run: &&Run| late_too || !run.late;
+            let mine = self.runs.iter().filter(|run| run.config == config);
+            mine.filter(on_time)
+                .filter_map(|run| {
+                    let base = self.in_round(run.round, base).filter(on_time)?;
+                    Some(quantile(&run.slice.load, share) / quantile(&base.slice.load, share))
+                })
+                .collect()
+        };
+        Some(pairs(false)).filter(|good| !good.is_empty()).unwrap_or_else(|| pairs(true))
     }
 
     /// All rounds together.

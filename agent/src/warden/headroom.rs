@@ -28,7 +28,6 @@ use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::pressure::{Alarm, Window, Woken};
-use crate::host::priority;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
@@ -87,11 +86,17 @@ pub struct Decisions {
 }
 
 impl Headroom {
-    /// Starts the thread. `alive` is told of each turn.
+    /// Starts the thread. `begins` is what it does first, `alive` is told of each turn.
     ///
     /// # Errors
     /// When the machine gives none.
-    pub fn start<C: Clock>(root: HostRoot, clock: C, node: &Node, alive: Alive) -> io::Result<Self> {
+    pub fn start<C: Clock>(
+        root: HostRoot,
+        clock: C,
+        node: &Node,
+        begins: fn(),
+        alive: Alive,
+    ) -> io::Result<Self> {
         let (sender, receiver) = channel();
         let (latest, told_latest) = watch::channel(None);
         let (wanted, told_wanted) = watch::channel(None);
@@ -124,10 +129,7 @@ impl Headroom {
             .name("headroom".into())
             .spawn(move || {
                 let _turns = turns;
-                // The line is held all the same; what is then missing is a courtesy to production.
-                if let Err(error) = priority::others_step_back() {
-                    warn!(%error, "the other threads keep their priority");
-                }
+                begins();
                 turning.turn(&clock, &receiver);
             })?;
         Ok(Self {
@@ -402,7 +404,14 @@ mod tests {
         fn start(&self, mode: Mode) -> Headroom {
             let mut node = node();
             node.policy.lend.mode = mode;
-            Headroom::start(HostRoot::new(self.0.path()), SystemClock, &node, Box::new(|_| {})).unwrap()
+            Headroom::start(
+                HostRoot::new(self.0.path()),
+                SystemClock,
+                &node,
+                || {},
+                Box::new(|_| {}),
+            )
+            .unwrap()
         }
     }
 
@@ -443,7 +452,8 @@ mod tests {
         tree.put("sys/fs/cgroup/loadline.slice/pids.current", "0\n");
         let (turned, mut turns) = watch::channel(0u32);
         let alive: Alive = Box::new(move |_| turned.send_modify(|turns| *turns += 1));
-        let headroom = Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node(), alive).unwrap();
+        let headroom =
+            Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node(), || {}, alive).unwrap();
         let mut latest = headroom.decisions().latest;
         latest.changed().await.unwrap();
         latest.changed().await.unwrap();
@@ -514,8 +524,14 @@ mod tests {
         let text = format!("version = 1\n[production]\nprotect = [{protect}]");
         let mut node = node();
         node.policy = NodePolicy::new(toml::from_str(&text).unwrap()).unwrap();
-        let headroom =
-            Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node, Box::new(|_| {})).unwrap();
+        let headroom = Headroom::start(
+            HostRoot::new(tree.0.path()),
+            SystemClock,
+            &node,
+            || {},
+            Box::new(|_| {}),
+        )
+        .unwrap();
         let mut latest = headroom.decisions().latest;
         let mut reason = async |wanted: Reason| {
             let seen = latest.wait_for(|decision| decision.is_some_and(|one| one.reason == wanted));

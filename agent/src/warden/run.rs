@@ -15,7 +15,7 @@ use loadline_policy::week::Week;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::headroom::Headroom;
 use super::keeper::Keeper;
@@ -34,6 +34,7 @@ use crate::host::clock::{Clock, SystemClock, boot_id};
 use crate::host::ended::EndFolder;
 use crate::host::io_cost::KernelCosts;
 use crate::host::journal_send::JournalSender;
+use crate::host::priority;
 use crate::host::root::HostRoot;
 use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
@@ -208,7 +209,7 @@ pub(super) async fn start(
     let [pulse, looking] = [Pulse::reconciler, Pulse::headroom].map(|of| of(clock.monotonic()));
     tokio::spawn(notify::pass_on([pulse.clone(), looking.clone()], clock));
     let alive = Box::new(move |now| looking.beat(now));
-    let headroom = Headroom::start(HostRoot::default(), clock, &recalled.ruled, alive)
+    let headroom = Headroom::start(HostRoot::default(), clock, &recalled.ruled, goes_before, alive)
         .map_err(kernel("starting the headroom loop"))?;
     let week = watch_week(paths, &node, recalled.week, &commands);
     let logins = Logins::start(HostRoot::default(), systemd.clone(), &recalled.ruled);
@@ -286,6 +287,14 @@ fn recall(paths: &Paths, clock: SystemClock, node: &mut Node) -> Result<Recalled
         week,
         ruled: node.under(&ceilings),
     })
+}
+
+/// Called by the thread of the headroom loop. The line is held also if it fails: what is missing then is a courtesy to
+/// production.
+fn goes_before() {
+    if let Err(error) = priority::others_step_back() {
+        warn!(%error, "the other threads keep their priority");
+    }
 }
 
 fn watch_week(paths: &Paths, node: &Node, week: Week, commands: &mpsc::Sender<Command>) -> Watching {

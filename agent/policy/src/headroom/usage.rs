@@ -93,7 +93,11 @@ impl Usage {
     pub(super) fn take(&mut self, interval: &Interval, bounds: &Bounds) {
         let most = bounds.capacity.0.saturating_mul(1000);
         let used = rate(interval.production, interval.passed).min(most);
-        let risen = self.production.0.saturating_mul(1000).saturating_add(MilliCpu(most).share(RISE).0);
+        let risen = self
+            .production
+            .0
+            .saturating_mul(1000)
+            .saturating_add(MilliCpu(most).share(RISE).0);
         // Of a look that a rise brought about nothing follows but what it says: two never come in a row.
         self.rises = interval.passed >= FULL && used >= risen;
         self.smooth = Some(

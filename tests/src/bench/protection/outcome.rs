@@ -38,7 +38,10 @@ impl CellRuns {
     /// True if some round has both the configuration and alone with a generator on time.
     fn has_good_round(&self, config: Config) -> bool {
         let mut mine = self.runs.iter().filter(|run| run.config == config && !run.late);
-        mine.any(|run| self.in_round(run.round, Config::Alone).is_some_and(|alone| !alone.late))
+        mine.any(|run| {
+            self.in_round(run.round, Config::Alone)
+                .is_some_and(|alone| !alone.late)
+        })
     }
 
     fn in_round(&self, round: usize, config: Config) -> Option<&Run> {
@@ -62,20 +65,35 @@ impl CellRuns {
         self.against(config, Config::Alone, share)
     }
 
-    /// That share of the latencies against that of the same round under another configuration, rounds that the protocol
-    /// discards only if there is no other.
+    /// That share of the latencies against that of the same round under another configuration.
     pub(super) fn against(&self, config: Config, base: Config, share: f64) -> Vec<f64> {
-        let pairs = |late_too: bool| -> Vec<f64> {
-            let on_time = |run: &&Run| late_too || !run.late;
-            let mine = self.runs.iter().filter(|run| run.config == config);
-            mine.filter(on_time)
-                .filter_map(|run| {
-                    let base = self.in_round(run.round, base).filter(on_time)?;
-                    Some(quantile(&run.slice.load, share) / quantile(&base.slice.load, share))
-                })
-                .collect()
+        let pairs = self.pairs(config, base);
+        let of = |run: &Run| quantile(&run.slice.load, share);
+        pairs.into_iter().map(|(run, base)| of(run) / of(base)).collect()
+    }
+
+    /// Production's CPU time for a request against that of the same round alone: what it is slowed by as it runs, by
+    /// caches, by cores that share their units, by a host that is not idle. No scheduler prevents that.
+    pub(super) fn cpu_ratios(&self, config: Config) -> Vec<f64> {
+        let of = |run: &Run| {
+            let [production, ..] = used(&run.slice);
+            production * run.slice.load.elapsed_us as f64 / run.slice.load.requests.max(1) as f64
         };
-        Some(pairs(false)).filter(|good| !good.is_empty()).unwrap_or_else(|| pairs(true))
+        let pairs = self.pairs(config, Config::Alone).into_iter();
+        pairs
+            .map(|(run, alone)| of(run) / of(alone).max(f64::MIN_POSITIVE))
+            .collect()
+    }
+
+    /// Runs of the same round under two configurations; those that the protocol discards only if there are no others.
+    fn pairs(&self, config: Config, base: Config) -> Vec<(&Run, &Run)> {
+        let mine = self.runs.iter().filter(|run| run.config == config);
+        let all: Vec<_> = mine
+            .filter_map(|run| Some((run, self.in_round(run.round, base)?)))
+            .collect();
+        let on_time = all.iter().filter(|(run, base)| !run.late && !base.late);
+        let good: Vec<_> = on_time.copied().collect();
+        if good.is_empty() { all } else { good }
     }
 
     /// All rounds together.

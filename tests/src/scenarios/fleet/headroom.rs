@@ -36,7 +36,10 @@ pub(super) fn others_step_back(fleet: &Fleet) -> Result<()> {
     on_both(fleet, |node| {
         let threads = node.ok(THREADS)?;
         for line in ["headroom 0", "loadline-agent 5", "loadline-warden 5"] {
-            ensure!(threads.lines().any(|other| other == line), "no {line:?} in:\n{threads}");
+            ensure!(
+                threads.lines().any(|other| other == line),
+                "no {line:?} in:\n{threads}"
+            );
         }
         let others = threads.lines().filter(|line| !line.ends_with(" 5")).count();
         ensure!(others == 1, "not all others are at 5:\n{threads}");

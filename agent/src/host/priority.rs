@@ -11,15 +11,31 @@ use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::gettid;
 
-/// A third of the usual weight: little enough to be put aside at once, enough to be through in time beside production
-/// that uses every CPU (PROMISES, P13). The agent's unit says the same.
-const BEHIND: i32 = 5;
+/// Where threads stand beside production's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Production goes before them.
+    Behind,
+    /// As production's own do.
+    Beside,
+}
 
-/// Puts every other thread of this program behind production, and with them those that they start from now on.
+impl Place {
+    const fn nice(self) -> i32 {
+        match self {
+            // A third of the usual weight: little enough to be put aside at once. The agent's unit says the same.
+            Self::Behind => 5,
+            // As low as the warden's unit lets it (LimitNICE=).
+            Self::Beside => 0,
+        }
+    }
+}
+
+/// Places every other thread of this program, and with them those that they start from now on.
 ///
 /// # Errors
-/// When the threads cannot be listed, or one cannot be put there.
-pub fn others_step_back() -> io::Result<()> {
+/// When the threads cannot be listed, or one cannot be placed there.
+pub fn place_others(place: Place) -> io::Result<()> {
     let threads = Process::myself()
         .and_then(|program| program.tasks())
         .map_err(io::Error::other)?;
@@ -28,7 +44,7 @@ pub fn others_step_back() -> io::Result<()> {
         let Some(thread) = thread.filter(|one| *one != gettid()) else {
             continue;
         };
-        match setpriority_process(Some(thread), BEHIND) {
+        match setpriority_process(Some(thread), place.nice()) {
             // It has ended.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(error.into()),
@@ -52,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn all_but_the_one_that_asks_and_whatever_they_start_step_back() {
+    fn all_but_the_one_that_asks_step_back_and_whatever_they_start() {
         let (go, told): (Sender<()>, Receiver<()>) = channel();
         let other = thread::spawn(move || {
             told.recv().unwrap();
@@ -60,7 +76,7 @@ mod tests {
         });
         let asking = thread::spawn(|| {
             let before = nice();
-            others_step_back().unwrap();
+            place_others(Place::Behind).unwrap();
             (before, nice())
         });
         let (before, after) = asking.join().unwrap();

@@ -18,7 +18,7 @@ use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::sample::Sample;
 use loadline_policy::headroom::{Bounds, Decision, Law, Level};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::Slice;
+use loadline_policy::settings::{Slice, Squeezed};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -28,6 +28,7 @@ use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::pressure::{Alarm, Window, Woken};
+use crate::host::priority::Place;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
@@ -86,7 +87,7 @@ pub struct Decisions {
 }
 
 impl Headroom {
-    /// Starts the thread. `begins` is what it does first, `alive` is told of each turn.
+    /// Starts the thread. `others` is told when the program's other threads are to stand elsewhere, `alive` of each turn.
     ///
     /// # Errors
     /// When the machine gives none.
@@ -94,7 +95,7 @@ impl Headroom {
         root: HostRoot,
         clock: C,
         node: &Node,
-        begins: fn(),
+        others: Others,
         alive: Alive,
     ) -> io::Result<Self> {
         let (sender, receiver) = channel();
@@ -120,6 +121,8 @@ impl Headroom {
             meter: CostMeter::default(),
             cost,
             alive,
+            others,
+            placed: None,
             heard,
             window,
             alarm_failed: false,
@@ -129,7 +132,6 @@ impl Headroom {
             .name("headroom".into())
             .spawn(move || {
                 let _turns = turns;
-                begins();
                 turning.turn(&clock, &receiver);
             })?;
         Ok(Self {
@@ -218,6 +220,8 @@ fn since<C: Clock>(then: Span, clock: &C) -> Duration {
 
 /// Told when the loop turns.
 pub type Alive = Box<dyn Fn(Span) + Send>;
+/// Places the program's other threads. Called by the loop's own.
+pub type Others = Box<dyn Fn(Place) + Send>;
 
 struct Loop {
     law: Law,
@@ -231,6 +235,8 @@ struct Loop {
     meter: CostMeter,
     cost: watch::Sender<Cost>,
     alive: Alive,
+    others: Others,
+    placed: Option<Place>,
     heard: watch::Receiver<Within>,
     alarm: Alarm,
     window: watch::Sender<Window>,
@@ -254,8 +260,9 @@ impl Loop {
                 .look(&sample, &decision, self.given.mode == Mode::Enforce);
             self.cost.send_replace(self.meter.cost());
             self.publish(decision);
+            let within = *self.heard.borrow();
+            self.place_others(&decision, &within);
             if self.given.mode != Mode::Shadow {
-                let within = *self.heard.borrow();
                 self.brakes.apply(&decision, self.given.most, &within);
                 self.taken.send_replace(self.brakes.taken());
             }
@@ -264,6 +271,16 @@ impl Loop {
             if self.rest(now, tick, clock, given).is_break() {
                 return;
             }
+        }
+    }
+
+    /// Behind production, but for while it uses all CPUs for long or somebody is ended who starves: who ends then is to be
+    /// gone in time too (PROMISES, P13), and a third of the usual weight made that half as long again.
+    fn place_others(&mut self, decision: &Decision, within: &Within) {
+        let starves = decision.setpoints.squeezed != Squeezed::No || within.granted.is_some();
+        let place = if starves { Place::Beside } else { Place::Behind };
+        if self.placed.replace(place) != Some(place) {
+            (self.others)(place);
         }
     }
 
@@ -408,7 +425,7 @@ mod tests {
                 HostRoot::new(self.0.path()),
                 SystemClock,
                 &node,
-                || {},
+                Box::new(|_| {}),
                 Box::new(|_| {}),
             )
             .unwrap()
@@ -452,8 +469,14 @@ mod tests {
         tree.put("sys/fs/cgroup/loadline.slice/pids.current", "0\n");
         let (turned, mut turns) = watch::channel(0u32);
         let alive: Alive = Box::new(move |_| turned.send_modify(|turns| *turns += 1));
-        let headroom =
-            Headroom::start(HostRoot::new(tree.0.path()), SystemClock, &node(), || {}, alive).unwrap();
+        let headroom = Headroom::start(
+            HostRoot::new(tree.0.path()),
+            SystemClock,
+            &node(),
+            Box::new(|_| {}),
+            alive,
+        )
+        .unwrap();
         let mut latest = headroom.decisions().latest;
         latest.changed().await.unwrap();
         latest.changed().await.unwrap();
@@ -500,6 +523,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn its_program_s_other_threads_go_behind_production_until_somebody_starves() {
+        let tree = Tree::new();
+        let (told, mut places) = watch::channel(Vec::new());
+        let others: Others = Box::new(move |place| told.send_modify(|places| places.push(place)));
+        let root = HostRoot::new(tree.0.path());
+        let headroom = Headroom::start(root, SystemClock, &node(), others, Box::new(|_| {})).unwrap();
+        let budget = Budget {
+            cpu: MilliCpu(400),
+            lent: true,
+            standard: true,
+            burst: true,
+        };
+        let within = headroom.decisions().within;
+        for (granted, place) in [
+            (None, Place::Behind),
+            (Some(budget), Place::Beside),
+            (None, Place::Behind),
+        ] {
+            within.send_modify(|within| within.granted = granted);
+            let placed = places.wait_for(|places: &Vec<Place>| places.last() == Some(&place));
+            let placed = tokio::time::timeout(Duration::from_secs(30), placed).await;
+            placed.expect("the others were not placed").unwrap();
+        }
+        drop(headroom);
+        let placed = places.borrow();
+        assert_eq!(
+            *placed,
+            [Place::Behind, Place::Beside, Place::Behind],
+            "once each"
+        );
+    }
+
+    #[tokio::test]
     async fn in_shadow_the_brake_is_not_touched() {
         let tree = Tree::new();
         let headroom = tree.start(Mode::Shadow);
@@ -528,7 +584,7 @@ mod tests {
             HostRoot::new(tree.0.path()),
             SystemClock,
             &node,
-            || {},
+            Box::new(|_| {}),
             Box::new(|_| {}),
         )
         .unwrap();

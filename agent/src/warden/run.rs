@@ -34,7 +34,7 @@ use crate::host::clock::{Clock, SystemClock, boot_id};
 use crate::host::ended::EndFolder;
 use crate::host::io_cost::KernelCosts;
 use crate::host::journal_send::JournalSender;
-use crate::host::priority;
+use crate::host::priority::{self, Place};
 use crate::host::root::HostRoot;
 use crate::host::systemd::{LiveSystemd, Signal, Systemd, SystemdError};
 use crate::host::users::{NameService, gid_of, uid_of};
@@ -209,8 +209,14 @@ pub(super) async fn start(
     let [pulse, looking] = [Pulse::reconciler, Pulse::headroom].map(|of| of(clock.monotonic()));
     tokio::spawn(notify::pass_on([pulse.clone(), looking.clone()], clock));
     let alive = Box::new(move |now| looking.beat(now));
-    let headroom = Headroom::start(HostRoot::default(), clock, &recalled.ruled, goes_before, alive)
-        .map_err(kernel("starting the headroom loop"))?;
+    let headroom = Headroom::start(
+        HostRoot::default(),
+        clock,
+        &recalled.ruled,
+        Box::new(place),
+        alive,
+    )
+    .map_err(kernel("starting the headroom loop"))?;
     let week = watch_week(paths, &node, recalled.week, &commands);
     let logins = Logins::start(HostRoot::default(), systemd.clone(), &recalled.ruled);
     let outside = Outside {
@@ -289,11 +295,10 @@ fn recall(paths: &Paths, clock: SystemClock, node: &mut Node) -> Result<Recalled
     })
 }
 
-/// Called by the thread of the headroom loop. The line is held also if it fails: what is missing then is a courtesy to
-/// production.
-fn goes_before() {
-    if let Err(error) = priority::others_step_back() {
-        warn!(%error, "the other threads keep their priority");
+/// The line is held also if it fails: what is missing then is a courtesy to production.
+fn place(place: Place) {
+    if let Err(error) = priority::place_others(place) {
+        warn!(%error, ?place, "the warden's other threads keep their priority");
     }
 }
 

@@ -124,7 +124,12 @@ fn cell_figures(bench: &mut Bench, runs: &CellRuns) -> Result<()> {
             }
         }
         if config != Config::Alone {
-            add("cpu_per_request_ratio", "x", Better::Lower, &runs.cpu_ratios(config))?;
+            add(
+                "cpu_per_request_ratio",
+                "x",
+                Better::Lower,
+                &runs.cpu_ratios(config),
+            )?;
         }
         if !matches!(config, Config::Alone | Config::Installed) {
             add("batch_share", "x", Better::Higher, &runs.batch_shares(config))?;

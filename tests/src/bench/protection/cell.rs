@@ -42,6 +42,7 @@ pub(super) fn measure(
         for (round, _) in same {
             let again = in_vain < IN_VAIN_MOST;
             let measured = |seed: usize| {
+                hold::is_there(rig, &held)?;
                 let slice = rig.slice(cell, config, capacity_per_s, seed, form.slice());
                 slice.with_context(|| format!("round {round}, {}", config.name()))
             };

@@ -109,12 +109,17 @@ fn job(rig: &Rig, cell: &Cell) -> Result<Held> {
     let job = answer["job"]
         .as_u64()
         .with_context(|| format!("no number in {answer}"))?;
-    rig.node()?.wait_ok(
-        "the worker runs",
-        "systemctl list-units --state=running --no-legend --plain 'loadline-w-*' | grep -q .",
-        LIMIT,
-    )?;
-    Ok(Held::Job(job))
+    let held = Held::Job(job);
+    is_there(rig, &held)?;
+    Ok(held)
+}
+
+/// Waits until it runs. A leak ends at its limit, and Loadline starts its next attempt once production has calmed down,
+/// which may take longer than what is measured.
+pub(super) fn is_there(rig: &Rig, held: &Held) -> Result<()> {
+    let Held::Job(_) = held else { return Ok(()) };
+    let look = "systemctl list-units --state=running --no-legend --plain 'loadline-w-*' | grep -q .";
+    rig.node()?.wait_ok("the worker runs", look, LIMIT).map(drop)
 }
 
 /// Ends it, and gives whom it was killed without a receipt.

@@ -275,7 +275,7 @@ impl Loop {
     }
 
     /// Behind production, but for while it uses all CPUs for long or somebody is ended who starves: who ends then is to be
-    /// gone in time too (PROMISES, P13), and a third of the usual weight made that half as long again.
+    /// gone in time too (PROMISES, P13).
     fn place_others(&mut self, decision: &Decision, within: &Within) {
         let starves = decision.setpoints.squeezed != Squeezed::No || within.granted.is_some();
         let place = if starves { Place::Beside } else { Place::Behind };

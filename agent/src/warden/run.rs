@@ -208,15 +208,7 @@ pub(super) async fn start(
     let (settled, is_settled) = oneshot::channel();
     let [pulse, looking] = [Pulse::reconciler, Pulse::headroom].map(|of| of(clock.monotonic()));
     tokio::spawn(notify::pass_on([pulse.clone(), looking.clone()], clock));
-    let alive = Box::new(move |now| looking.beat(now));
-    let headroom = Headroom::start(
-        HostRoot::default(),
-        clock,
-        &recalled.ruled,
-        Box::new(place),
-        alive,
-    )
-    .map_err(kernel("starting the headroom loop"))?;
+    let headroom = start_loop(&recalled.ruled, clock, looking)?;
     let week = watch_week(paths, &node, recalled.week, &commands);
     let logins = Logins::start(HostRoot::default(), systemd.clone(), &recalled.ruled);
     let outside = Outside {
@@ -293,6 +285,12 @@ fn recall(paths: &Paths, clock: SystemClock, node: &mut Node) -> Result<Recalled
         week,
         ruled: node.under(&ceilings),
     })
+}
+
+fn start_loop(node: &Node, clock: SystemClock, pulse: Pulse) -> Result<Headroom, RunError> {
+    let alive = Box::new(move |now| pulse.beat(now));
+    Headroom::start(HostRoot::default(), clock, node, Box::new(place), alive)
+        .map_err(kernel("starting the headroom loop"))
 }
 
 /// The line is held also if it fails: what is missing then is a courtesy to production.

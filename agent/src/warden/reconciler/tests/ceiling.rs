@@ -7,7 +7,6 @@ use loadline_policy::attempt::MainEnd;
 use loadline_policy::ceiling::Wish;
 use loadline_policy::headroom::{Decision, Level, Reason};
 use loadline_policy::node_policy::{LocalTime, Mode, Weekday, Window, WindowZone};
-use loadline_policy::settings::Setpoints;
 use loadline_proto::types::v1::{AttemptPhase, EndReason};
 use tokio::sync::oneshot;
 
@@ -28,9 +27,8 @@ fn evict() -> Option<Decision> {
     Some(Decision {
         level: Level::Evict,
         reason: Reason::MemoryLow(loadline_model::Bytes::from_mib(90)),
-        setpoints: Setpoints::default(),
         production: MilliCpu(100),
-        reclaim: loadline_model::Bytes::ZERO,
+        ..Decision::default()
     })
 }
 

@@ -114,8 +114,8 @@ fn job(rig: &Rig, cell: &Cell) -> Result<Held> {
     Ok(held)
 }
 
-/// Waits until it runs. A leak ends at its limit, and Loadline starts its next attempt once production has calmed down,
-/// which may take longer than what is measured.
+/// Waits until it runs. A leak ends at its limit, and until its next attempt runs it may take longer than what is
+/// measured.
 pub(super) fn is_there(rig: &Rig, held: &Held) -> Result<()> {
     let Held::Job(_) = held else { return Ok(()) };
     let look = "systemctl list-units --state=running --no-legend --plain 'loadline-w-*' | grep -q .";

@@ -250,6 +250,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn production_s_cpu_time_is_counted_by_request() {
+        let mut twice = run(0, Config::Loadline, 100);
+        twice.slice.load.requests *= 2;
+        let runs = cell(vec![run(0, Config::Alone, 100), twice]);
+        assert_eq!(runs.cpu_ratios(Config::Loadline), [0.5]);
+    }
+
+    #[test]
     fn the_share_by_hand() {
         // Two CPUs, a fifth idle: 1.6 CPU·s a second. Production 0.39: 1.21 free. Lent 0.5.
         let runs = cell(vec![run(0, Config::Loadline, 100)]);

@@ -20,6 +20,7 @@ use crate::testbed::spec::GuestSpec;
 use crate::testbed::ssh::{Output, Ssh};
 use crate::testbed::wait::{Look, wait_for};
 
+const QEMU: &str = "qemu-system-x86_64";
 /// Enough for any single command that does not wait on purpose, also on a busy host.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// A boot takes 14 s alone and half a minute in a fleet of three; a host busy with compiling makes it five times that.
@@ -242,7 +243,11 @@ impl Guest {
         let mut machine = self.machine();
         ensure!(machine.is_none(), "{} is on already", self.name());
         let log = self.file("qemu.log");
-        let mut command = process::bound("qemu-system-x86_64");
+        let mut command = if self.spec.behind {
+            process::bound_behind(QEMU)
+        } else {
+            process::bound_punctual(QEMU)
+        };
         let boot = Boot {
             spec: &self.spec,
             accel: self.around.accel,

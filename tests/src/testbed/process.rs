@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
 
 struct Order {
@@ -24,6 +24,23 @@ static STARTER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
     sender
 });
 
+/// The lowest of the real-time priorities, which threads do not inherit.
+const PUNCTUAL: [&str; 3] = ["--reset-on-fork", "--fifo", "1"];
+
+static ALLOWS_REAL_TIME: LazyLock<bool> = LazyLock::new(|| {
+    let mut asked = Command::new("chrt");
+    asked
+        .args(PUNCTUAL)
+        .arg("true")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let allowed = asked.status().is_ok_and(|status| status.success());
+    if !allowed {
+        eprintln!("testbed: this host allows no real-time priority; timers of guests may come late");
+    }
+    allowed
+});
+
 /// A command that dies with the testbed once it is started by [`start`].
 #[must_use]
 pub fn bound(program: impl AsRef<OsStr>) -> Command {
@@ -32,7 +49,28 @@ pub fn bound(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Starts a command made by [`bound`].
+/// Its first thread comes before everything else on this host, its other threads do not. That is for QEMU: there the
+/// first thread fires the timers of all of a guest's CPUs, and where these use every CPU of the host it would come
+/// milliseconds late, which a real machine's timers do not. On a host that allows it to nobody it is like [`bound`].
+#[must_use]
+pub fn bound_punctual(program: impl AsRef<OsStr>) -> Command {
+    if !*ALLOWS_REAL_TIME {
+        return bound(program);
+    }
+    let mut command = bound("chrt");
+    command.args(PUNCTUAL).arg(program);
+    command
+}
+
+/// It and all its threads come after everything else on this host that wants a CPU.
+#[must_use]
+pub fn bound_behind(program: impl AsRef<OsStr>) -> Command {
+    let mut command = bound("nice");
+    command.args(["-n", "15"]).arg(program);
+    command
+}
+
+/// Starts a command made by [`bound`] or its like.
 ///
 /// # Errors
 /// When the process cannot be started.
@@ -59,6 +97,32 @@ pub fn end(child: &mut Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Policy and nice value of the first thread and of one that it starts.
+    fn scheduled(mut command: Command) -> String {
+        command.args([
+            "python3",
+            "-c",
+            "import os, threading as t\n\
+             look = lambda: print(os.sched_getscheduler(0) & 15, os.getpriority(os.PRIO_PROCESS, t.get_native_id()))\n\
+             look(); o = t.Thread(target=look); o.start(); o.join()",
+        ]);
+        command.stdout(Stdio::piped());
+        let done = start(command).unwrap().wait_with_output().unwrap();
+        assert!(done.status.success());
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    #[test]
+    fn only_the_first_thread_of_a_punctual_program_comes_first() {
+        let fifo = if *ALLOWS_REAL_TIME { "1" } else { "0" };
+        assert_eq!(scheduled(bound_punctual("env")), format!("{fifo} 0\n0 0\n"));
+    }
+
+    #[test]
+    fn all_of_a_program_that_stands_behind_stands_there() {
+        assert_eq!(scheduled(bound_behind("env")), "0 15\n0 15\n");
+    }
 
     #[test]
     fn a_child_outlives_the_thread_that_asked_for_it() {

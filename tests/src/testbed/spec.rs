@@ -21,6 +21,8 @@ pub struct GuestSpec {
     pub memory_mib: u32,
     /// More words for the kernel command line.
     pub kernel_words: Vec<String>,
+    /// It comes after the other guests where the host has not CPUs enough for all.
+    pub behind: bool,
 }
 
 /// Why a guest cannot be as written.
@@ -59,6 +61,7 @@ impl GuestSpec {
             numa: 1,
             memory_mib: 512 * cpus.max(2),
             kernel_words: Vec::new(),
+            behind: false,
         }
     }
 
@@ -73,6 +76,13 @@ impl GuestSpec {
     #[must_use]
     pub fn memory_mib(mut self, memory: u32) -> Self {
         self.memory_mib = memory;
+        self
+    }
+
+    /// Not to disturb what is measured in another guest.
+    #[must_use]
+    pub fn behind(mut self) -> Self {
+        self.behind = true;
         self
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn boot(cache: &Cache, packages: &Packages) -> Result<Self> {
         let specs = [
-            GuestSpec::new(FLEET_GUEST, Image::Bench, 1),
+            GuestSpec::new(FLEET_GUEST, Image::Bench, 1).behind(),
             GuestSpec::new(NODE, Image::Bench, 2).memory_mib(MEMORY_MIB),
         ];
         let rig = Self {

@@ -18,8 +18,17 @@ pub(super) struct Connection {
     /// Made once: it is read into again and again, at a cost that an emulated CPU would notice.
     received: Vec<u8>,
     filled: usize,
-    /// When the request under way was meant to go out, ns from the start; none: idle.
-    pub(super) meant_ns: Option<u64>,
+    /// None: idle.
+    pub(super) under_way: Option<Request>,
+}
+
+/// When a request began, ns from the start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    /// Meant to go out.
+    pub(super) meant_ns: u64,
+    /// The generator first looked at it.
+    pub(super) seen_ns: u64,
 }
 
 impl Connection {
@@ -33,7 +42,7 @@ impl Connection {
             stream,
             received: vec![0; RECEIVED_LEN],
             filled: 0,
-            meant_ns: None,
+            under_way: None,
         })
     }
 
@@ -41,12 +50,12 @@ impl Connection {
         self.stream.as_fd()
     }
 
-    pub(super) fn send(&mut self, request: &[u8], meant_ns: u64) -> io::Result<()> {
+    pub(super) fn send(&mut self, words: &[u8], request: Request) -> io::Result<()> {
         self.filled = 0;
-        self.meant_ns = Some(meant_ns);
+        self.under_way = Some(request);
         // A request is a few hundred bytes into an empty socket buffer: a short write means a broken peer.
-        let written = self.stream.write(request)?;
-        if written == request.len() {
+        let written = self.stream.write(words)?;
+        if written == words.len() {
             Ok(())
         } else {
             Err(io::ErrorKind::WriteZero.into())
@@ -77,7 +86,7 @@ impl Connection {
             Answer::Pending if closed => Err(io::ErrorKind::UnexpectedEof.into()),
             Answer::Pending => Ok(Answer::Pending),
             Answer::Complete { ok, last } => {
-                self.meant_ns = None;
+                self.under_way = None;
                 Ok(Answer::Complete {
                     ok,
                     last: last || closed,

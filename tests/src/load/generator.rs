@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::arrivals::Arrivals;
-use super::connection::Connection;
+use super::connection::{Connection, Request};
 use super::histogram::LoadReport;
 use super::protocol::{Answer, Protocol};
 use crate::clock;
@@ -55,7 +55,7 @@ struct Loop<'a> {
     always: Option<Vec<u8>>,
     sent: u64,
     connections: Vec<Connection>,
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<Request>,
     start: Instant,
     report: LoadReport,
 }
@@ -75,11 +75,13 @@ pub fn open_loop(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadErro
     loop {
         let now = ns(run.start.elapsed());
         while let Some(meant) = arrivals.next_if(|meant| *meant <= now) {
+            let seen_ns = ns(run.start.elapsed());
             run.report.requests += 1;
-            run.report
-                .lateness
-                .record_us((ns(run.start.elapsed()) - meant) / 1000);
-            run.waiting.push_back(meant);
+            run.report.lateness.record_us((seen_ns - meant) / 1000);
+            run.waiting.push_back(Request {
+                meant_ns: meant,
+                seen_ns,
+            });
         }
         run.send_waiting();
         let next = arrivals.peek().copied();
@@ -100,16 +102,20 @@ pub fn closed_loop(plan: &Plan) -> Result<LoadReport, LoadError> {
     let mut run = Loop::new(plan, plan.connections)?;
     let end_ns = ns(plan.length);
     while ns(run.start.elapsed()) < end_ns {
-        let busy = run.connections.iter().filter(|c| c.meant_ns.is_some()).count();
+        let busy = run.connections.iter().filter(|c| c.under_way.is_some()).count();
         for _ in busy..plan.connections {
             run.report.requests += 1;
-            run.waiting.push_back(ns(run.start.elapsed()));
+            let now = ns(run.start.elapsed());
+            run.waiting.push_back(Request {
+                meant_ns: now,
+                seen_ns: now,
+            });
         }
         run.send_waiting();
         run.wait_until(end_ns)?;
     }
     // What is still under way at the end of a closed run was never late: it does not count as an error.
-    let open = run.connections.iter().filter(|c| c.meant_ns.is_some()).count() as u64;
+    let open = run.connections.iter().filter(|c| c.under_way.is_some()).count() as u64;
     run.report.requests -= open;
     run.connections.clear();
     Ok(run.finish())
@@ -139,13 +145,13 @@ impl<'a> Loop<'a> {
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.connections.iter().all(|c| c.meant_ns.is_none())
+        self.waiting.is_empty() && self.connections.iter().all(|c| c.under_way.is_none())
     }
 
     /// Hands waiting requests to idle connections, opening more as far as allowed.
     fn send_waiting(&mut self) {
-        while let Some(meant) = self.waiting.front().copied() {
-            let index = match self.connections.iter().position(|c| c.meant_ns.is_none()) {
+        while let Some(request) = self.waiting.front().copied() {
+            let index = match self.connections.iter().position(|c| c.under_way.is_none()) {
                 Some(index) => index,
                 None if self.connections.len() < self.plan.connections => {
                     let Ok(connection) = Connection::open(self.plan.target, &self.plan.protocol) else {
@@ -164,8 +170,8 @@ impl<'a> Loop<'a> {
                 None => self.plan.protocol.request(&self.host, self.sent),
             };
             self.sent += 1;
-            let request = self.always.as_ref().unwrap_or(&own);
-            if self.connections[index].send(request, meant).is_err() {
+            let words = self.always.as_ref().unwrap_or(&own);
+            if self.connections[index].send(words, request).is_err() {
                 self.fail(index);
             }
         }
@@ -199,11 +205,13 @@ impl<'a> Loop<'a> {
     }
 
     fn take(&mut self, index: usize) {
-        let meant = self.connections[index].meant_ns;
-        match (self.connections[index].receive(&self.plan.protocol), meant) {
-            (Ok(Answer::Complete { ok, last }), Some(meant)) => {
-                let latency = ns(self.start.elapsed()).saturating_sub(meant);
-                self.report.latencies.record_us(latency / 1000);
+        let request = self.connections[index].under_way;
+        match (self.connections[index].receive(&self.plan.protocol), request) {
+            (Ok(Answer::Complete { ok, last }), Some(request)) => {
+                let now = ns(self.start.elapsed());
+                let since = |then_ns| now.saturating_sub(then_ns) / 1000;
+                self.report.latencies.record_us(since(request.meant_ns));
+                self.report.served.record_us(since(request.seen_ns));
                 self.report.errors += u64::from(!ok);
                 if last {
                     drop(self.connections.swap_remove(index));
@@ -217,7 +225,7 @@ impl<'a> Loop<'a> {
     }
 
     fn finish(mut self) -> LoadReport {
-        let open = self.connections.iter().filter(|c| c.meant_ns.is_some()).count() + self.waiting.len();
+        let open = self.connections.iter().filter(|c| c.under_way.is_some()).count() + self.waiting.len();
         self.report.errors += open as u64;
         self.report.elapsed_us = ns(self.start.elapsed()) / 1000;
         self.report

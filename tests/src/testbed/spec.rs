@@ -29,7 +29,9 @@ pub struct GuestSpec {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SpecError {
     /// Not `NAME:IMAGE:CPUS[,KEY=VALUE…]`.
-    #[error("guest {0:?} is not NAME:IMAGE:CPUS[,numa=N][,mem=MIB], for example node1:debian12:2")]
+    #[error(
+        "guest {0:?} is not NAME:IMAGE:CPUS[,numa=N][,mem=MIB][,word=KERNEL_WORD], for example node1:debian12:2"
+    )]
     Form(String),
     /// The name would not do as a host name.
     #[error("guest name {0:?} must be 1 to 20 of a-z, 0-9, - and begin with a letter")]
@@ -149,6 +151,7 @@ impl FromStr for GuestSpec {
             match option.split_once('=') {
                 Some(("numa", value)) => spec.numa = number("numa", value)?,
                 Some(("mem", value)) => spec.memory_mib = number("mem", value)?,
+                Some(("word", value)) => spec.kernel_words.push(value.into()),
                 _ => return Err(form()),
             }
         }

@@ -97,13 +97,14 @@ fn seen(run: &Run) -> String {
     let ms = |share| load.latencies.quantile_us(share) as f64 / 1e3;
     let [production, lent, own] = used(&run.slice);
     let mut text = format!(
-        "{} requests, p50 {:.2} p99 {:.1} p99.9 {:.1} ms, generator {:.2} ms, CPUs: {production:.2} production, \
+        "{} requests, p50 {:.2} p99 {:.1} p99.9 {:.1} ms, generator {:.2} ms (p99 without it {:.1}), CPUs: {production:.2} production, \
          {lent:.2} lent, {own:.2} Loadline",
         load.requests,
         ms(0.5),
         ms(0.99),
         ms(0.999),
-        load.lateness.quantile_us(0.999) as f64 / 1e3
+        load.lateness.quantile_us(0.999) as f64 / 1e3,
+        load.served.quantile_us(0.99) as f64 / 1e3
     );
     if run.late {
         text.push_str(" LATE");

@@ -110,6 +110,15 @@ impl CellRuns {
             .collect()
     }
 
+    /// CPU time lent and CPU time free, microseconds, over all rounds.
+    pub(super) fn lent_of_free(&self, config: Config) -> [u64; 2] {
+        self.of(config)
+            .map(|run| lent_of_free(&run.slice))
+            .fold([0, 0], |[lent, free], [more_lent, more_free]| {
+                [lent + more_lent, free + more_free]
+            })
+    }
+
     /// What the antagonist got done, a second.
     pub(super) fn work_per_s(&self, config: Config) -> Vec<f64> {
         let rate = |slice: &Slice| slice.work as f64 * 1e6 / slice.load.elapsed_us.max(1) as f64;
@@ -125,17 +134,23 @@ fn quantile(report: &LoadReport, share: f64) -> f64 {
     report.latencies.quantile_us(share).max(1) as f64
 }
 
-/// CPU time that was lent ÷ ∫ max(0, C·(1 − h) − U); U is all that neither the antagonist nor Loadline's own programs
-/// used. None where nothing was free.
+/// CPU time that was lent ÷ CPU time that was free; none where nothing was.
 fn batch_share(slice: &Slice) -> Option<f64> {
-    let free: u64 = slice
+    let [lent, free] = lent_of_free(slice);
+    (free > 0).then(|| lent as f64 / free as f64)
+}
+
+/// CPU time that was lent, and ∫ max(0, C·(1 − h) − U), microseconds; U is all that neither the antagonist nor
+/// Loadline's own programs used.
+fn lent_of_free(slice: &Slice) -> [u64; 2] {
+    let free = slice
         .readings
         .windows(2)
         .map(|pair| free_us(&pair[0], &pair[1], slice.cpus))
         .sum();
-    let (first, last) = (slice.readings.first()?, slice.readings.last()?);
-    let lent = last.lent_us.saturating_sub(first.lent_us);
-    (free > 0).then(|| lent as f64 / free as f64)
+    let (first, last) = (slice.readings.first(), slice.readings.last());
+    let lent = |reading: Option<&Reading>| reading.map_or(0, |of| of.lent_us);
+    [lent(last).saturating_sub(lent(first)), free]
 }
 
 /// The CPUs that production, lent work and Loadline's own programs used, in the mean.
@@ -264,6 +279,8 @@ pub(super) mod tests {
         let share = runs.batch_shares(Config::Loadline)[0];
         assert!((share - 0.5 / 1.21).abs() < 1e-9, "{share}");
         assert_eq!(runs.work_per_s(Config::Loadline), [5.0]);
+        let twice = cell(vec![run(0, Config::Loadline, 100), run(1, Config::Loadline, 100)]);
+        assert_eq!(twice.lent_of_free(Config::Loadline), [1_000_000, 2_420_000]);
     }
 
     #[test]

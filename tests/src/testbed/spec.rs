@@ -195,13 +195,16 @@ mod tests {
 
     #[test]
     fn a_list_as_people_write_it() {
-        let list = parse_list("fleet:debian13:2,node2:debian12:4,numa=2,mem=2048,x:debian12:1").unwrap();
+        let list = "fleet:debian13:2,node2:debian12:4,numa=2,mem=2048,x:debian12:1,word=idle=poll";
+        let list = parse_list(list).unwrap();
+        let mut polls = GuestSpec::new("x", Image::Debian12, 1);
+        polls.kernel_words.push("idle=poll".into());
         let want = [
             GuestSpec::new("fleet", Image::Debian13, 2),
             GuestSpec::new("node2", Image::Debian12, 4)
                 .numa(2)
                 .memory_mib(2048),
-            GuestSpec::new("x", Image::Debian12, 1),
+            polls,
         ];
         assert_eq!(list, want);
     }

@@ -81,6 +81,13 @@ impl GuestSpec {
         self
     }
 
+    /// With one more word for the kernel.
+    #[must_use]
+    pub fn kernel_word(mut self, word: &str) -> Self {
+        self.kernel_words.push(word.into());
+        self
+    }
+
     /// Not to disturb what is measured in another guest.
     #[must_use]
     pub fn behind(mut self) -> Self {
@@ -151,7 +158,7 @@ impl FromStr for GuestSpec {
             match option.split_once('=') {
                 Some(("numa", value)) => spec.numa = number("numa", value)?,
                 Some(("mem", value)) => spec.memory_mib = number("mem", value)?,
-                Some(("word", value)) => spec.kernel_words.push(value.into()),
+                Some(("word", value)) => spec = spec.kernel_word(value),
                 _ => return Err(form()),
             }
         }
@@ -197,14 +204,12 @@ mod tests {
     fn a_list_as_people_write_it() {
         let list = "fleet:debian13:2,node2:debian12:4,numa=2,mem=2048,x:debian12:1,word=idle=poll";
         let list = parse_list(list).unwrap();
-        let mut polls = GuestSpec::new("x", Image::Debian12, 1);
-        polls.kernel_words.push("idle=poll".into());
         let want = [
             GuestSpec::new("fleet", Image::Debian13, 2),
             GuestSpec::new("node2", Image::Debian12, 4)
                 .numa(2)
                 .memory_mib(2048),
-            polls,
+            GuestSpec::new("x", Image::Debian12, 1).kernel_word("idle=poll"),
         ];
         assert_eq!(list, want);
     }

@@ -303,9 +303,9 @@ impl<S: Systemd + Aside, P: Prober, W: Watcher, C: Clock> Flow<'_, S, P, W, C> {
     fn judge(&mut self, step: Step, measured: Measured) -> Round {
         let discarded = match measured.quantile(990) {
             None => Some("no request was answered".to_owned()),
-            Some(p99) if !on_time(measured.lateness_p99, p99) => Some(format!(
-                "the probe itself was too late: p99 {} us, and the service's p99 was {} us",
-                measured.lateness_p99.0, p99.0
+            Some(p99) if !on_time(measured.lateness_p99, p99, measured.served_p99) => Some(format!(
+                "the probe itself was too late: p99 {} us, and the service's p99 was {} us, {} without it",
+                measured.lateness_p99.0, p99.0, measured.served_p99.0
             )),
             Some(_) => None,
         };

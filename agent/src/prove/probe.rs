@@ -57,6 +57,8 @@ pub struct Measured {
     pub latencies: Vec<Span>,
     /// The generator's own lateness.
     pub lateness_p99: Span,
+    /// Latency without that lateness.
+    pub served_p99: Span,
     /// Requests that count.
     pub requests: u64,
     /// Those of them that failed.

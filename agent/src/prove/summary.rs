@@ -152,6 +152,7 @@ pub(super) mod tests {
                 // The 990th of 1000 is the largest of the many; one more slow one makes it the slow ones' first.
                 latencies: latencies.into_iter().skip(1).collect(),
                 lateness_p99: Span(20),
+                served_p99: Span(p99),
                 requests: 999,
                 errors: 0,
             },

@@ -78,6 +78,7 @@ fn done(p99_ms: u64) -> Heard {
     Heard::Done(Measured {
         latencies: vec![Span::from_millis(p99_ms); 100],
         lateness_p99: Span(50),
+        served_p99: Span::from_millis(p99_ms),
         requests: 100,
         errors: 0,
     })

@@ -41,6 +41,15 @@ pub(super) enum Event {
     Broken,
 }
 
+/// A request that is to go out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    /// When it was meant to, from the start of the round.
+    pub(super) meant: Span,
+    /// How much later the generator looked at it.
+    pub(super) late: Span,
+}
+
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: TcpStream,
@@ -48,8 +57,8 @@ pub(super) struct Channel {
     /// Bytes of the request; empty: the connection itself is what is measured.
     request: Vec<u8>,
     received: Vec<u8>,
-    /// When the request under way was meant to go out; none: idle.
-    pub(super) meant: Option<Span>,
+    /// The request under way; none: idle.
+    pub(super) due: Option<Due>,
 }
 
 /// An answer longer than this is not kept in memory.
@@ -57,7 +66,7 @@ const ANSWER_MAX: usize = 16 << 20;
 
 impl Channel {
     /// Begins to connect, and sends the request once it stands.
-    pub(super) fn open(address: SocketAddr, request: &[u8], meant: Span) -> io::Result<Self> {
+    pub(super) fn open(address: SocketAddr, request: &[u8], due: Due) -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let made = |family| socket(family, SockType::Stream, flags, None);
         let (fd, begun) = match address {
@@ -83,7 +92,7 @@ impl Channel {
             stage: Stage::Connecting,
             request: request.to_vec(),
             received: Vec::new(),
-            meant: Some(meant),
+            due: Some(due),
         })
     }
 
@@ -99,8 +108,8 @@ impl Channel {
     }
 
     /// Sends the next request over an idle connection.
-    pub(super) fn ask(&mut self, meant: Span) -> io::Result<()> {
-        self.meant = Some(meant);
+    pub(super) fn ask(&mut self, due: Due) -> io::Result<()> {
+        self.due = Some(due);
         self.received.clear();
         // A few hundred bytes into an empty buffer: a short write means a broken peer.
         if self.stream.write(&self.request)? != self.request.len() {
@@ -123,14 +132,14 @@ impl Channel {
             Ok(0) => {}
             Ok(_) | Err(_) => return Event::Broken,
         }
-        let Some(meant) = self.meant else {
+        let Some(due) = self.due else {
             return Event::Broken;
         };
         if self.request.is_empty() {
             let (good, again) = (true, false);
             return Event::Answered { good, again };
         }
-        match self.ask(meant) {
+        match self.ask(due) {
             Ok(()) => Event::Pending,
             Err(_) => Event::Broken,
         }

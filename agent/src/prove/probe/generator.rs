@@ -17,7 +17,7 @@ use thread_priority::unix::{RealtimeThreadSchedulePolicy, ThreadSchedulePolicy};
 use thread_priority::{ThreadPriority, set_thread_priority_and_policy, thread_native_id};
 use tokio::sync::mpsc;
 
-use super::channel::{Channel, Event};
+use super::channel::{Channel, Due, Event};
 use super::{Heard, Measured, Prober, RoundAsk, SecondSeen, Target};
 use crate::host::clock::{Clock, SystemClock};
 
@@ -83,8 +83,10 @@ struct Loop<'a> {
     request: Vec<u8>,
     start: Span,
     channels: Vec<Channel>,
-    waiting: Vec<Span>,
+    waiting: Vec<Due>,
     lateness: Vec<Span>,
+    /// Of what counts: latencies without the generator's own lateness.
+    served: Vec<Span>,
     measured: Measured,
     /// Of the running second.
     recent: Vec<Span>,
@@ -114,6 +116,7 @@ fn probe(
         channels: Vec::new(),
         waiting: Vec::new(),
         lateness: Vec::new(),
+        served: Vec::new(),
         measured: Measured::default(),
         recent: Vec::new(),
         all: (0, 0),
@@ -159,7 +162,7 @@ impl Loop<'_> {
                     return Ok(());
                 }
             }
-            let idle = self.waiting.is_empty() && self.channels.iter().all(|channel| channel.meant.is_none());
+            let idle = self.waiting.is_empty() && self.channels.iter().all(|channel| channel.due.is_none());
             if now >= end && (idle || now >= end.plus(DRAIN)) {
                 return Ok(());
             }
@@ -182,37 +185,38 @@ impl Loop<'_> {
                 break;
             };
             self.all.0 += 1;
+            let late = now.minus(meant);
             if self.counts(meant) {
                 self.measured.requests += 1;
-                self.lateness.push(now.minus(meant));
+                self.lateness.push(late);
             }
-            self.waiting.push(meant);
+            self.waiting.push(Due { meant, late });
         }
         let waiting = std::mem::take(&mut self.waiting);
-        for meant in waiting {
-            self.dispatch(meant);
+        for due in waiting {
+            self.dispatch(due);
         }
     }
 
     /// Over an idle connection, or a new one; with all of them busy it goes on waiting, and its time runs.
-    fn dispatch(&mut self, meant: Span) {
-        if let Some(index) = self.channels.iter().position(|channel| channel.meant.is_none()) {
-            if self.channels[index].ask(meant).is_err() {
+    fn dispatch(&mut self, due: Due) {
+        if let Some(index) = self.channels.iter().position(|channel| channel.due.is_none()) {
+            if self.channels[index].ask(due).is_err() {
                 self.channels.swap_remove(index);
                 // The service had closed it meanwhile: that is no failure of this request.
-                self.open(meant);
+                self.open(due);
             }
         } else if self.channels.len() < CHANNELS_MAX {
-            self.open(meant);
+            self.open(due);
         } else {
-            self.waiting.push(meant);
+            self.waiting.push(due);
         }
     }
 
-    fn open(&mut self, meant: Span) {
-        match Channel::open(self.address, &self.request, meant) {
+    fn open(&mut self, due: Due) {
+        match Channel::open(self.address, &self.request, due) {
             Ok(channel) => self.channels.push(channel),
-            Err(_) => self.failed(meant),
+            Err(_) => self.failed(due.meant),
         }
     }
 
@@ -223,12 +227,12 @@ impl Loop<'_> {
 
     fn give_up(&mut self) {
         let now = self.now();
-        let late = |meant: &Span| now.minus(*meant) > PATIENCE;
-        let dead = |channel: &mut Channel| channel.meant.as_ref().is_some_and(late);
+        let is_lost = |due: &Due| now.minus(due.meant) > PATIENCE;
+        let dead = |channel: &mut Channel| channel.due.as_ref().is_some_and(is_lost);
         let given_up: Vec<Channel> = self.channels.extract_if(.., dead).collect();
-        let mut lost: Vec<Span> = given_up.iter().filter_map(|channel| channel.meant).collect();
-        lost.extend(self.waiting.extract_if(.., |meant| late(meant)));
-        lost.into_iter().for_each(|meant| self.failed(meant));
+        let mut lost: Vec<Due> = given_up.iter().filter_map(|channel| channel.due).collect();
+        lost.extend(self.waiting.extract_if(.., |due| is_lost(due)));
+        lost.into_iter().for_each(|due| self.failed(due.meant));
     }
 
     fn wait_until(&mut self, instant: Span) -> io::Result<()> {
@@ -253,24 +257,25 @@ impl Loop<'_> {
     }
 
     fn take(&mut self, index: usize) {
-        let meant = self.channels[index].meant;
-        match (self.channels[index].advance(), meant) {
+        let due = self.channels[index].due;
+        match (self.channels[index].advance(), due) {
             (Event::Pending, _) => {}
-            (Event::Answered { good, again }, Some(meant)) => {
+            (Event::Answered { good, again }, Some(Due { meant, late })) => {
                 let latency = self.now().minus(meant);
                 self.recent.push(latency);
                 if !good {
                     self.failed(meant);
                 } else if self.counts(meant) {
                     self.measured.latencies.push(latency);
+                    self.served.push(latency.minus(late));
                 }
-                self.channels[index].meant = None;
+                self.channels[index].due = None;
                 if !again {
                     self.channels.swap_remove(index);
                 }
             }
-            (Event::Broken, Some(meant)) => {
-                self.failed(meant);
+            (Event::Broken, Some(due)) => {
+                self.failed(due.meant);
                 self.channels.swap_remove(index);
             }
             // An idle connection ended: nothing was lost.
@@ -282,10 +287,10 @@ impl Loop<'_> {
     /// look as good as one that nobody asks.
     fn second(&mut self, now: Span) -> SecondSeen {
         let mut seen = std::mem::take(&mut self.recent);
-        let open = self.channels.iter().filter_map(|channel| channel.meant);
+        let open = self.channels.iter().filter_map(|channel| channel.due);
         seen.extend(
             open.chain(self.waiting.iter().copied())
-                .map(|meant| now.minus(meant)),
+                .map(|due| now.minus(due.meant)),
         );
         seen.sort_unstable();
         SecondSeen {
@@ -296,13 +301,13 @@ impl Loop<'_> {
     }
 
     fn finish(mut self) -> Measured {
-        let open: Vec<Span> = self.channels.iter().filter_map(|channel| channel.meant).collect();
-        open.into_iter().for_each(|meant| self.failed(meant));
-        std::mem::take(&mut self.waiting)
-            .into_iter()
-            .for_each(|meant| self.failed(meant));
+        let mut open: Vec<Due> = self.channels.iter().filter_map(|channel| channel.due).collect();
+        open.append(&mut self.waiting);
+        open.into_iter().for_each(|due| self.failed(due.meant));
         self.lateness.sort_unstable();
         self.measured.lateness_p99 = quantile(&self.lateness, PerMille(990)).unwrap_or_default();
+        self.served.sort_unstable();
+        self.measured.served_p99 = quantile(&self.served, PerMille(990)).unwrap_or_default();
         self.measured.latencies.sort_unstable();
         self.measured
     }

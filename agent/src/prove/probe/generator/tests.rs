@@ -61,6 +61,11 @@ async fn all_requests_of_a_round_are_counted_and_the_warm_up_is_not() {
     assert_eq!((measured.requests, measured.errors), (counted, 0));
     assert_eq!(measured.latencies.len() as u64, counted);
     assert!(measured.latencies.is_sorted());
+    let p99 = measured.quantile(990).unwrap();
+    assert!(
+        measured.served_p99 > Span::ZERO && measured.served_p99 <= p99,
+        "{measured:?}"
+    );
     assert!(seconds[0].requests > 0 && seconds[0].p99.is_some());
 }
 

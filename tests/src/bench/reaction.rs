@@ -62,7 +62,7 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let form = Form::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
     let specs = [
-        GuestSpec::new(FLEET_GUEST, Image::Debian13, 1).behind(),
+        GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
         GuestSpec::new(NODE, Image::Debian13, CPUS),
     ];
     let fleet = Fleet::boot(cache, "bench-reaction", &specs)?;

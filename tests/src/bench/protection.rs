@@ -184,6 +184,8 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
         .iter()
         .flat_map(|runs| runs.cell.configs.iter().map(|config| runs.late_runs(*config)))
         .sum();
+    let runs = seen.cells.iter().flat_map(|cell| &cell.runs);
+    let beyond = runs.filter(|run| run.slice.load.is_beyond_protocol()).count();
     let late_cells = seen.cells.iter().filter(|runs| runs.is_late(config)).count();
     let none = |id: &str, count: f64| {
         Figure::new(id, "", Better::Lower, &[count]).map(|figure| figure.goal(Goal::Value(0.0)))
@@ -200,6 +202,7 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
     let unprotected = seen.toll.of(Config::Unprotected).production;
     bench.add(plain("protection.lent_oom_kills", kills.antagonist as f64))?;
     bench.add(plain("protection.unprotected_oom_kills", unprotected as f64))?;
+    bench.add(plain("protection.runs_beyond_protocol", beyond as f64))?;
     bench.add(plain("protection.late_runs", late as f64))
 }
 
@@ -219,10 +222,10 @@ fn batch_share(cells: &[CellRuns]) -> Option<f64> {
 fn pooled_p999(cells: &[CellRuns]) -> Option<f64> {
     let [mut alone, mut lent] = [Latencies::default(), Latencies::default()];
     for runs in cells {
-        let of = |config| runs.pooled(config).latencies;
-        let unit_us = of(Config::Alone).quantile_us(0.999);
-        alone.add(&of(Config::Alone).in_thousandths_of(unit_us));
-        lent.add(&of(Config::Loadline).in_thousandths_of(unit_us));
+        let [of_alone, of_lent] = runs.pooled(Config::Loadline);
+        let unit_us = of_alone.quantile_us(0.999);
+        alone.add(&of_alone.in_thousandths_of(unit_us));
+        lent.add(&of_lent.in_thousandths_of(unit_us));
     }
     let enough = alone.count().min(lent.count()) >= P999_REQUESTS;
     let of = |latencies: &Latencies| latencies.quantile_us(0.999).max(1) as f64;

@@ -163,8 +163,8 @@ pub(super) const SUITE: Suite = Suite {
     recover,
 };
 
-/// For `ends`. From the boot on: to switch it on later changes the scheduler's code under its feet, and an emulated CPU was
-/// seen to run what stood there in between once more, for a panic (QEMU 10.0).
+/// For `ends`. From the boot on: to switch it changes the scheduler's code under its feet, and an emulated guest panicked
+/// then, once, at a breakpoint that was gone from memory already (`int3`, QEMU 10.0).
 const WAITS_COUNTED: &str = "schedstats=enable";
 
 fn guests() -> Vec<GuestSpec> {

@@ -5,10 +5,10 @@ use std::path::Path;
 use crate::testbed::spec::GuestSpec;
 
 /// All that can be emulated, but for what costs a real CPU nothing and an emulated one much: string instructions that are
-/// said to be fast (the kernel then copies and clears byte by byte, and nobody comes in between), a fifth level of page
+/// said to be fast (the kernel then copies and clears byte by byte), a fifth level of page
 /// tables, and what switches at each entry to the kernel or to another process. Without these nginx took 1.0 instead
 /// of 1.1 ms of CPU for a page, and its p99 beside an antagonist of memory in the idle class was 1.3 times that alone
-/// instead of 2.2 (2026-11-30, two shared cores, three rounds each). Without svm the guest does not load KVM of its own.
+/// instead of 2.2 (2026-11-30, two shared cores, three rounds each, in boots one after the other, with [`Accel::kernel_words`]). Without svm the guest does not load KVM of its own.
 const EMULATED_CPU: &str = "max,svm=off,erms=off,fsrm=off,la57=off,pku=off,smap=off";
 
 /// How guest code runs on this host.

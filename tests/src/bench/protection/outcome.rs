@@ -1,7 +1,7 @@
 //! What the runs of a cell say: ratios to the same round alone, and how much of what was free was lent.
 
 use crate::inguest::beside::{Reading, Slice};
-use crate::load::LoadReport;
+use crate::load::{Latencies, LoadReport};
 
 use super::matrix::{Cell, Config};
 
@@ -96,11 +96,14 @@ impl CellRuns {
         if good.is_empty() { all } else { good }
     }
 
-    /// All rounds together.
-    pub(super) fn pooled(&self, config: Config) -> LoadReport {
-        let mut all = LoadReport::default();
-        self.of(config).for_each(|run| all.add(&run.slice.load));
-        all
+    /// All latencies alone and under a configuration, of the same rounds.
+    pub(super) fn pooled(&self, config: Config) -> [Latencies; 2] {
+        let mut pools = [Latencies::default(), Latencies::default()];
+        for (run, alone) in self.pairs(config, Config::Alone) {
+            pools[0].add(&alone.slice.load.latencies);
+            pools[1].add(&run.slice.load.latencies);
+        }
+        pools
     }
 
     /// What was lent of what was free, one a round.
@@ -242,7 +245,8 @@ pub(super) mod tests {
         assert_eq!(runs.ratios(Config::Loadline, 0.99), [1.1, 1.5]);
         assert_eq!(runs.late_runs(Config::Loadline), 1);
         assert!(!runs.is_late(Config::Loadline));
-        assert_eq!(runs.pooled(Config::Alone).requests, 30);
+        let pooled = runs.pooled(Config::Loadline).map(|pool| pool.count());
+        assert_eq!(pooled, [20, 20], "only rounds in which both were on time");
         assert!(runs.ratios(Config::Slurm, 0.99).is_empty());
     }
 

@@ -68,8 +68,8 @@ pub fn run(cache: &Cache, demo: &Demo) -> Result<()> {
         "Installing the packages, joining the nodes over mutual TLS",
     );
     deploy::start_fleet(&fleet, &packages)?;
-    deploy::add_person(&fleet, "alice", "user")?;
     let admin = fleet.guest(FLEET_GUEST)?;
+    deploy::add_person(admin, "alice", "user")?;
     println!("{}", admin.ok("fleet nodes")?);
 
     say(start, "The smallest job: fleet run -- true");

@@ -83,15 +83,14 @@ impl Packages {
 /// The guest that runs fleetd and where operators sit.
 pub const FLEET_GUEST: &str = "fleet";
 
-/// Installs and starts fleetd on the guest `fleet` and makes root there the first admin, with exactly the command
-/// that `fleetd init` prints.
+/// Installs and starts fleetd on a guest and makes root there the first admin, with exactly the command that
+/// `fleetd init` prints.
 ///
 /// # Errors
 /// When a step fails.
-pub fn start_fleetd(fleet: &Fleet, packages: &Packages) -> Result<()> {
-    let guest = fleet.guest(FLEET_GUEST)?;
+pub fn start_fleetd(guest: &Guest, packages: &Packages) -> Result<()> {
     packages.install(guest, &["loadline-fleet", "loadline-cli"])?;
-    let printed = guest.ok("fleetd init --name fleet")?;
+    let printed = guest.ok(&format!("fleetd init --name {}", guest.name()))?;
     let login = printed
         .lines()
         .map(str::trim)
@@ -103,6 +102,17 @@ pub fn start_fleetd(fleet: &Fleet, packages: &Packages) -> Result<()> {
     guest.ok(&login).map(drop)
 }
 
+/// A fleet of one machine that is its own manager.
+///
+/// # Errors
+/// When a step fails.
+pub fn start_alone(guest: &Guest, packages: &Packages) -> Result<()> {
+    start_fleetd(guest, packages)?;
+    packages.install(guest, &["loadline-node"])?;
+    join(guest, guest)?;
+    await_ready(guest, guest.name())
+}
+
 /// Installs fleetd on the guest `fleet` and the node package on every other one, all at once, and joins each node with
 /// a token of its own.
 ///
@@ -110,7 +120,7 @@ pub fn start_fleetd(fleet: &Fleet, packages: &Packages) -> Result<()> {
 /// When a step fails.
 pub fn start_fleet(fleet: &Fleet, packages: &Packages) -> Result<()> {
     fleet.each(|guest| match guest.name() {
-        FLEET_GUEST => start_fleetd(fleet, packages),
+        FLEET_GUEST => start_fleetd(guest, packages),
         _ => packages.install(guest, &["loadline-node"]),
     })?;
     let admin = fleet.guest(FLEET_GUEST)?;
@@ -158,12 +168,11 @@ pub fn await_ready(admin: &Guest, node: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Makes a person of the fleet out of a Unix account of the fleet guest, logged in there.
+/// Makes a person of the fleet out of a Unix account of the guest where operators sit, logged in there.
 ///
 /// # Errors
 /// When a step fails.
-pub fn add_person(fleet: &Fleet, account: &str, role: &str) -> Result<()> {
-    let admin = fleet.guest(FLEET_GUEST)?;
+pub fn add_person(admin: &Guest, account: &str, role: &str) -> Result<()> {
     admin.ok(&format!("fleet user add {account} --role {role}"))?;
     let token = token(admin, &format!("fleet token login {account}"))?;
     admin

@@ -54,11 +54,8 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let specs = [GuestSpec::new(FLEET_GUEST, Image::Debian13, 2)];
     let fleet = Fleet::boot(cache, "bench-launch", &specs)?;
     let guest = fleet.guest(FLEET_GUEST)?;
-    deploy::start_fleetd(&fleet, &packages)?;
-    packages.install(guest, &["loadline-node"])?;
-    deploy::join(guest, guest)?;
-    deploy::await_ready(guest, FLEET_GUEST)?;
-    deploy::add_person(&fleet, "alice", "user")?;
+    deploy::start_alone(guest, &packages)?;
+    deploy::add_person(guest, "alice", "user")?;
     // The peer must be root to name a user; the probe uses alice's identity from where she keeps it.
     guest.put(&probe, "/usr/local/bin/launchprobe")?;
     guest.ok("chmod 755 /usr/local/bin/launchprobe; systemctl is-system-running --wait || true")?;

@@ -7,6 +7,7 @@
 mod cell;
 mod hold;
 mod kills;
+mod machine;
 mod matrix;
 mod outcome;
 mod rig;
@@ -15,6 +16,7 @@ mod table;
 use anyhow::{Context, Result, bail};
 
 use self::kills::Toll;
+use self::machine::{Machine, Preemption};
 use self::matrix::{Cell, Config, Production};
 use self::outcome::CellRuns;
 use self::rig::Rig;
@@ -35,15 +37,30 @@ const P999_REQUESTS: u64 = 50_000;
 
 pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let form = Form::chosen()?;
+    let preemption = Preemption::chosen()?;
     let packages = Packages::of(&super::report::packages_folder()?)?;
     let start = clock::now();
-    let cells = matrix::chosen(form.cells())?;
-    eprintln!("bench: booting and installing; {} cells", cells.len());
-    let rig = Rig::boot(cache, &packages)?;
-    eprintln!("bench: ready after {} s", start.elapsed().as_secs());
+    let mut cells = matrix::chosen(form.cells())?;
+    if let Some(machine) = Machine::chosen()? {
+        cells.iter_mut().for_each(|cell| cell.machine = machine);
+    }
     let mut bench = Bench::start("protection")?;
-    let seen = measure(&rig, form, &cells, &mut bench)?;
-    drop(rig);
+    let mut seen = Seen::default();
+    for machine in Machine::ALL {
+        let mine: Vec<Cell> = cells
+            .iter()
+            .filter(|cell| cell.machine == machine)
+            .cloned()
+            .collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let (count, name, preempted) = (mine.len(), machine.name(), preemption.name());
+        eprintln!("bench: booting {name}, preemption {preempted}, and installing; {count} cells");
+        let rig = Rig::boot(cache, &packages, machine, preemption)?;
+        eprintln!("bench: ready after {} s", start.elapsed().as_secs());
+        measure(&rig, form, &mine, &mut bench, &mut seen)?;
+    }
     if seen.cells.is_empty() {
         bail!("no cell could be measured");
     }
@@ -64,8 +81,7 @@ struct Seen {
 }
 
 /// Every cell; one that cannot be measured is counted, and the node begins anew for the next.
-fn measure(rig: &Rig, form: Form, cells: &[Cell], bench: &mut Bench) -> Result<Seen> {
-    let mut seen = Seen::default();
+fn measure(rig: &Rig, form: Form, cells: &[Cell], bench: &mut Bench, seen: &mut Seen) -> Result<()> {
     for same in cells.chunk_by(|one, next| one.production == next.production) {
         let production = same[0].production;
         let capacity = rig
@@ -75,7 +91,8 @@ fn measure(rig: &Rig, form: Form, cells: &[Cell], bench: &mut Bench) -> Result<S
             "bench: {} answers {capacity} requests/s at most",
             production.name()
         );
-        let id = format!("protection.{}.capacity_per_s", production.name());
+        let prefix = same[0].machine.prefix();
+        let id = format!("protection.{}.{prefix}capacity_per_s", production.name());
         bench.add(Figure::new(&id, "/s", Better::Higher, &[capacity.into()]))?;
         for cell in same {
             match cell::measure(rig, cell, capacity, form, &mut seen.toll) {
@@ -89,7 +106,7 @@ fn measure(rig: &Rig, form: Form, cells: &[Cell], bench: &mut Bench) -> Result<S
         }
         rig.production(production, "stop")?;
     }
-    Ok(seen)
+    Ok(())
 }
 
 fn begin_anew(rig: &Rig, production: Production, cell: &Cell) -> Result<()> {
@@ -140,11 +157,26 @@ fn cell_figures(bench: &mut Bench, runs: &CellRuns) -> Result<()> {
     Ok(())
 }
 
+/// What is judged by: a clock that counts instructions, where one has been used.
+fn judged(cells: &[CellRuns]) -> Vec<&CellRuns> {
+    let of = |machine| -> Vec<&CellRuns> {
+        let mine = cells.iter().filter(|runs| runs.cell.machine == machine);
+        mine.collect()
+    };
+    let counted = of(Machine::Counted);
+    if counted.is_empty() {
+        of(Machine::Host)
+    } else {
+        counted
+    }
+}
+
 /// Over Loadline's cells only.
 fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
     let config = Config::Loadline;
+    let cells = judged(&seen.cells);
     let medians = |samples: &dyn Fn(&CellRuns) -> Vec<f64>| -> Vec<f64> {
-        seen.cells
+        cells
             .iter()
             .filter_map(|runs| Summary::of(&samples(runs)))
             .map(|summary| summary.median())
@@ -168,10 +200,10 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
             bench.add(Figure::new(&id, "x", Better::Lower, &against))?;
         }
     }
-    if let Some(pooled) = pooled_p999(&seen.cells) {
+    if let Some(pooled) = pooled_p999(&cells) {
         bench.add(low("protection.pooled_p999_ratio", &[pooled], GOAL_P999))?;
     }
-    if let Some(share) = batch_share(&seen.cells) {
+    if let Some(share) = batch_share(&cells) {
         let share = Figure::new("protection.batch_share", "x", Better::Higher, &[share]);
         bench.add(share.map(|figure| figure.goal(Goal::Value(GOAL_BATCH_SHARE))))?;
     }
@@ -208,7 +240,7 @@ fn summary(bench: &mut Bench, seen: &Seen) -> Result<()> {
 
 /// Over all cells whose antagonist takes all that it gets, as P1's integral is: a cell where next to nothing is free counts
 /// for as much as was free. None without such a cell.
-fn batch_share(cells: &[CellRuns]) -> Option<f64> {
+fn batch_share(cells: &[&CellRuns]) -> Option<f64> {
     let cells = cells.iter().filter(|runs| runs.cell.antagonist.uses_all_cpus());
     let [lent, free] = cells.fold([0, 0], |[lent, free], runs| {
         let [more_lent, more_free] = runs.lent_of_free(Config::Loadline);
@@ -219,7 +251,7 @@ fn batch_share(cells: &[CellRuns]) -> Option<f64> {
 
 /// Over all requests of all cells, each in units of its own cell's 99.9th percentile alone; none if they are too few to
 /// say.
-fn pooled_p999(cells: &[CellRuns]) -> Option<f64> {
+fn pooled_p999(cells: &[&CellRuns]) -> Option<f64> {
     let [mut alone, mut lent] = [Latencies::default(), Latencies::default()];
     for runs in cells {
         let [of_alone, of_lent] = runs.pooled(Config::Loadline);
@@ -289,7 +321,7 @@ mod tests {
             }
             runs
         };
-        let ratio = pooled_p999(&[one(100, 130), one(10_000, 12_000)]).unwrap();
+        let ratio = pooled_p999(&[&one(100, 130), &one(10_000, 12_000)]).unwrap();
         assert!((ratio - 1.3).abs() < 0.01, "{ratio}");
     }
 }

@@ -86,8 +86,8 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
 
 fn prepare(fleet: &Fleet, packages: &Packages) -> Result<()> {
     deploy::start_fleet(fleet, packages)?;
-    deploy::add_person(fleet, "alice", "user")?;
     let (admin, guest) = (fleet.guest(FLEET_GUEST)?, fleet.guest(NODE)?);
+    deploy::add_person(admin, "alice", "user")?;
     draw(guest, &QUIET_LINE)?;
     guest.ok("systemctl reload loadline-warden")?;
     packages.install(guest, &["loadline-cli"])?;

@@ -181,7 +181,7 @@ fn guests() -> Vec<GuestSpec> {
 fn prepare(fleet: &Fleet) -> Result<()> {
     let packages = Packages::of(Path::new("target/packages"))?;
     deploy::start_fleet(fleet, &packages)?;
-    deploy::add_person(fleet, "alice", "user")
+    deploy::add_person(fleet.guest(FLEET_GUEST)?, "alice", "user")
 }
 
 /// Does the same on both nodes, at the same time: most of it waits.

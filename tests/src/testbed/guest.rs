@@ -250,7 +250,11 @@ impl Guest {
         };
         let boot = Boot {
             spec: &self.spec,
-            accel: self.around.accel,
+            accel: if self.spec.counted {
+                Accel::Counted
+            } else {
+                self.around.accel
+            },
             kernel: &self.files.kernel,
             overlay: &self.file("qcow2"),
             console: &self.console().0,

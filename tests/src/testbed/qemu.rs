@@ -18,6 +18,8 @@ pub enum Accel {
     Kvm,
     /// Emulated, about 13 times slower.
     Tcg,
+    /// Likewise, for [`GuestSpec::counted`].
+    Counted,
 }
 
 impl Accel {
@@ -26,15 +28,24 @@ impl Accel {
     const fn kernel_words(self) -> &'static str {
         match self {
             Self::Kvm => "",
-            Self::Tcg => " mitigations=off",
+            Self::Tcg | Self::Counted => " mitigations=off",
         }
     }
 
-    fn words(self) -> [&'static str; 4] {
+    fn words(self) -> &'static [&'static str] {
+        // 512 MiB of translated code: the default cache is flushed during a boot.
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // 512 MiB of translated code: the default cache is flushed during a boot.
-            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", EMULATED_CPU],
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => &["-accel", "tcg,thread=multi,tb-size=512", "-cpu", EMULATED_CPU],
+            // 2 ns for an instruction: a processor of today takes half of that or less.
+            Self::Counted => &[
+                "-accel",
+                "tcg,thread=single,tb-size=512",
+                "-icount",
+                "shift=1,sleep=off",
+                "-cpu",
+                EMULATED_CPU,
+            ],
         }
     }
 }
@@ -83,7 +94,7 @@ impl Boot<'_> {
             "q35,sata=off,smbus=off,vmport=off",
         ]
         .into_iter()
-        .chain(self.accel.words())
+        .chain(self.accel.words().iter().copied())
         .map(Into::into)
         .collect();
         words.extend(self.topology());
@@ -187,10 +198,14 @@ mod tests {
     use crate::testbed::image::Image;
 
     fn boot(spec: &GuestSpec) -> Vec<String> {
+        boot_with(spec, Accel::Tcg)
+    }
+
+    fn boot_with(spec: &GuestSpec, accel: Accel) -> Vec<String> {
         let path = Path::new("/x");
         Boot {
             spec,
-            accel: Accel::Tcg,
+            accel,
             kernel: path,
             overlay: path,
             console: path,
@@ -216,6 +231,16 @@ mod tests {
         );
         assert!(
             words.contains("size=1024M -numa node,nodeid=1,cpus=2-3,memdev=m1"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn a_counted_clock_is_of_one_thread_of_the_host() {
+        let spec = GuestSpec::new("n", Image::Debian12, 1).counted();
+        let words = boot_with(&spec, Accel::Counted).join(" ");
+        assert!(
+            words.contains("thread=single") && words.contains("-icount shift="),
             "{words}"
         );
     }

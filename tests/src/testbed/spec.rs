@@ -23,6 +23,8 @@ pub struct GuestSpec {
     pub kernel_words: Vec<String>,
     /// It comes after the other guests where the host has not CPUs enough for all.
     pub behind: bool,
+    /// Its time passes by the instructions that its CPU executes, see [`Self::counted`].
+    pub counted: bool,
 }
 
 /// Why a guest cannot be as written.
@@ -30,7 +32,7 @@ pub struct GuestSpec {
 pub enum SpecError {
     /// Not `NAME:IMAGE:CPUS[,KEY=VALUE…]`.
     #[error(
-        "guest {0:?} is not NAME:IMAGE:CPUS[,numa=N][,mem=MIB][,word=KERNEL_WORD], for example node1:debian12:2"
+        "guest {0:?} is not NAME:IMAGE:CPUS[,numa=N][,mem=MIB][,word=KERNEL_WORD][,counted], for example node1:debian12:2"
     )]
     Form(String),
     /// The name would not do as a host name.
@@ -64,6 +66,7 @@ impl GuestSpec {
             memory_mib: 512 * cpus.max(2),
             kernel_words: Vec::new(),
             behind: false,
+            counted: false,
         }
     }
 
@@ -95,6 +98,16 @@ impl GuestSpec {
         self
     }
 
+    /// With a clock that counts instructions: each takes the same time, and while nothing is to be done the clock goes
+    /// on to the next timer. So how long something takes does not depend on how fast the host is, what else it does, or
+    /// when it lets the guest go on. That holds for one CPU, for its programs, and for what it sends to itself: a disk or
+    /// another guest answers in the host's time, of which an idle guest makes minutes or hours.
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
+        self
+    }
+
     /// Checks what the types do not.
     ///
     /// # Errors
@@ -115,6 +128,9 @@ impl GuestSpec {
         };
         if !(1..=64).contains(&self.cpus) {
             return Err(number("cpus", self.cpus, "1 to 64"));
+        }
+        if self.counted && self.cpus != 1 {
+            return Err(number("cpus", self.cpus, "1 where instructions are counted"));
         }
         if !(256..=65536).contains(&self.memory_mib) {
             return Err(number("mem", self.memory_mib, "256 to 65536 (MiB)"));
@@ -155,6 +171,10 @@ impl FromStr for GuestSpec {
         };
         let mut spec = Self::new(name, image.parse()?, number("cpus", cpus)?);
         for option in options {
+            if option == "counted" {
+                spec = spec.counted();
+                continue;
+            }
             match option.split_once('=') {
                 Some(("numa", value)) => spec.numa = number("numa", value)?,
                 Some(("mem", value)) => spec.memory_mib = number("mem", value)?,
@@ -202,14 +222,16 @@ mod tests {
 
     #[test]
     fn a_list_as_people_write_it() {
-        let list = "fleet:debian13:2,node2:debian12:4,numa=2,mem=2048,x:debian12:1,word=idle=poll";
+        let list = "fleet:debian13:2,node2:debian12:4,numa=2,mem=2048,x:debian12:1,word=idle=poll,counted";
         let list = parse_list(list).unwrap();
         let want = [
             GuestSpec::new("fleet", Image::Debian13, 2),
             GuestSpec::new("node2", Image::Debian12, 4)
                 .numa(2)
                 .memory_mib(2048),
-            GuestSpec::new("x", Image::Debian12, 1).kernel_word("idle=poll"),
+            GuestSpec::new("x", Image::Debian12, 1)
+                .kernel_word("idle=poll")
+                .counted(),
         ];
         assert_eq!(list, want);
     }
@@ -229,6 +251,10 @@ mod tests {
             SpecError::Number { what: "mem", .. }
         ));
         assert!(matches!(error("a:debian12:3,numa=2"), SpecError::Uneven { .. }));
+        assert!(matches!(
+            error("a:debian12:2,counted"),
+            SpecError::Number { what: "cpus", .. }
+        ));
         assert_eq!(
             error("a:debian12:2,disk=1"),
             SpecError::Form("a:debian12:2,disk=1".into())

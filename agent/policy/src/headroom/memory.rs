@@ -17,6 +17,10 @@ use crate::settings::MEMORY_FLOOR;
 const BITE: Bytes = Bytes::from_mib(64);
 /// Limits are multiples of this; smaller changes are not worth a write.
 const GRAIN: Bytes = Bytes::from_mib(16);
+/// A limit comes back in steps of this. Each CPU counts some pages for itself before the kernel adds them up, so what lent work
+/// holds and what is left do not add up to the same to a grain: with a step as small as that, systemd was told of
+/// another limit three times a second beside lent work that takes memory and gives it back.
+const STEP: Bytes = Bytes::from_mib(64);
 
 /// The limit in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +69,7 @@ impl MemoryLine {
                     now: self.high.0,
                     wanted: wanted.0,
                     whole: bounds.memory.0,
-                    step: GRAIN.0,
+                    step: STEP.0,
                     to_top,
                 };
                 self.high = Bytes(self.ramp.grow(&climb, passed));

@@ -8,7 +8,7 @@ use super::hold;
 use super::kills::{Kills, Toll};
 use super::matrix::{Cell, Config};
 use super::outcome::{CellRuns, Run, used};
-use super::rig::Rig;
+use super::rig::{Measure, Rig};
 use crate::bench::abba;
 use crate::bench::form::Form;
 use crate::inguest::beside::Slice;
@@ -38,12 +38,17 @@ pub(super) fn measure(
         rig.kernel_log()?;
         let held = hold::start(rig, config, cell, capacity_per_s)
             .with_context(|| format!("start {}", config.name()))?;
-        rig.warm_up(cell, config, capacity_per_s)?;
+        let mut settled = false;
         for (round, _) in same {
             let again = in_vain < IN_VAIN_MOST;
             let measured = |seed: usize| {
                 hold::is_there(rig, &held)?;
-                let slice = rig.slice(cell, config, capacity_per_s, seed, form.slice());
+                let measure = Measure {
+                    length: cell.machine.slice(),
+                    seed,
+                    again: std::mem::replace(&mut settled, true),
+                };
+                let slice = rig.slice(cell, config, capacity_per_s, &measure);
                 slice.with_context(|| format!("round {round}, {}", config.name()))
             };
             let run = judged(*round, config, again, measured)?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::kills;
 use super::matrix::{Cell, Config};
 use super::outcome::{HEADROOM_PERCENT, used};
-use super::rig::{FOLDER, NODE, Rig, antagonist_command};
+use super::rig::{FOLDER, Measure, NODE, Rig, antagonist_command};
 use crate::deploy::as_person;
 use crate::testbed::wait::{Look, wait_for};
 
@@ -71,7 +71,12 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
 
 /// The line of now at this load, in per cent of a CPU: what its owner would set by hand who had measured it.
 fn left_percent(rig: &Rig, cell: &Cell, capacity_per_s: u32) -> Result<f64> {
-    let alone = rig.slice(cell, Config::Alone, capacity_per_s, MEASURED_SEED, MEASURED)?;
+    let measure = Measure {
+        length: MEASURED,
+        seed: MEASURED_SEED,
+        again: false,
+    };
+    let alone = rig.slice(cell, Config::Alone, capacity_per_s, &measure)?;
     let [production, ..] = used(&alone);
     let lendable = alone.cpus as f64 * (100 - HEADROOM_PERCENT) as f64 / 100.0;
     Ok(((lendable - production) * 100.0).max(5.0))

@@ -3,10 +3,9 @@
 //! Measuring all of it would take days. A form is a selection; the release form's meets each production at each load,
 //! each antagonist and each configuration, always with alone, unprotected and Loadline in the same boot.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail};
 
+use super::machine::Machine;
 use crate::bench::form::Form;
 use crate::inguest::antagonist::Antagonist;
 
@@ -72,6 +71,13 @@ impl Load {
         }
     }
 
+    /// What it begins with.
+    pub(super) const fn first(self) -> Self {
+        match self {
+            Self::Percent(percent) | Self::Step(percent, _) => Self::Percent(percent),
+        }
+    }
+
     /// What the load generator is told, at this capacity.
     pub(super) fn words(self, capacity_per_s: u32) -> String {
         let rate = |percent: u32| (u64::from(capacity_per_s) * u64::from(percent) / 100).max(1);
@@ -116,8 +122,8 @@ impl Config {
         Self::Slurm,
         Self::Loadline,
     ];
-    /// Those that a cell is compared with beyond what it always has.
-    const OTHERS: [Self; 4] = [Self::Nice19, Self::Weight1, Self::Idle, Self::Slurm];
+    /// Those that a cell is compared with beyond what it always has. Slurm has cells of its own.
+    const OTHERS: [Self; 3] = [Self::Nice19, Self::Weight1, Self::Idle];
 
     /// In ids of figures.
     pub(super) const fn name(self) -> &'static str {
@@ -141,6 +147,7 @@ pub(super) struct Cell {
     pub(super) production: Production,
     pub(super) load: Load,
     pub(super) antagonist: Antagonist,
+    pub(super) machine: Machine,
     /// In the order of the first round.
     pub(super) configs: Vec<Config>,
 }
@@ -159,18 +166,10 @@ impl Cell {
 
 impl Form {
     /// How often each configuration of a cell is measured.
-    pub(in crate::bench) const fn rounds(self) -> usize {
+    pub(super) const fn rounds(self) -> usize {
         match self {
-            Self::Short => 2,
-            Self::One | Self::Release => 3,
-        }
-    }
-
-    /// How long each time.
-    pub(in crate::bench) const fn slice(self) -> Duration {
-        match self {
-            Self::One | Self::Short => Duration::from_secs(8),
-            Self::Release => Duration::from_secs(12),
+            Self::Short | Self::Release => 2,
+            Self::One => 3,
         }
     }
 
@@ -211,6 +210,7 @@ impl Form {
                     cell.configs.insert(1, Config::Installed);
                     cell.configs.insert(2, Config::Static);
                 }
+                cells.extend(Production::ALL.map(beside_slurm));
                 cells
             }
         }
@@ -257,7 +257,17 @@ fn cell(production: Production, load: Load, antagonist: Antagonist, others: &[Co
         production,
         load,
         antagonist,
+        machine: Machine::Counted,
         configs,
+    }
+}
+
+/// What its one core and the other, left to production, come to.
+fn beside_slurm(production: Production) -> Cell {
+    let others = [Config::Slurm];
+    Cell {
+        machine: Machine::Host,
+        ..cell(production, Load::Percent(30), Antagonist::Cpu, &others)
     }
 }
 
@@ -272,21 +282,23 @@ fn pairs() -> Vec<[Config; 2]> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
 
     #[test]
     fn the_release_form_meets_everything() {
         let cells = Form::Release.cells();
-        let places: BTreeSet<_> = cells.iter().map(|cell| (cell.production, cell.load)).collect();
+        let counted = || cells.iter().filter(|cell| cell.machine == Machine::Counted);
+        let places: BTreeSet<_> = counted().map(|cell| (cell.production, cell.load)).collect();
         assert_eq!(places.len(), Production::ALL.len() * Load::ALL.len());
-        let antagonists: BTreeSet<_> = cells.iter().map(|cell| cell.antagonist).collect();
+        let antagonists: BTreeSet<_> = counted().map(|cell| cell.antagonist).collect();
         assert_eq!(antagonists, Antagonist::ALL.into());
         let configs: BTreeSet<_> = cells.iter().flat_map(|cell| cell.configs.clone()).collect();
         assert_eq!(configs, Config::ALL.into());
         for other in Config::OTHERS {
-            let met = cells.iter().filter(|cell| cell.configs.contains(&other)).count();
-            assert!(met >= cells.len() / 3, "{other:?} is met {met} times");
+            let met = counted().filter(|cell| cell.configs.contains(&other)).count();
+            assert!(met >= places.len() / 3, "{other:?} is met {met} times");
         }
     }
 
@@ -308,8 +320,9 @@ mod tests {
 
     #[test]
     fn cells_are_chosen_by_the_beginning_of_their_ids() {
-        let some = named(Form::Release.cells(), "nginx.30, redis").unwrap();
-        assert_eq!(some.len(), 1 + Load::ALL.len(), "{some:?}");
+        let some = named(Form::Release.cells(), "nginx.10, redis").unwrap();
+        let redis = Load::ALL.len() + 1;
+        assert_eq!(some.len(), 1 + redis, "{some:?}");
         let error = named(Form::Short.cells(), "mysql").unwrap_err().to_string();
         assert!(
             error.contains("\"mysql\"") && error.contains("nginx.30.cpu"),
@@ -317,11 +330,30 @@ mod tests {
         );
     }
 
+    /// Slurm's are the only ones that need a second CPU, and nothing else is measured where it is.
+    #[test]
+    fn slurm_has_a_cell_with_each_production_and_two_cpus() {
+        let cells = Form::Release.cells();
+        let beside: BTreeSet<_> = cells
+            .iter()
+            .filter(|cell| cell.configs.contains(&Config::Slurm))
+            .map(|cell| (cell.production, cell.machine == Machine::Host))
+            .collect();
+        assert_eq!(
+            beside,
+            Production::ALL.map(|production| (production, true)).into()
+        );
+        let on_host = cells.iter().filter(|cell| cell.machine == Machine::Host).count();
+        assert_eq!(on_host, beside.len());
+    }
+
     #[test]
     fn a_form_s_slices_leave_time_for_all_else() {
-        let measured = |form: Form| {
-            let runs: usize = form.cells().iter().map(|cell| cell.configs.len()).sum();
-            form.slice() * u32::try_from(runs * form.rounds()).unwrap()
+        let measured = |form: Form| -> Duration {
+            let slices = |cell: &Cell| u32::try_from(cell.configs.len() * form.rounds()).unwrap();
+            let cells = form.cells();
+            let length = |cell: &Cell| cell.machine.slice() * slices(cell) * cell.machine.times_slower();
+            cells.iter().map(length).sum()
         };
         assert!(
             measured(Form::Short) <= Duration::from_secs(5 * 60),

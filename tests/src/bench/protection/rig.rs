@@ -1,26 +1,27 @@
-//! The guests of the benchmark: a node with production and everything that may hold an antagonist, and a fleet guest
-//! beside it, so that fleetd is no part of what is measured.
+//! The guests of the benchmark: a node with production and everything that may hold an antagonist. fleetd is no part of
+//! what is measured: it is in another guest, or where there is none behind everything that wants the CPU.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::matrix::{Cell, Config, Production};
+use super::machine::{Machine, Preemption};
+use super::matrix::{Cell, Config, Load, Production};
 use crate::bench::beside_this_program;
-use crate::deploy::{self, FLEET_GUEST, Packages};
+use crate::deploy::{self, Packages};
 use crate::inguest::beside::Slice;
 use crate::load::LoadReport;
 use crate::testbed::cache::Cache;
-use crate::testbed::image::Image;
-use crate::testbed::{Fleet, Guest, GuestSpec};
+use crate::testbed::{Fleet, Guest};
 
 /// Production's node; Slurm's configuration names it too.
 pub(super) const NODE: &str = "node";
 /// The antagonist's folder.
 pub(super) const FOLDER: &str = "/home/alice/antagonist";
-/// Enough for production and Slurm's job, and little enough that a streamer of 768 MiB fills it.
-const MEMORY_MIB: u32 = 1536;
+/// A manager that is on the node for want of another machine leaves the CPU to all others.
+const ASIDE: &str = "d=/etc/systemd/system/fleetd.service.d; mkdir -p $d; \
+     printf '[Service]\\nCPUSchedulingPolicy=idle\\n' > $d/10-aside.conf; systemctl daemon-reload; systemctl restart fleetd";
 const PREPARE_LIMIT: Duration = Duration::from_secs(240);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Everything's code has been run, every connection opened, every cgroup made.
@@ -28,6 +29,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
 /// back for ten: what is measured is lent work at its line, not on the way to it.
 const SETTLE: Duration = Duration::from_secs(30);
+/// Where lent work was at its line before.
+const SETTLE_AGAIN: Duration = Duration::from_secs(12);
 /// Every tenth of the machine that production's use comes to is seen for two seconds and more.
 const ACQUAINT: Duration = Duration::from_secs(20);
 const CAPACITY: Duration = Duration::from_secs(5);
@@ -35,23 +38,44 @@ const CAPACITY: Duration = Duration::from_secs(5);
 /// How many clients measure the capacity.
 const CLOSED: &str = "closed --connections 8";
 
+/// How one slice is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measure {
+    pub(super) length: Duration,
+    /// Of the gaps between requests.
+    pub(super) seed: usize,
+    /// The same configuration was measured just before.
+    pub(super) again: bool,
+}
+
 /// Booted, installed, joined; nothing runs that need not.
 #[derive(Debug)]
 pub(super) struct Rig {
     fleet: Fleet,
+    machine: Machine,
 }
 
 impl Rig {
-    pub(super) fn boot(cache: &Cache, packages: &Packages) -> Result<Self> {
-        let specs = [
-            GuestSpec::new(FLEET_GUEST, Image::Bench, 1).behind(),
-            GuestSpec::new(NODE, Image::Bench, 2).memory_mib(MEMORY_MIB),
-        ];
+    pub(super) fn boot(
+        cache: &Cache,
+        packages: &Packages,
+        machine: Machine,
+        preemption: Preemption,
+    ) -> Result<Self> {
+        let guests = machine.guests(preemption);
         let rig = Self {
-            fleet: Fleet::boot(cache, "bench-protection", &specs)?,
+            fleet: Fleet::boot(cache, "bench-protection", &guests)?,
+            machine,
         };
-        deploy::start_fleet(&rig.fleet, packages)?;
-        deploy::add_person(&rig.fleet, "alice", "user")?;
+        rig.silence()?;
+        match machine {
+            Machine::Counted => {
+                deploy::start_alone(rig.node()?, packages)?;
+                rig.node()?.ok(ASIDE)?;
+            }
+            Machine::Host => deploy::start_fleet(&rig.fleet, packages)?,
+        }
+        deploy::add_person(rig.admin()?, "alice", "user")?;
         let node = rig.node()?;
         for program in ["loadgen", "benchprobe"] {
             node.put(
@@ -64,6 +88,11 @@ impl Rig {
         rig.programs("stop")?;
         rig.prepare()?;
         Ok(rig)
+    }
+
+    /// The clock of an idle guest may leap to what is due once a day.
+    fn silence(&self) -> Result<()> {
+        self.node()?.ok("systemctl stop '*.timer'").map(drop)
     }
 
     fn prepare(&self) -> Result<()> {
@@ -90,7 +119,7 @@ impl Rig {
     }
 
     pub(super) fn admin(&self) -> Result<&Guest> {
-        self.fleet.guest(FLEET_GUEST)
+        self.fleet.guest(self.machine.admin())
     }
 
     pub(super) fn node(&self) -> Result<&Guest> {
@@ -114,7 +143,7 @@ impl Rig {
         let words = production.words();
         let command = |length: Duration| format!("loadgen {words} --seconds {} {CLOSED}", length.as_secs());
         let first = format!("{} >/dev/null", command(WARM_UP));
-        let limit = READY_LIMIT;
+        let limit = self.machine.longest(CAPACITY) + READY_LIMIT;
         self.node()?
             .wait_ok(&format!("{} answers", production.name()), &first, limit)?;
         let printed = self
@@ -132,54 +161,50 @@ impl Rig {
         u32::try_from(per_s.max(1)).context("a capacity beyond counting")
     }
 
-    /// A load that nobody looks at, until things are as they stay.
-    pub(super) fn warm_up(&self, cell: &Cell, config: Config, capacity_per_s: u32) -> Result<()> {
-        let length = match config {
-            Config::Loadline => SETTLE,
-            _ => WARM_UP,
-        };
-        self.load(cell, capacity_per_s, length)
-    }
-
     /// Loadline's programs, started as on a node where they are long before any job: they have seen production at
     /// this load by itself.
     pub(super) fn acquaint(&self, cell: &Cell, capacity_per_s: u32) -> Result<()> {
         self.programs("start")?;
         deploy::await_ready(self.admin()?, NODE)?;
-        self.load(cell, capacity_per_s, ACQUAINT)
-    }
-
-    fn load(&self, cell: &Cell, capacity_per_s: u32, length: Duration) -> Result<()> {
         let command = format!(
             "chrt -f 10 loadgen {} --seconds {} {} >/dev/null",
             cell.production.words(),
-            length.as_secs(),
+            ACQUAINT.as_secs(),
             cell.load.words(capacity_per_s)
         );
-        self.node()?.ok_within(&command, length + READY_LIMIT).map(drop)
+        let limit = self.machine.longest(ACQUAINT) + READY_LIMIT;
+        self.node()?.ok_within(&command, limit).map(drop)
     }
 
-    /// One slice, measured.
+    /// One slice, measured after a load that nobody looks at, until things are as they stay. Whoever logs in is production
+    /// that comes and goes, so both are one command.
     pub(super) fn slice(
         &self,
         cell: &Cell,
         config: Config,
         capacity_per_s: u32,
-        seed: usize,
-        length: Duration,
+        measure: &Measure,
     ) -> Result<Slice> {
+        let Measure { length, seed, again } = *measure;
+        let before = match (config, again) {
+            (Config::Loadline, false) => SETTLE,
+            (Config::Loadline, true) => SETTLE_AGAIN,
+            _ => WARM_UP,
+        };
         let lent = group(config).map_or_else(String::new, |group| format!("--lent {group}"));
+        let load = |load: Load, length: Duration| {
+            let (words, rate) = (cell.production.words(), load.words(capacity_per_s));
+            format!("loadgen {words} --seconds {} {rate}", length.as_secs())
+        };
         let command = format!(
-            "chrt -f 10 benchprobe beside {lent} --own system.slice/loadline-warden.service \
-             --own system.slice/loadline-agent.service --folder {FOLDER} -- \
-             loadgen {} --seconds {} {} --seed {seed}",
-            cell.production.words(),
-            length.as_secs(),
-            cell.load.words(capacity_per_s),
+            "chrt -f 10 {} >/dev/null && chrt -f 10 benchprobe beside {lent} \
+             --own system.slice/loadline-warden.service --own system.slice/loadline-agent.service --folder {FOLDER} -- \
+             {} --seed {seed}",
+            load(cell.load.first(), before),
+            load(cell.load, length)
         );
-        let printed = self
-            .node()?
-            .ok_within(&command, length + Duration::from_secs(90))?;
+        let limit = self.machine.longest(before + length) + READY_LIMIT;
+        let printed = self.node()?.ok_within(&command, limit)?;
         serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.200}"))
     }
 
@@ -193,6 +218,7 @@ impl Rig {
         let node = self.node()?;
         node.power_cut();
         node.power_on()?;
+        self.silence()?;
         self.programs("stop")
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn of(cells: &[CellRuns]) -> String {
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic);
-    let head = ["production", "load", "antagonist"].map(String::from);
+    let head = ["machine", "production", "load", "antagonist"].map(String::from);
     table.set_header(
         head.into_iter()
             .chain(Config::ALL.map(|config| config.name().to_owned())),
@@ -19,6 +19,7 @@ pub(super) fn of(cells: &[CellRuns]) -> String {
     for runs in cells {
         let cell = &runs.cell;
         let names = [
+            cell.machine.name().to_owned(),
             cell.production.name().to_owned(),
             cell.load.name(),
             cell.antagonist.name().to_owned(),

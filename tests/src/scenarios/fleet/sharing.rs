@@ -18,7 +18,7 @@ pub(super) fn two_teams(fleet: &Fleet) -> Result<()> {
     let operator = Operator::of(fleet)?;
     let admin = operator.guest();
     if !admin.ok("fleet user list")?.contains("bob") {
-        deploy::add_person(fleet, "bob", "user")?;
+        deploy::add_person(fleet.guest(deploy::FLEET_GUEST)?, "bob", "user")?;
     }
     admin.ok(&format!(
         "cp /etc/loadline/fleetd.toml /root/fleetd.toml && printf '\\n%s\\n' '{RULES}' >> /etc/loadline/fleetd.toml && \

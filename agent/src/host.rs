@@ -17,6 +17,7 @@ mod kept;
 pub mod kill;
 pub mod logins;
 pub mod notify;
+mod preemption;
 pub mod pressure;
 pub mod priority;
 pub mod production;

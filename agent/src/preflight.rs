@@ -162,6 +162,7 @@ pub fn check(facts: &HostFacts, bus: &Bus, policy: Result<&NodePolicy, &str>) ->
         io(facts),
         psi(facts),
         wakes(facts),
+        preemption(facts),
         setpoints(facts),
         swap(facts),
         floors(facts, policy),
@@ -390,11 +391,27 @@ fn wakes(facts: &HostFacts) -> Requirement {
     judge("psi-triggers", Need::Degraded, verdict)
 }
 
+/// Nothing stops without it; production's requests are later.
+fn preemption(facts: &HostFacts) -> Requirement {
+    let problems = lacking(facts, Purpose::Preemption);
+    let verdict = if problems.is_empty() {
+        Ok("the kernel leaves lent work for production anywhere (preempt=full)".to_owned())
+    } else {
+        Err((
+            problems.join("; "),
+            "boot with preempt=full, or now: echo full > /sys/kernel/debug/sched/preempt; without PREEMPT_DYNAMIC use \
+             another kernel",
+        ))
+    };
+    judge("preemption", Need::Degraded, verdict)
+}
+
 /// What does not work of this, each with its reason. A controller that is missing altogether is said elsewhere.
 fn lacking(facts: &HostFacts, purpose: Purpose) -> Vec<String> {
     let there = facts.controllers.clone().unwrap_or_default();
     let can_be_there = |one: &&Capability| {
-        matches!(purpose, Purpose::Stalls | Purpose::Wakes) || there.contains(one.controller())
+        matches!(purpose, Purpose::Stalls | Purpose::Wakes | Purpose::Preemption)
+            || there.contains(one.controller())
     };
     let asked = facts.capabilities.iter().filter(|one| one.purpose == purpose);
     asked

@@ -29,6 +29,7 @@ mod io;
 mod ladder;
 mod law;
 mod memory;
+mod others;
 mod pace;
 mod ramp;
 mod relief;
@@ -45,6 +46,7 @@ use crate::line::Line;
 use crate::settings::{QUOTA_FLOOR, QUOTA_STEP, Setpoints};
 
 pub use law::Law;
+pub use others::Place;
 pub use sample::{Sample, Slo, Stalls, Transferred};
 
 /// What the owner's policy and the machine fix. The law never goes above `most`, nor below `floor` except to evict.

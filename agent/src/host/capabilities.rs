@@ -12,7 +12,7 @@ use super::facts::KernelVersion;
 use super::io_cost::{CostFiles, KernelCosts};
 use super::root::HostRoot;
 use super::systemd::SLICE;
-use super::{pressure, production};
+use super::{preemption, pressure, production};
 
 /// Where a file is looked for: every one of them is below the root, so it has what the root gives to its children.
 const PLACES: [&str; 4] = [SLICE, "system.slice", "user.slice", "init.scope"];
@@ -35,6 +35,8 @@ pub enum Purpose {
     Disks,
     /// To hold its use of disks by weight.
     Weights,
+    /// To come before lent work that is in the kernel.
+    Preemption,
 }
 
 /// One thing that the loop uses.
@@ -86,6 +88,13 @@ pub fn probe(root: &HostRoot, controllers: &BTreeSet<String>, kernel: &str) -> V
         file("io.max", Purpose::Disks),
     ];
     all.extend(triggers);
+    all.push(Capability {
+        name: "preempt",
+        purpose: Purpose::Preemption,
+        problem: preemption::problem(root, kernel).map(|why| {
+            format!("production may wait for lent work that is in the kernel (wanted: preempt=full): {why}")
+        }),
+    });
     let files = KernelCosts::new(root.clone());
     // A file that cannot be read is said by whoever needs it.
     let is_there = matches!(files.look(), Ok(Some(_)));
@@ -176,7 +185,7 @@ mod tests {
         probe(&HostRoot::new(place.path()), &controllers, kernel)
             .into_iter()
             .filter_map(|one| Some((one.name, one.problem?)))
-            .filter(|(name, _)| !name.starts_with("psi.") && *name != IO_COST)
+            .filter(|(name, _)| !name.starts_with("psi.") && ![IO_COST, "preempt"].contains(name))
             .collect()
     }
 

@@ -6,28 +6,19 @@
 
 use std::io;
 
+use loadline_policy::headroom::Place;
 use procfs::process::Process;
 use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::gettid;
 
-/// Where threads stand beside production's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Production goes before them.
-    Behind,
-    /// As production's own do.
-    Beside,
-}
-
-impl Place {
-    const fn nice(self) -> i32 {
-        match self {
-            // A third of the usual weight: little enough to be put aside at once. The agent's unit says the same.
-            Self::Behind => 5,
-            // As low as the warden's unit lets it (LimitNICE=).
-            Self::Beside => 0,
-        }
+/// As low as the warden's unit lets it be (`LimitNICE=`) is 0. The agent's unit says `Behind`.
+const fn nice(place: Place) -> i32 {
+    match place {
+        Place::Last => 19,
+        // A third of the usual weight.
+        Place::Behind => 5,
+        Place::Beside => 0,
     }
 }
 
@@ -44,7 +35,7 @@ pub fn place_others(place: Place) -> io::Result<()> {
         let Some(thread) = thread.filter(|one| *one != gettid()) else {
             continue;
         };
-        match setpriority_process(Some(thread), place.nice()) {
+        match setpriority_process(Some(thread), nice(place)) {
             // It has ended.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(error.into()),
@@ -61,7 +52,7 @@ mod tests {
     use super::*;
 
     /// Of the calling thread.
-    fn nice() -> i64 {
+    fn nice_here() -> i64 {
         let program = Process::myself().unwrap();
         let thread = program.task_from_tid(gettid().as_raw_nonzero().get()).unwrap();
         thread.stat().unwrap().nice
@@ -72,16 +63,16 @@ mod tests {
         let (go, told): (Sender<()>, Receiver<()>) = channel();
         let other = thread::spawn(move || {
             told.recv().unwrap();
-            (nice(), thread::spawn(nice).join().unwrap())
+            (nice_here(), thread::spawn(nice_here).join().unwrap())
         });
         let asking = thread::spawn(|| {
-            let before = nice();
-            place_others(Place::Behind).unwrap();
-            (before, nice())
+            let before = nice_here();
+            place_others(Place::Last).unwrap();
+            (before, nice_here())
         });
         let (before, after) = asking.join().unwrap();
         assert_eq!(after, before);
         go.send(()).unwrap();
-        assert_eq!(other.join().unwrap(), (5, 5));
+        assert_eq!(other.join().unwrap(), (19, 19));
     }
 }

@@ -109,6 +109,7 @@ fn what_the_loop_cannot_use_is_named() {
     for (name, purpose, requirement) in [
         ("psi.memory", Purpose::Stalls, "psi"),
         ("psi.triggers", Purpose::Wakes, "psi-triggers"),
+        ("preempt", Purpose::Preemption, "preemption"),
         ("io.max", Purpose::Disks, "io"),
         ("cpu.max", Purpose::Levers, "setpoints"),
         ("memory.reclaim", Purpose::Levers, "setpoints"),

@@ -16,9 +16,9 @@ use std::time::Duration;
 use loadline_model::{MilliCpu, Span};
 use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::sample::Sample;
-use loadline_policy::headroom::{Bounds, Decision, Law, Level};
+use loadline_policy::headroom::{Bounds, Decision, Law, Level, Place};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::{Slice, Squeezed};
+use loadline_policy::settings::Slice;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -28,7 +28,6 @@ use super::slo::Promises;
 use crate::host::brake::Brake;
 use crate::host::clock::Clock;
 use crate::host::pressure::{Alarm, Window, Woken};
-use crate::host::priority::Place;
 use crate::host::root::HostRoot;
 use crate::host::vitals::Vitals;
 
@@ -274,11 +273,8 @@ impl Loop {
         }
     }
 
-    /// Behind production, but for while it uses all CPUs for long or somebody is ended who starves: who ends then is to be
-    /// gone in time too (PROMISES, P13).
     fn place_others(&mut self, decision: &Decision, within: &Within) {
-        let starves = decision.setpoints.squeezed != Squeezed::No || within.granted.is_some();
-        let place = if starves { Place::Beside } else { Place::Behind };
+        let place = Place::of_others(decision, &self.given.bounds, within.granted.is_some());
         if self.placed.replace(place) != Some(place) {
             (self.others)(place);
         }

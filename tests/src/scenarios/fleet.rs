@@ -80,6 +80,10 @@ pub(super) const SUITE: Suite = Suite {
             headroom::rises_and_calms,
         ),
         (
+            "a_node_says_whether_its_kernel_leaves_lent_work_at_once",
+            headroom::kernel_leaves_lent_work,
+        ),
+        (
             "of_a_node_s_own_programs_only_the_loop_goes_before",
             headroom::others_step_back,
         ),
@@ -167,6 +171,9 @@ pub(super) const SUITE: Suite = Suite {
 /// then, once, at a breakpoint that was gone from memory already (`int3`, QEMU 10.0).
 const WAITS_COUNTED: &str = "schedstats=enable";
 
+/// As the warden asks of a machine's owner. The other node's kernel is as its distribution delivers it.
+const PREEMPTED: &str = "preempt=full";
+
 fn guests() -> Vec<GuestSpec> {
     vec![
         GuestSpec::new(FLEET_GUEST, Image::Debian13, 1),
@@ -174,7 +181,8 @@ fn guests() -> Vec<GuestSpec> {
         GuestSpec::new(NEW, Image::Debian13, 4)
             .numa(2)
             .memory_mib(2048)
-            .kernel_word(WAITS_COUNTED),
+            .kernel_word(WAITS_COUNTED)
+            .kernel_word(PREEMPTED),
     ]
 }
 

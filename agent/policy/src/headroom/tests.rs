@@ -1,5 +1,6 @@
 mod disks;
 mod memory;
+mod others;
 mod pace;
 mod plant;
 mod properties;

@@ -143,7 +143,7 @@ async fn who_is_ended_keeps_what_was_granted() {
 }
 
 #[tokio::test]
-async fn its_program_s_other_threads_go_behind_production_until_somebody_starves() {
+async fn its_program_s_other_threads_go_last_until_somebody_starves() {
     let tree = Tree::new();
     let (told, mut places) = watch::channel(Vec::new());
     let others: Others = Box::new(move |place| told.send_modify(|places| places.push(place)));
@@ -157,9 +157,9 @@ async fn its_program_s_other_threads_go_behind_production_until_somebody_starves
     };
     let within = headroom.decisions().within;
     for (granted, place) in [
-        (None, Place::Behind),
+        (None, Place::Last),
         (Some(budget), Place::Beside),
-        (None, Place::Behind),
+        (None, Place::Last),
     ] {
         within.send_modify(|within| within.granted = granted);
         let placed = places.wait_for(|places: &Vec<Place>| places.last() == Some(&place));
@@ -168,11 +168,7 @@ async fn its_program_s_other_threads_go_behind_production_until_somebody_starves
     }
     drop(headroom);
     let placed = places.borrow();
-    assert_eq!(
-        *placed,
-        [Place::Behind, Place::Beside, Place::Behind],
-        "once each"
-    );
+    assert_eq!(*placed, [Place::Last, Place::Beside, Place::Last], "once each");
 }
 
 #[tokio::test]

@@ -28,11 +28,11 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
 /// back for ten: what is measured is lent work at its line, not on the way to it.
-const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(24);
 /// Where lent work was at its line before.
 const SETTLE_AGAIN: Duration = Duration::from_secs(12);
 /// Every tenth of the machine that production's use comes to is seen for two seconds and more.
-const ACQUAINT: Duration = Duration::from_secs(20);
+const ACQUAINT: Duration = Duration::from_secs(8);
 const CAPACITY: Duration = Duration::from_secs(5);
 
 /// How many clients measure the capacity.

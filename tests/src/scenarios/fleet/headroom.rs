@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::person::{Person, cgroup_file, main_pid};
-use super::{NEW, on_both};
+use super::operator::Operator;
+use super::person::{Person, SOON, cgroup_file, main_pid};
+use super::{NEW, OLD, on_both};
 use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest};
 
@@ -38,16 +39,42 @@ pub(super) fn others_step_back(fleet: &Fleet) -> Result<()> {
         wait_for("all but the loop behind production", CALM, || {
             let threads = node.ok(THREADS)?;
             let has = |line: &str| threads.lines().any(|other| other == line);
-            let all = ["headroom 0", "loadline-agent 5", "loadline-warden 5"]
+            let all = ["headroom 0", "loadline-agent 5", "loadline-warden 19"]
                 .into_iter()
                 .all(has);
-            let others = threads.lines().filter(|line| !line.ends_with(" 5")).count();
+            let others = threads
+                .lines()
+                .filter(|line| !line.ends_with(" 5") && !line.ends_with(" 19"))
+                .count();
             Ok(match all && others == 1 {
                 true => Look::Done(()),
                 false => Look::Pending(threads),
             })
         })
     })
+}
+
+/// In the check and in what the fleet knows; from inside the warden's sandbox it is seen as by root.
+pub(super) fn kernel_leaves_lent_work(fleet: &Fleet) -> Result<()> {
+    let operator = Operator::of(fleet)?;
+    for (name, lacks) in [(OLD, true), (NEW, false)] {
+        let node = fleet.guest(name)?;
+        let check = node.run("loadline-warden check", SOON)?.stdout;
+        let said = check.contains("(wanted: preempt=full): it is set to voluntary");
+        let fine = check.contains("leaves lent work for production anywhere");
+        ensure!((said, fine) == (lacks, !lacks), "{name}: {check}");
+        operator.until_node(name, "says of its kernel what the check says", |shown| {
+            shown["missed"].to_string().contains("preempt=full") == lacks
+        })?;
+        let metric =
+            "curl -s http://127.0.0.1:7719/metrics | grep 'loadline_capability{capability=\"preempt\"}'";
+        let metric = node.ok(metric)?;
+        ensure!(
+            metric.trim().ends_with(if lacks { " 0" } else { " 1" }),
+            "{name}: {metric}"
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn rises_and_calms(fleet: &Fleet) -> Result<()> {

@@ -162,9 +162,17 @@ pub(super) fn used(slice: &Slice) -> [f64; 3] {
         return [0.0; 3];
     };
     let passed = last.at_us.saturating_sub(first.at_us).max(1) as f64;
-    let of = |read: fn(&Reading) -> u64| read(last).saturating_sub(read(first)) as f64 / passed;
+    used_us(slice).map(|us| us as f64 / passed)
+}
+
+/// The CPU time of production, lent work and Loadline's own programs, microseconds.
+pub(super) fn used_us(slice: &Slice) -> [u64; 3] {
+    let (Some(first), Some(last)) = (slice.readings.first(), slice.readings.last()) else {
+        return [0; 3];
+    };
+    let of = |read: fn(&Reading) -> u64| read(last).saturating_sub(read(first));
     let [all, lent, own] = [of(|one| one.all_us), of(|one| one.lent_us), of(|one| one.own_us)];
-    [all - lent - own, lent, own]
+    [all.saturating_sub(lent + own), lent, own]
 }
 
 fn free_us(before: &Reading, now: &Reading, cpus: usize) -> u64 {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::clock;
 use crate::scenarios::Suite;
 use crate::testbed::cache::{self, Cache};
 use crate::testbed::image::Image;
+use crate::testbed::process;
 use crate::testbed::wait::{Look, wait_for};
 use crate::testbed::{Fleet, Guest, GuestSpec};
 
@@ -31,6 +33,7 @@ pub(super) const SUITE: Suite = Suite {
         ("files_travel_unharmed", files),
         ("lan_and_names", lan),
         ("guests_die_with_a_killed_testbed", orphans),
+        ("a_counted_clock_does_not_see_a_busy_host", counted),
         ("a_forwarded_port_leads_into_the_guest", forwarded),
         ("an_unplugged_cable_parts_guests_and_nothing_else", partition),
         ("a_reboot_keeps_the_disk_and_not_the_memory", reboot),
@@ -209,6 +212,47 @@ fn forwarded(fleet: &Fleet) -> Result<()> {
 }
 
 /// A keeper that is killed as soon as its guest's QEMU runs; no need to wait for a boot.
+/// The same work takes the same time, whoever else wants the host's CPUs, and idle time is not waited for.
+fn counted(_: &Fleet) -> Result<()> {
+    const WORK: &str =
+        "s=$(date +%s%N); i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo $(($(date +%s%N) - s))";
+    const HOG: &str = "while :; do :; done";
+    let cache = Cache::open()?;
+    let name = format!("counted-{}", std::process::id());
+    let spec = GuestSpec::new("counted", Image::Debian12, 1).counted();
+    let fleet = Fleet::boot(&cache, &name, &[spec])?;
+    let guest = fleet.guest("counted")?;
+    guest.run("systemctl is-system-running --wait", SETTLE)?;
+    let work = || -> Result<u64> {
+        let ns = guest.ok(&format!("sh -c '{WORK}'"))?;
+        ns.trim()
+            .parse()
+            .with_context(|| format!("the clock said {ns:?}"))
+    };
+    let calm = work()?;
+    let mut hogs = Vec::new();
+    for _ in 0..2 * std::thread::available_parallelism()?.get() {
+        let mut hog = process::bound("sh");
+        hog.args(["-c", HOG]);
+        hogs.push(process::start(hog).context("start a hog")?);
+    }
+    let busy = work();
+    hogs.iter_mut().for_each(process::end);
+    let busy = busy?;
+    ensure!(
+        calm.abs_diff(busy) <= calm / 20,
+        "the same work took {calm} ns, and {busy} ns on a busy host"
+    );
+    let begun = clock::now();
+    guest.ok("sleep 600")?;
+    let passed = begun.elapsed();
+    ensure!(
+        passed < Duration::from_secs(300),
+        "ten minutes of idleness took {passed:?}"
+    );
+    Ok(())
+}
+
 fn orphans(_: &Fleet) -> Result<()> {
     let cache = Cache::open()?;
     let name = format!("orphans-{}", std::process::id());

@@ -198,7 +198,9 @@ fn what_the_machines_are() {
 fn kernel_6_1_with_a_process_that_chose_its_cpus_is_weights_only() {
     let report = judged("vm-2cpu", &NodePolicy::default());
     assert!(report.passed().is_ok());
-    assert_eq!(names_missed(&report), ["cpuset"].into());
+    assert_eq!(names_missed(&report), ["cpuset", "preemption"].into());
+    let missed = report.missed().join(" ");
+    assert!(missed.contains("it is set to voluntary"), "{missed}");
     let Pinning::WeightsOnly { why } = &report.pinning else {
         panic!("weights only")
     };
@@ -239,5 +241,8 @@ fn many_processes_are_counted_after_three() {
         why.contains("pid 1300 (loop, session-3.scope) runs on CPU 5 only, and 1 more do so too; "),
         "{why}"
     );
-    assert_eq!(names_missed(&report), ["cpuset", "psi", "setpoints"].into());
+    assert_eq!(
+        names_missed(&report),
+        ["cpuset", "preemption", "psi", "setpoints"].into()
+    );
 }

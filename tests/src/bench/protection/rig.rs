@@ -150,25 +150,27 @@ impl Rig {
     }
 
     /// With one CPU for the generator and production, clients that wait for each other's answers spare both a part of the
-    /// work: 60 % of what those get can be more than all. So here it is what all of the CPU would be enough for.
+    /// work: 60 % of what those get can be more than all. So here it is what all of the CPU would be enough for. The
+    /// CPU time is that of all units and all who are logged in: the kernel's sum over the machine is of samples, which
+    /// short runs escape.
     fn capacity_by_use(&self, production: Production, most: u32) -> Result<u32> {
-        let some = Cell {
-            production,
-            load: Load::Percent(10),
-            antagonist: Antagonist::Cpu,
-            machine: self.machine,
-            configs: Vec::new(),
-        };
-        let measure = Measure {
-            length: CAPACITY,
-            seed: CAPACITY_SEED,
-            again: false,
-        };
-        let seen = self.slice(&some, Config::Alone, most, &measure)?;
-        let [production_us, ..] = used_us(&seen);
+        let (words, rate) = (production.words(), Load::Percent(10).words(most));
+        let command = format!(
+            "chrt -f 10 benchprobe beside --lent user.slice --own system.slice --folder {FOLDER} -- \
+             loadgen {words} --seconds {} {rate} --seed {CAPACITY_SEED}",
+            CAPACITY.as_secs()
+        );
+        let seen = self.probe(&command, CAPACITY)?;
+        let [_, logged_in_us, units_us] = used_us(&seen);
         let cpu_us = 1_000_000 * u64::try_from(seen.cpus)?;
-        let per_s = seen.load.requests * cpu_us / production_us.max(1);
+        let per_s = seen.load.requests * cpu_us / (logged_in_us + units_us).max(1);
         u32::try_from(per_s).context("a capacity beyond counting")
+    }
+
+    fn probe(&self, command: &str, length: Duration) -> Result<Slice> {
+        let limit = self.machine.longest(length) + READY_LIMIT;
+        let printed = self.node()?.ok_within(command, limit)?;
+        serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.200}"))
     }
 
     fn answers_at_most(&self, production: Production) -> Result<u32> {
@@ -238,9 +240,7 @@ impl Rig {
             load(cell.load.first(), before),
             load(cell.load, length)
         );
-        let limit = self.machine.longest(before + length) + READY_LIMIT;
-        let printed = self.node()?.ok_within(&command, limit)?;
-        serde_json::from_str(&printed).with_context(|| format!("the probe printed {printed:.200}"))
+        self.probe(&command, before + length)
     }
 
     /// What the kernel said of kills for memory since the last call.

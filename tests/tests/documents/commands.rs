@@ -123,6 +123,7 @@ const ROWS: &[(&str, By)] = &[
     ("fleet nodes", Program(COMMAND, "\"nodes")),
     ("fleet logs", Program(FOLLOWING, "logs 412")),
     ("fleet headroom", Program(COMMAND, "\"headroom\"")),
+    ("fleet node show", Program(COMMAND, "node show n1")),
     ("fleet node shadow", Program(COMMAND, "node shadow n1")),
     ("fleet node enforce", Program(COMMAND, "node enforce n1")),
     ("fleet node off", Program(COMMAND, "node off n1")),

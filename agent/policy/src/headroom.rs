@@ -46,7 +46,7 @@ use crate::line::Line;
 use crate::settings::{QUOTA_FLOOR, QUOTA_STEP, Setpoints};
 
 pub use law::Law;
-pub use others::Place;
+pub use others::place_of_others;
 pub use sample::{Sample, Slo, Stalls, Transferred};
 
 /// What the owner's policy and the machine fix. The law never goes above `most`, nor below `floor` except to evict.

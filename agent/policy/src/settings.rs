@@ -2,6 +2,7 @@
 //! whether the kernel does what was meant.
 
 mod compare;
+mod place;
 
 use alloc::string::String;
 
@@ -18,6 +19,7 @@ pub use compare::{
     CpuMax, IoMax, LimitName, LimitReading, Mismatch, Observed, QUOTA_PERIOD_US, Spread, Told, compare,
     readings,
 };
+pub use place::Place;
 
 /// A limit, or none at all. Never a magic number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use loadline_policy::headroom::Place;
+use loadline_policy::settings::Place;
 use procfs::process::Process;
 use rustix::io::Errno;
 use rustix::process::{Pid, setpriority_process};

@@ -16,9 +16,9 @@ use std::time::Duration;
 use loadline_model::{MilliCpu, Span};
 use loadline_policy::cost::{Cost, CostMeter};
 use loadline_policy::headroom::sample::Sample;
-use loadline_policy::headroom::{Bounds, Decision, Law, Level, Place};
+use loadline_policy::headroom::{Bounds, Decision, Law, Level, place_of_others};
 use loadline_policy::node_policy::Mode;
-use loadline_policy::settings::Slice;
+use loadline_policy::settings::{Place, Slice};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -274,7 +274,7 @@ impl Loop {
     }
 
     fn place_others(&mut self, decision: &Decision, within: &Within) {
-        let place = Place::of_others(decision, &self.given.bounds, within.granted.is_some());
+        let place = place_of_others(decision, &self.given.bounds, within.granted.is_some());
         if self.placed.replace(place) != Some(place) {
             (self.others)(place);
         }

@@ -5,33 +5,20 @@
 //! be gone in time (PROMISES, P13).
 
 use super::{Bounds, Decision};
-use crate::settings::Squeezed;
+use crate::settings::{Place, Squeezed};
 
 /// Of CPUs this part must be left by production, or nobody goes last: one in ten.
 const LEFT: u64 = 10;
 
-/// Where threads stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Any thread of production takes their CPU at once.
-    Last,
-    /// Production goes before them, and leaves them a part.
-    Behind,
-    /// As production's own do.
-    Beside,
-}
-
-impl Place {
-    /// After a look. `reaping`: somebody is ended who starves.
-    #[must_use]
-    pub fn of_others(decision: &Decision, bounds: &Bounds, reaping: bool) -> Self {
-        let left = bounds.capacity.minus(decision.production);
-        if reaping || decision.setpoints.squeezed != Squeezed::No {
-            Self::Beside
-        } else if left.0 < bounds.capacity.0 / LEFT {
-            Self::Behind
-        } else {
-            Self::Last
-        }
+/// Where they stand after a look. `reaping`: somebody is ended who starves.
+#[must_use]
+pub fn place_of_others(decision: &Decision, bounds: &Bounds, reaping: bool) -> Place {
+    let left = bounds.capacity.minus(decision.production);
+    if reaping || decision.setpoints.squeezed != Squeezed::No {
+        Place::Beside
+    } else if left.0 < bounds.capacity.0 / LEFT {
+        Place::Behind
+    } else {
+        Place::Last
     }
 }

@@ -1,15 +1,14 @@
 //! Where the warden's other threads stand, at each state of production, lent work and whoever is ended.
 
-use super::super::Place;
 use super::*;
-use crate::settings::Squeezed;
+use crate::settings::{Place, Squeezed};
 
 fn place(production: u64, squeezed: Squeezed, reaping: bool) -> Place {
     let mut world = World::new();
     let mut decision = world.look(100, &CALM);
     decision.production = MilliCpu(production);
     decision.setpoints.squeezed = squeezed;
-    Place::of_others(&decision, &BOUNDS, reaping)
+    place_of_others(&decision, &BOUNDS, reaping)
 }
 
 #[test]

@@ -117,7 +117,7 @@ struct KeptFleet {
     /// Name of the fleet
     #[arg(long, default_value = "dev")]
     name: String,
-    /// NAME:IMAGE:CPUS[,numa=N][,mem=MIB][,word=KERNEL_WORD],…
+    /// NAME:IMAGE:CPUS[,numa=N][,mem=MIB][,word=KERNEL_WORD][,counted],…
     #[arg(long)]
     guests: String,
     /// Folder of .deb packages to install (guests named fleet* get loadline-fleet, others loadline-node)

@@ -68,7 +68,7 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
         cell_figures(&mut bench, runs)?;
     }
     summary(&mut bench, &seen)?;
-    bench.table(table::of(&seen.cells));
+    bench.table(table::of(&seen.cells, preemption));
     eprintln!("bench: {} s in all", start.elapsed().as_secs());
     bench.finish()
 }

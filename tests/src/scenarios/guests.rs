@@ -224,8 +224,11 @@ fn counted(_: &Fleet) -> Result<()> {
     let fleet = Fleet::boot(&cache, &name, &[spec])?;
     let guest = fleet.guest("counted")?;
     guest.run("systemctl is-system-running --wait", SETTLE)?;
+    // The best of some: the guest has work of its own now and then.
     let work = || -> Result<u64> {
-        let ns = guest.ok(&format!("sh -c '{WORK}'"))?;
+        let ns = guest.ok(&format!(
+            "for try in 1 2 3 4 5; do sh -c '{WORK}'; done | sort -n | head -1"
+        ))?;
         ns.trim()
             .parse()
             .with_context(|| format!("the clock said {ns:?}"))
@@ -241,7 +244,7 @@ fn counted(_: &Fleet) -> Result<()> {
     hogs.iter_mut().for_each(process::end);
     let busy = busy?;
     ensure!(
-        calm.abs_diff(busy) <= calm / 5,
+        calm.abs_diff(busy) <= calm / 20,
         "the same work took {calm} ns, and {busy} ns on a busy host"
     );
     let begun = clock::now();

@@ -18,8 +18,9 @@ const BITE: Bytes = Bytes::from_mib(64);
 /// Limits are multiples of this; smaller changes are not worth a write.
 const GRAIN: Bytes = Bytes::from_mib(16);
 /// A limit comes back in steps of this. Each CPU counts some pages for itself before the kernel adds them up, so what lent work
-/// holds and what is left do not add up to the same to a grain: with a step as small as that, systemd was told of
-/// another limit three times a second beside lent work that takes memory and gives it back.
+/// holds and what is left do not add up to the same to a grain: with a step as small as that, another
+/// limit was wanted three times a second beside lent work that takes memory and gives it back, and each time that
+/// systemd may be told it was.
 const STEP: Bytes = Bytes::from_mib(64);
 
 /// The limit in force.

@@ -2,11 +2,12 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use super::machine::Preemption;
 use super::matrix::Config;
 use super::outcome::CellRuns;
 use crate::bench::Summary;
 
-pub(super) fn of(cells: &[CellRuns]) -> String {
+pub(super) fn of(cells: &[CellRuns], preemption: Preemption) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
@@ -32,7 +33,8 @@ pub(super) fn of(cells: &[CellRuns]) -> String {
     }
     format!(
         "p99 alone in ms, else p99 ÷ alone (p50 ÷ alone), median of the rounds; lent: CPU time of the antagonist ÷ what \
-         was free;\nLATE: the generator itself was late in every round, so that the host was too busy to judge by\n{table}"
+         was free;\nthe node's kernel preempts: {};\nLATE: the generator itself was late in every round, so that the host was too busy to judge by\n{table}",
+        preemption.name()
     )
 }
 
@@ -93,7 +95,7 @@ mod tests {
             late(run(1, Config::Loadline, 1)),
             late(run(0, Config::Unprotected, 2000)),
         ]);
-        let text = of(&[runs]);
+        let text = of(&[runs], Preemption::Full);
         let parts = [
             "nginx",
             "30",

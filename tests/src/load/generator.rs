@@ -49,6 +49,9 @@ pub enum LoadError {
     Poll(#[source] nix::Error),
 }
 
+/// Services may close a connection that nobody uses: how often those are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
 struct Loop<'a> {
     plan: &'a Plan,
     host: String,
@@ -57,6 +60,8 @@ struct Loop<'a> {
     connections: Vec<Connection>,
     waiting: VecDeque<Request>,
     start: Instant,
+    /// When idle connections were looked at last, ns from the start.
+    swept_ns: u64,
     report: LoadReport,
 }
 
@@ -132,7 +137,7 @@ impl<'a> Loop<'a> {
                 source,
             })?;
         let (waiting, report) = (VecDeque::new(), LoadReport::default());
-        Ok(Self {
+        let mut run = Self {
             plan,
             always: plan.protocol.always(&plan.target.to_string()),
             host: plan.target.to_string(),
@@ -140,8 +145,29 @@ impl<'a> Loop<'a> {
             connections,
             waiting,
             start: clock::now(),
+            swept_ns: 0,
             report,
-        })
+        };
+        run.introduce()?;
+        (run.start, run.swept_ns, run.report) = (clock::now(), 0, LoadReport::default());
+        Ok(run)
+    }
+
+    /// One request on each connection, before the clock starts. The kernel opens connections for a service that has yet to
+    /// accept them, and while it accepts sixty of them the first requests would wait.
+    fn introduce(&mut self) -> Result<(), LoadError> {
+        let over = ns(self.plan.drain);
+        let request = Request {
+            meant_ns: 0,
+            seen_ns: 0,
+        };
+        for index in (0..self.connections.len()).rev() {
+            self.send(index, request);
+        }
+        while !self.is_idle() && ns(self.start.elapsed()) < over {
+            self.wait_until(over)?;
+        }
+        Ok(())
     }
 
     fn is_idle(&self) -> bool {
@@ -165,15 +191,19 @@ impl<'a> Loop<'a> {
                 None => return,
             };
             self.waiting.pop_front();
-            let own = match &self.always {
-                Some(_) => Vec::new(),
-                None => self.plan.protocol.request(&self.host, self.sent),
-            };
-            self.sent += 1;
-            let words = self.always.as_ref().unwrap_or(&own);
-            if self.connections[index].send(words, request).is_err() {
-                self.fail(index);
-            }
+            self.send(index, request);
+        }
+    }
+
+    fn send(&mut self, index: usize, request: Request) {
+        let own = match &self.always {
+            Some(_) => Vec::new(),
+            None => self.plan.protocol.request(&self.host, self.sent),
+        };
+        self.sent += 1;
+        let words = self.always.as_ref().unwrap_or(&own);
+        if self.connections[index].send(words, request).is_err() {
+            self.fail(index);
         }
     }
 
@@ -183,22 +213,33 @@ impl<'a> Loop<'a> {
     }
 
     /// Sleeps until an answer comes or the instant is there, then takes all answers that came.
+    ///
+    /// Only connections that wait for an answer are polled: with all, each request after a backlog would cost as many more
+    /// looks as the backlog has opened connections, and near saturation that keeps the backlog alive.
     fn wait_until(&mut self, instant_ns: u64) -> Result<(), LoadError> {
-        let left = instant_ns.saturating_sub(ns(self.start.elapsed()));
-        let timeout = TimeSpec::from_duration(Duration::from_nanos(left));
-        let ready: Vec<bool> = {
-            let mut fds: Vec<PollFd<'_>> = self
-                .connections
-                .iter()
-                .map(|c| PollFd::new(c.fd(), PollFlags::POLLIN))
-                .collect();
+        let now_ns = ns(self.start.elapsed());
+        let timeout = TimeSpec::from_duration(Duration::from_nanos(instant_ns.saturating_sub(now_ns)));
+        let sweeps = now_ns - self.swept_ns >= ns(SWEEP);
+        if sweeps {
+            self.swept_ns = now_ns;
+        }
+        let ready: Vec<usize> = {
+            let all = self.connections.iter().enumerate();
+            let (indices, mut fds): (Vec<usize>, Vec<PollFd<'_>>) = all
+                .filter(|(_, connection)| sweeps || connection.under_way.is_some())
+                .map(|(index, connection)| (index, PollFd::new(connection.fd(), PollFlags::POLLIN)))
+                .unzip();
             match ppoll(&mut fds, Some(timeout), None) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(LoadError::Poll(error)),
             }
-            fds.iter().map(|fd| fd.any().unwrap_or(true)).collect()
+            let told = indices.into_iter().zip(fds);
+            told.filter(|(_, fd)| fd.any().unwrap_or(true))
+                .map(|(index, _)| index)
+                .collect()
         };
-        for index in (0..ready.len()).rev().filter(|index| ready[*index]) {
+        // From the last: what is removed leaves its place to the last one.
+        for index in ready.into_iter().rev() {
             self.take(index);
         }
         Ok(())

@@ -29,13 +29,14 @@ impl Speaks {
         ([127, 0, 0, 1], port).into()
     }
 
-    /// The most connections of an open load, and how many of them are there from the start. Those of PostgreSQL are a
-    /// process each: a pool, as its users have one.
+    /// The most connections of an open load, and how many of them are there from the start: opening one costs a service
+    /// as much as some requests, which it is not to pay in a backlog. Those of PostgreSQL are a process each: a pool, as
+    /// its users have one.
     #[must_use]
     pub const fn connections(self) -> (usize, usize) {
         match self {
-            Self::Http => (256, 4),
-            Self::Redis => (64, 16),
+            Self::Http => (256, 64),
+            Self::Redis => (64, 64),
             Self::Postgres => (16, 16),
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
     };
     match config {
         Config::Alone => Ok(Held::Nothing),
-        Config::Installed => rig.acquaint(cell, capacity_per_s).map(|()| Held::Programs),
+        Config::Installed => rig.start_programs().map(|()| Held::Programs),
         Config::Unprotected => unit(""),
         Config::Nice19 => unit("-p Nice=19"),
         Config::Weight1 => slice("1"),
@@ -65,7 +65,7 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
             slice(&format!("idle CPUQuotaPeriodSec=10ms CPUQuota={percent:.0}%"))
         }
         Config::Slurm => slurm(rig, cell),
-        Config::Loadline => rig.acquaint(cell, capacity_per_s).and_then(|()| job(rig, cell)),
+        Config::Loadline => rig.start_programs().and_then(|()| job(rig, cell)),
     }
 }
 

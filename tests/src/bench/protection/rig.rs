@@ -31,10 +31,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
 /// back for ten: what is measured is lent work at its line, not on the way to it.
 const SETTLE: Duration = Duration::from_secs(24);
-/// Where lent work was at its line before.
+/// Where lent work was at its line before, or there is none.
 const SETTLE_AGAIN: Duration = Duration::from_secs(12);
-/// Every tenth of the machine that production's use comes to is seen for two seconds and more.
-const ACQUAINT: Duration = Duration::from_secs(8);
 const CAPACITY: Duration = Duration::from_secs(4);
 const CAPACITY_SEED: usize = 6001;
 
@@ -196,19 +194,10 @@ impl Rig {
         u32::try_from(per_s.max(1)).context("a capacity beyond counting")
     }
 
-    /// Loadline's programs, started as on a node where they are long before any job: they have seen production at
-    /// this load by itself.
-    pub(super) fn acquaint(&self, cell: &Cell, capacity_per_s: u32) -> Result<()> {
+    /// Loadline's programs, ready for jobs.
+    pub(super) fn start_programs(&self) -> Result<()> {
         self.programs("start")?;
-        deploy::await_ready(self.admin()?, NODE)?;
-        let command = format!(
-            "chrt -f 10 loadgen {} --seconds {} {} >/dev/null",
-            cell.production.words(),
-            ACQUAINT.as_secs(),
-            cell.load.words(capacity_per_s)
-        );
-        let limit = self.machine.longest(ACQUAINT) + READY_LIMIT;
-        self.node()?.ok_within(&command, limit).map(drop)
+        deploy::await_ready(self.admin()?, NODE)
     }
 
     /// One slice, measured after a load that nobody looks at, until things are as they stay. Whoever logs in is production
@@ -225,7 +214,7 @@ impl Rig {
             // It has died when everything is as it stays.
             (_, Antagonist::Leak, _) => WARM_UP,
             (Config::Loadline, _, false) => SETTLE,
-            (Config::Loadline, _, true) => SETTLE_AGAIN,
+            (Config::Loadline, _, true) | (Config::Installed, ..) => SETTLE_AGAIN,
             _ => WARM_UP,
         };
         let lent = group(config).map_or_else(String::new, |group| format!("--lent {group}"));

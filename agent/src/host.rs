@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod brake;
+mod busy;
 pub mod capabilities;
 pub mod cgroup;
 pub mod clock;

@@ -26,6 +26,7 @@
 mod burst;
 mod intake;
 mod io;
+mod kernel;
 mod ladder;
 mod law;
 mod memory;

@@ -1,11 +1,12 @@
 //! What production uses: everything on the machine but `loadline.slice`, and how long tasks have stalled.
 //!
-//! Touches `/proc/meminfo`, `/proc/pressure` and the cgroup root, reads only, needs no privilege. What the kernel
+//! Touches `/proc/meminfo`, `/proc/stat`, `/proc/pressure` and the cgroup root, reads only, needs no privilege. What the kernel
 //! does not have is none, never zero.
 
 use loadline_model::{Bytes, MilliCpu, Pressure, Span};
 use procfs::{CpuPressure, FromRead, IoPressure, Meminfo, MemoryPressure};
 
+use super::busy;
 use super::cgroup::MOUNT;
 use super::root::HostRoot;
 use super::systemd::SLICE;
@@ -46,7 +47,6 @@ pub fn usage(root: &HostRoot) -> Usage {
     let slice = |file: &str| root.text(&format!("/sys/fs/cgroup/{SLICE}/{file}")).ok();
     let exists = root.exists(&format!("/sys/fs/cgroup/{SLICE}"));
     let or_zero = |value: Option<u64>| if exists { value } else { Some(0) };
-    let cpu_all = root.text("/sys/fs/cgroup/cpu.stat").ok();
     let cpu_lent = or_zero(slice("cpu.stat").and_then(|text| field(&text, "usage_usec")));
     let lent = or_zero(slice("memory.current").and_then(|text| text.parse().ok()));
     let droppable = or_zero(slice("memory.stat").and_then(|text| droppable(&text)));
@@ -55,7 +55,7 @@ pub fn usage(root: &HostRoot) -> Usage {
     // Neither side counts page cache that can be dropped; then what lent work holds for good is taken off.
     let production = used.zip(lent.zip(droppable));
     Usage {
-        cpu_all: cpu_all.and_then(|text| field(&text, "usage_usec")).map(Span),
+        cpu_all: busy::since_boot(root),
         cpu_lent: cpu_lent.map(Span),
         cpu_own: OWN.map(|file| {
             let text = root.text(&format!("{MOUNT}/{file}")).ok();

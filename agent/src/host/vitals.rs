@@ -2,9 +2,10 @@
 //!
 //! Touches `/proc/meminfo`, cgroupfs and `/sys/block`, reads only. Files stay open and are read in place into one buffer, which
 //! costs a third of opening them anew and allocates nothing. Which cgroups production has is looked up again every
-//! ten seconds.
+//! ten seconds, and what all of the machine used once a second.
 
 mod grown;
+mod machine;
 mod open;
 mod transfer;
 
@@ -18,6 +19,7 @@ use super::root::HostRoot;
 use super::siblings::siblings;
 use super::systemd::SLICE;
 use grown::Grown;
+use machine::Machine;
 use open::{Buffer, Counter};
 use transfer::Transfers;
 
@@ -42,7 +44,7 @@ struct Gates {
 #[derive(Debug)]
 pub struct Vitals {
     root: HostRoot,
-    cpu_all: Counter,
+    machine: Machine,
     cpu_lent: Counter,
     cpu_standard: Counter,
     memory_lent: Counter,
@@ -50,8 +52,9 @@ pub struct Vitals {
     io_lent: Transfers,
     own: [Grown; OWN.len()],
     own_used: Span,
+    units_used: Option<Span>,
     memory: Counter,
-    production: Vec<Pressure>,
+    production: Vec<Unit>,
     gates: Gates,
     waited: Stalls,
     scanned: Option<Span>,
@@ -60,8 +63,9 @@ pub struct Vitals {
 
 /// Of one cgroup of production.
 #[derive(Debug)]
-struct Pressure {
+struct Unit {
     cgroup: PathBuf,
+    used: Grown,
     cpu: Grown,
     memory: Grown,
     io: Grown,
@@ -72,7 +76,7 @@ impl Vitals {
     pub fn new(root: HostRoot) -> Self {
         let cgroup = |name: &str| root.path(&format!("{MOUNT}/{name}"));
         Self {
-            cpu_all: Counter::new(cgroup("cpu.stat")),
+            machine: Machine::new(&root),
             cpu_lent: Counter::new(cgroup(&format!("{SLICE}/cpu.stat"))),
             cpu_standard: Counter::new(cgroup(&format!("{SLICE}/loadline-standard.slice/cpu.stat"))),
             memory_lent: Counter::new(cgroup(&format!("{SLICE}/memory.current"))),
@@ -80,6 +84,7 @@ impl Vitals {
             io_lent: Transfers::new(cgroup(&format!("{SLICE}/io.stat"))),
             own: OWN.map(|file| Grown::new(cgroup(file))),
             own_used: Span::ZERO,
+            units_used: None,
             memory: Counter::new(root.path("/proc/meminfo")),
             production: Vec::new(),
             gates: Gates {
@@ -112,6 +117,12 @@ impl Vitals {
         let own = self.own.iter_mut();
         let used = own.filter_map(|own| own.since(buffer, "", "usage_usec "));
         self.own_used = used.fold(self.own_used, Span::plus);
+        let cpu_all = self.machine.used(buffer, now);
+        let units = self.production.iter_mut();
+        self.units_used = units
+            .filter_map(|unit| unit.used.since(buffer, "", "usage_usec "))
+            .reduce(Span::plus)
+            .map(|more| self.units_used.unwrap_or_default().plus(more));
         let mut waits = |gate: &mut Grown| gate.since(buffer, "some", "total=") != Some(Span::ZERO) || scans;
         let (memory, io) = (waits(&mut self.gates.memory), waits(&mut self.gates.io));
         let production = &mut self.production;
@@ -134,7 +145,8 @@ impl Vitals {
         let tasks_lent = self.tasks_lent.value(buffer, "", "");
         Sample {
             now,
-            cpu_all: micros(&mut self.cpu_all, buffer),
+            cpu_all,
+            cpu_units: self.units_used,
             cpu_lent,
             io_lent: io.or((!is_there).then(Transferred::default)),
             memory_lent: memory_lent.or((!is_there).then_some(Bytes::ZERO)),
@@ -157,6 +169,7 @@ impl Vitals {
     /// Everything right below the root but our slice is production.
     fn scan(&mut self) {
         self.io_lent.scan(&self.root);
+        self.machine.scan(&self.root);
         let Ok(production) = siblings(&self.root.path(MOUNT)) else {
             // Without the hierarchy nothing is known of stalls, and the sample says so.
             self.production.clear();
@@ -166,16 +179,17 @@ impl Vitals {
         self.production = production
             .map(|path| match known.iter().position(|one| one.cgroup == path) {
                 Some(place) => known.swap_remove(place),
-                None => Pressure::of(path),
+                None => Unit::of(path),
             })
             .collect();
     }
 }
 
-impl Pressure {
+impl Unit {
     fn of(cgroup: PathBuf) -> Self {
         let file = |name: &str| Grown::new(cgroup.join(name));
         Self {
+            used: file("cpu.stat"),
             cpu: file("cpu.pressure"),
             memory: file("memory.pressure"),
             io: file("io.pressure"),
@@ -188,9 +202,9 @@ impl Pressure {
 /// them counts.
 fn longer(
     before: Option<Span>,
-    production: &mut [Pressure],
+    production: &mut [Unit],
     buffer: &mut Buffer,
-    file: fn(&mut Pressure) -> &mut Grown,
+    file: fn(&mut Unit) -> &mut Grown,
 ) -> Option<Span> {
     let all = production.iter_mut();
     all.filter_map(|one| file(one).since(buffer, "full", "total="))

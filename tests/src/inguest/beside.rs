@@ -3,6 +3,7 @@
 //! In the guest and not from the host, so that both have one clock, and at real-time priority, so that readings come
 //! when they are meant to while the machine is saturated.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::antagonist;
-use super::groups::{Kept, is_gone, usage_us};
+use super::groups::{Kept, below_the_root, is_gone, usage_us};
 use crate::clock;
 use crate::load::LoadReport;
 
@@ -24,7 +25,8 @@ const EVERY: Duration = Duration::from_millis(250);
 pub struct Reading {
     /// Since the first reading.
     pub at_us: u64,
-    /// The whole machine.
+    /// All units of the machine. Not the root: what the kernel counts there is of samples, a tenth of a CPU from the truth
+    /// beside work under a quota.
     pub all_us: u64,
     /// The antagonist.
     pub lent_us: u64,
@@ -82,13 +84,26 @@ impl Meter {
     }
 }
 
+/// All cgroups right below the root, also those that come later.
+#[derive(Debug, Default)]
+struct Units(BTreeMap<String, Meter>);
+
+impl Units {
+    fn read(&mut self) -> Result<u64> {
+        for group in below_the_root().context("list the cgroups")? {
+            self.0.entry(group).or_insert_with_key(|group| Meter::new(group));
+        }
+        self.0.values_mut().map(Meter::read).sum()
+    }
+}
+
 /// Runs the generator and reads beside it until it ends. `folder`: of the antagonist.
 ///
 /// # Errors
 /// When the generator fails, or a cgroup that is there cannot be read.
 pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Path) -> Result<Slice> {
     let (program, words) = generator.split_first().context("no generator named")?;
-    let mut all = Meter::new("");
+    let mut all = Units::default();
     let mut lent_meter = lent.map(Meter::new);
     let mut own: Vec<Meter> = own.iter().map(|group| Meter::new(group)).collect();
     let tally = antagonist::tally(folder);

@@ -16,6 +16,18 @@ pub fn file_of(group: &str, file: &str) -> PathBuf {
     path
 }
 
+/// The cgroups right below the root.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn below_the_root() -> io::Result<Vec<String>> {
+    let entries = std::fs::read_dir(file_of("", ""))?.collect::<io::Result<Vec<_>>>()?;
+    let groups = entries.into_iter().filter(|entry| entry.path().is_dir());
+    Ok(groups
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect())
+}
+
 /// A small file that is read again and again.
 #[derive(Debug)]
 pub struct Kept {

@@ -3,8 +3,9 @@
 //! A rate exists only between two readings of the same totals. A total that is missing or went back gives none,
 //! and the next one is counted from there.
 
-use loadline_model::{Bytes, Span};
+use loadline_model::{Bytes, MilliCpu, Span};
 
+use super::kernel::Kernel;
 use super::sample::{Sample, Transferred};
 use super::stall::{Waits, waits};
 
@@ -42,7 +43,7 @@ pub(super) struct Interval {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reading {
     now: Span,
-    all: Span,
+    units: Span,
     lent: Span,
     own: Span,
     standard: Option<Span>,
@@ -54,7 +55,7 @@ impl Reading {
     fn of(sample: &Sample) -> Option<Self> {
         Some(Self {
             now: sample.now,
-            all: sample.cpu_all?,
+            units: sample.cpu_units?,
             lent: sample.cpu_lent?,
             own: sample.cpu_own,
             standard: sample.cpu_standard,
@@ -63,7 +64,8 @@ impl Reading {
         })
     }
 
-    fn since(&self, last: &Self) -> Option<Interval> {
+    fn since(&self, last: &Self, kernel: &Kernel) -> Option<Interval> {
+        let passed = since(self.now, last.now)?;
         let lent = since(self.lent, last.lent)?;
         let own = self.own.minus(last.own);
         let mut waits = Waits::default();
@@ -75,8 +77,10 @@ impl Reading {
             };
         }
         Some(Interval {
-            passed: since(self.now, last.now)?,
-            production: since(self.all, last.all)?.minus(lent).minus(own),
+            passed,
+            production: since(self.units, last.units)?
+                .minus(own)
+                .plus(kernel.within(passed)),
             lent,
             own,
             standard: self
@@ -101,10 +105,11 @@ fn since(now: Span, before: Span) -> Option<Span> {
     now.0.checked_sub(before.0).map(Span)
 }
 
-/// The last reading, and when the last look was.
+/// The last reading, what the kernel uses itself, and when the last look was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Intake {
     last: Option<Reading>,
+    kernel: Kernel,
     looked: Option<Span>,
 }
 
@@ -112,6 +117,7 @@ impl Intake {
     pub(super) const fn new() -> Self {
         Self {
             last: None,
+            kernel: Kernel::new(),
             looked: None,
         }
     }
@@ -122,10 +128,11 @@ impl Intake {
         before.map_or(Span::ZERO, |before| now.minus(before))
     }
 
-    pub(super) fn look(&mut self, sample: &Sample) -> Look {
+    pub(super) fn look(&mut self, sample: &Sample, capacity: MilliCpu) -> Look {
+        self.kernel.take(sample, capacity);
         let reading = Reading::of(sample);
         let interval = match (&reading, &self.last) {
-            (Some(reading), Some(last)) => reading.since(last),
+            (Some(reading), Some(last)) => reading.since(last, &self.kernel),
             _ => None,
         };
         match interval {

@@ -90,7 +90,7 @@ impl Law {
         self.watch.pass(elapsed);
         self.io.pass(elapsed);
         self.since_cut = self.since_cut.plus(elapsed);
-        let look = self.intake.look(sample);
+        let look = self.intake.look(sample, self.bounds.capacity);
         let bad = self.observe(&look, elapsed);
         let bounds = self.bounds;
         self.quota = bounds.quota(self.quota);

@@ -41,8 +41,10 @@ pub struct Transferred {
 pub struct Sample {
     /// When, by the monotonic clock. Looks come about every 100 ms, sooner after an event, later on a busy machine.
     pub now: Span,
-    /// CPU time of everything on the machine.
+    /// CPU time of everything on the machine, the kernel's own included: long to read, so about once a second.
     pub cpu_all: Option<Span>,
+    /// CPU time of all cgroups but lent work's, as the scheduler counts it; Loadline's own programs are part of it.
+    pub cpu_units: Option<Span>,
     /// CPU time of all lent work; starts anew at zero when its slice is made anew.
     pub cpu_lent: Option<Span>,
     /// CPU time of Loadline's own two programs, which are neither production nor lent work.

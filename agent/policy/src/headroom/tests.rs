@@ -74,6 +74,7 @@ impl World {
         let sample = Sample {
             now: Span::from_secs(1000),
             cpu_all: zero,
+            cpu_units: zero,
             cpu_lent: zero,
             cpu_own: Span::ZERO,
             cpu_standard: zero,
@@ -112,6 +113,7 @@ impl World {
         Sample {
             now: old.now.plus(Span::from_millis(ms)),
             cpu_all: ran(old.cpu_all, scene.production + scene.lent + OWN),
+            cpu_units: ran(old.cpu_units, scene.production + OWN),
             cpu_lent: ran(old.cpu_lent, scene.lent),
             cpu_own: old.cpu_own.plus(Span(ms * OWN)),
             cpu_standard: scene

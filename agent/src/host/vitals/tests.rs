@@ -9,7 +9,9 @@ impl Tree {
     fn new() -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.put("proc/meminfo", "MemTotal:  1000 kB\nMemAvailable:    640 kB\n");
-        tree.put("sys/fs/cgroup/cpu.stat", "usage_usec 900\n");
+        tree.put("sys/devices/system/cpu/online", "0-1\n");
+        tree.put("proc/uptime", "10.00 3.00\n");
+        tree.put("proc/stat", "cpu  9 9 9 1000 500 9\n");
         tree.stalls("system.slice", 10, 3);
         tree.stalls("user.slice", 5, 4);
         tree.stalls("loadline.slice", 1_000_000, 1_000_000);
@@ -54,9 +56,54 @@ fn production_is_all_but_lent_work() {
     assert_eq!(sample.stalls.cpu_full, Some(Span(105)));
     assert_eq!(sample.stalls.io_full, Some(Span(30)));
     assert_eq!(sample.stalls.memory_full, None, "not counted is not zero");
-    assert_eq!(sample.cpu_all, Some(Span(900)));
     assert_eq!(sample.memory_available, Some(Bytes(640 * 1024)));
     assert_eq!(sample.slo, Slo::None);
+}
+
+#[test]
+fn what_units_used_is_added_up_and_what_was_before_is_not_of_now() {
+    let tree = Tree::new();
+    let mut vitals = tree.vitals();
+    let mut now = START;
+    let mut used = |change: &dyn Fn()| {
+        change();
+        now = now.plus(Span::from_millis(100));
+        vitals.look(now).cpu_units
+    };
+    let unit = |name: &str, total: u64| {
+        tree.put(
+            &format!("sys/fs/cgroup/{name}/cpu.stat"),
+            &format!("usage_usec {total}\nuser_usec 0\n"),
+        );
+    };
+    assert_eq!(used(&|| ()), None, "nobody counts");
+    assert_eq!(used(&|| unit("system.slice", 5_000)), Some(Span::ZERO));
+    let both = || {
+        unit("system.slice", 5_300);
+        unit("user.slice", 70);
+        unit("loadline.slice", 9_999);
+    };
+    assert_eq!(used(&both), Some(Span(300)), "lent work is no unit of production");
+    assert_eq!(used(&|| unit("user.slice", 75)), Some(Span(305)));
+    // Everybody logs out, where the kernel gives nothing for an open file of a cgroup that is gone, and in again.
+    let folder = tree.0.path().join("sys/fs/cgroup/user.slice");
+    let stops = || tree.put("sys/fs/cgroup/user.slice/cpu.stat", "");
+    let gone = || fs::remove_dir_all(&folder).unwrap();
+    assert_eq!([used(&stops), used(&gone)], [Some(Span(305)); 2]);
+    assert_eq!(used(&|| unit("user.slice", 4)), Some(Span(309)));
+}
+
+#[test]
+fn what_all_of_the_machine_used_is_told_once_a_second() {
+    let tree = Tree::new();
+    let mut vitals = tree.vitals();
+    let mut at = |ms: u64| vitals.look(START.plus(Span::from_millis(ms))).cpu_all;
+    let second = Some(Span::from_secs(5));
+    assert_eq!([at(0), at(100), at(900), at(1_000)], [second, None, None, second]);
+    tree.put("proc/stat", "cpu  9 9 9 1000 600 9\n");
+    assert_eq!([at(1_900), at(2_000)], [None, Some(Span::from_secs(4))]);
+    tree.put("proc/stat", "nothing of use\n");
+    assert_eq!(at(3_000), None);
 }
 
 #[test]
@@ -177,14 +224,10 @@ fn files_are_read_anew_at_each_look_and_new_cgroups_are_found_in_time() {
     let mut vitals = tree.vitals();
     vitals.look(START);
     // Written in place, as the kernel does it: the same file says more.
-    tree.put("sys/fs/cgroup/cpu.stat", "usage_usec 1000\n");
     tree.stalls("machine.slice", 100, 0);
     tree.stalls("user.slice", 25, 4);
     let sample = vitals.look(START.plus(Span::from_millis(100)));
-    assert_eq!(
-        (sample.cpu_all, sample.stalls.cpu_full),
-        (Some(Span(1000)), Some(Span(20)))
-    );
+    assert_eq!(sample.stalls.cpu_full, Some(Span(20)));
     // Found: what it waited for before counts no more than what the others did.
     assert_eq!(vitals.look(START.plus(RESCAN)).stalls.cpu_full, Some(Span(20)));
     tree.stalls("machine.slice", 107, 0);

@@ -18,7 +18,7 @@ impl Tree {
         let tree = Self(tempfile::tempdir().unwrap());
         for (name, text) in [
             ("proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n"),
-            ("sys/fs/cgroup/cpu.stat", "usage_usec 0\n"),
+            ("sys/fs/cgroup/system.slice/cpu.stat", "usage_usec 0\n"),
             ("sys/fs/cgroup/loadline.slice/cpu.stat", "usage_usec 0\n"),
             ("sys/fs/cgroup/loadline.slice/cpu.max", "max 100000\n"),
         ] {
@@ -58,7 +58,10 @@ async fn under_load(tree: &Tree, headroom: &Headroom) -> Decision {
     let seen = async {
         loop {
             let used = SystemClock.monotonic().minus(begun).times(4);
-            tree.put("sys/fs/cgroup/cpu.stat", &format!("usage_usec {}\n", used.0));
+            tree.put(
+                "sys/fs/cgroup/system.slice/cpu.stat",
+                &format!("usage_usec {}\n", used.0),
+            );
             latest.changed().await.unwrap();
             let decision = latest
                 .borrow_and_update()

@@ -148,20 +148,18 @@ impl Rig {
     }
 
     /// With one CPU for the generator and production, clients that wait for each other's answers spare both a part of the
-    /// work: 60 % of what those get can be more than all. So here it is what all of the CPU would be enough for. The CPU
-    /// time is that of all units, sshd with the generator among them: the kernel's sum over the machine is of samples,
-    /// which short runs escape.
+    /// work: 60 % of what those get can be more than all. So here it is what all of the CPU would be enough for.
     fn capacity_by_use(&self, production: Production, most: u32) -> Result<u32> {
         let (words, rate) = (production.words(), Load::Percent(10).words(most));
         let command = format!(
-            "chrt -f 10 benchprobe beside --own system.slice --folder {FOLDER} -- \
+            "chrt -f 10 benchprobe beside --folder {FOLDER} -- \
              loadgen {words} --seconds {} {rate} --seed {CAPACITY_SEED}",
             CAPACITY.as_secs()
         );
         let seen = self.probe(&command, CAPACITY)?;
-        let [_, _, units_us] = used_us(&seen);
+        let [used_us, ..] = used_us(&seen);
         let cpu_us = 1_000_000 * u64::try_from(seen.cpus)?;
-        let per_s = seen.load.requests * cpu_us / units_us.max(1);
+        let per_s = seen.load.requests * cpu_us / used_us.max(1);
         u32::try_from(per_s).context("a capacity beyond counting")
     }
 

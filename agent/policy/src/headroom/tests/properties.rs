@@ -9,6 +9,7 @@ use proptest::sample::select;
 enum Event {
     Look(u64, Scene),
     NoAll,
+    NoUnits,
     NoLent,
     Anew,
     Rebound(Bounds),
@@ -42,6 +43,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         60 => (ms, scene()).prop_map(|(ms, scene)| Event::Look(ms, scene)),
         1 => Just(Event::NoAll),
+        1 => Just(Event::NoUnits),
         1 => Just(Event::NoLent),
         1 => Just(Event::Anew),
         1 => (0u64..6_000).prop_map(|most| Event::Rebound(Bounds {
@@ -69,12 +71,13 @@ impl World {
             Event::Look(ms, scene) => return self.look(*ms, scene),
             Event::Rebound(bounds) => self.law.rebound(*bounds),
             Event::Anew => self.sample.cpu_lent = Some(Span::ZERO),
-            Event::NoAll | Event::NoLent => {}
+            Event::NoAll | Event::NoUnits | Event::NoLent => {}
         }
         let mut shown = self.next(100, &CALM);
         self.sample = shown;
         match event {
             Event::NoAll => shown.cpu_all = None,
+            Event::NoUnits => shown.cpu_units = None,
             Event::NoLent => shown.cpu_lent = None,
             _ => {}
         }

@@ -22,7 +22,7 @@ fn missing_figures_neither_grow_nor_shrink() {
     let mut world = growing();
     let before = world.law.clone().step(&world.next(100, &CALM)).setpoints;
     for blank in [
-        |sample: &mut Sample| sample.cpu_all = None,
+        |sample: &mut Sample| sample.cpu_units = None,
         |sample: &mut Sample| sample.cpu_lent = None,
     ] {
         let mut law = world.law.clone();
@@ -47,6 +47,22 @@ fn missing_figures_neither_grow_nor_shrink() {
         assert_eq!(law.step(&sample).reason, Reason::Blind);
     }
     assert_eq!(world.look(100, &CALM).level, Level::Open);
+}
+
+#[test]
+fn what_no_unit_accounts_for_is_production_s() {
+    let mut world = World::new();
+    world.run(20, &CALM);
+    for _ in 0..100 {
+        let mut shown = world.next(100, &CALM);
+        // Kernel threads and interrupts, on a CPU and a half.
+        shown.cpu_all = shown.cpu_all.map(|all| all.plus(Span::from_millis(150)));
+        world.sample = shown;
+        world.law.step(&shown);
+    }
+    let decision = world.look(100, &CALM);
+    let all = CALM.production + 1_500;
+    assert!((all - 50..=all).contains(&decision.production.0), "{decision:?}");
 }
 
 #[test]
@@ -81,7 +97,7 @@ fn a_stall_that_is_not_counted_is_not_bad_and_blinds_nobody() {
 #[test]
 fn a_blind_look_still_sees_memory_and_promises() {
     let mut world = growing();
-    world.sample.cpu_all = None;
+    world.sample.cpu_units = None;
     let low = Scene {
         memory: Some(Bytes(1)),
         ..CALM
@@ -123,7 +139,10 @@ fn close_looks_are_put_together() {
     let mut world = World::new();
     world.run(10, &CALM);
     // Counters are written in ticks: 4 ms of CPU within 1 ms say nothing about 100 ms.
-    world.sample.cpu_all = world.sample.cpu_all.map(|all| all.plus(Span::from_millis(200)));
+    world.sample.cpu_units = world
+        .sample
+        .cpu_units
+        .map(|used| used.plus(Span::from_millis(200)));
     let soon = world.look(1, &CALM);
     assert_eq!(soon.production, MilliCpu(1_000));
     let later = world.look(99, &CALM);

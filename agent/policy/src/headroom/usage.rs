@@ -16,11 +16,11 @@ use super::window::{Window, rate};
 const SMOOTH: Span = Span::from_secs(1);
 /// Looks come every 100 ms, some a little early: from here an interval says something about a tenth of a second.
 const FULL: Span = Span::from_millis(80);
-/// From here on an interval says enough where production had all of the machine: kernels that count CPU time by ticks
-/// have counted ten on each CPU.
+/// From here on an interval says enough where production had all of the machine: what runs is counted at each tick, so
+/// ten times on each CPU.
 const ENOUGH: Span = Span::from_millis(40);
 /// All that was there for production, in thousandths of what Loadline's own programs left; the rest is what lent work's
-/// floor takes, and what CPU time that is counted by ticks is wrong by.
+/// floor takes, and what is not counted yet of those that run.
 const SATURATED: PerMille = PerMille(900);
 /// Production that uses so much more of the machine than is counted, in thousandths of it, may go on to use all of it.
 const RISE: PerMille = PerMille(100);

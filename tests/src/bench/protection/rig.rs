@@ -30,9 +30,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
 /// back for ten: what is measured is lent work at its line, not on the way to it.
-const SETTLE: Duration = Duration::from_secs(24);
+const SETTLE: Duration = Duration::from_secs(16);
 /// Where lent work was at its line before, or there is none.
-const SETTLE_AGAIN: Duration = Duration::from_secs(12);
+const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 const CAPACITY: Duration = Duration::from_secs(4);
 const CAPACITY_SEED: usize = 6001;
 

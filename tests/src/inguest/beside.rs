@@ -3,7 +3,6 @@
 //! In the guest and not from the host, so that both have one clock, and at real-time priority, so that readings come
 //! when they are meant to while the machine is saturated.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(250);
 pub struct Reading {
     /// Since the first reading.
     pub at_us: u64,
-    /// All units of the machine. Not the root: what the kernel counts there is of samples, a tenth of a CPU from the truth
+    /// All units of the machine, as they were at the beginning. Not the root: what the kernel counts there is of samples, a tenth of a CPU from the truth
     /// beside work under a quota.
     pub all_us: u64,
     /// The antagonist.
@@ -51,6 +50,8 @@ pub struct Slice {
 #[derive(Debug)]
 struct Meter {
     group: String,
+    /// Opened once: whoever reads at real-time priority holds the generator up.
+    file: Option<Kept>,
     gone_us: u64,
     last_us: u64,
 }
@@ -59,6 +60,7 @@ impl Meter {
     fn new(group: &str) -> Self {
         Self {
             group: group.into(),
+            file: None,
             gone_us: 0,
             last_us: 0,
         }
@@ -73,27 +75,28 @@ impl Meter {
         self.gone_us + now_us
     }
 
+    /// An open file is of the cgroup that it was opened in: one made anew meanwhile is opened at the next reading.
+    fn text(&mut self) -> io::Result<String> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => Kept::open(&self.group, "cpu.stat")?,
+        };
+        let text = file.read()?;
+        self.file = Some(file);
+        Ok(text)
+    }
+
     fn read(&mut self) -> Result<u64> {
-        let text = match Kept::open(&self.group, "cpu.stat").and_then(|file| file.read()) {
+        let text = match self.text() {
             Ok(text) => text,
-            Err(error) if is_gone(&error) => return Ok(self.take(0)),
+            Err(error) if is_gone(&error) => {
+                self.file = None;
+                return Ok(self.take(0));
+            }
             Err(error) => return Err(error).with_context(|| format!("read cpu.stat of {:?}", self.group)),
         };
         let now = usage_us(&text).with_context(|| format!("cpu.stat of {:?} holds {text:?}", self.group))?;
         Ok(self.take(now))
-    }
-}
-
-/// All cgroups right below the root, also those that come later.
-#[derive(Debug, Default)]
-struct Units(BTreeMap<String, Meter>);
-
-impl Units {
-    fn read(&mut self) -> Result<u64> {
-        for group in below_the_root().context("list the cgroups")? {
-            self.0.entry(group).or_insert_with_key(|group| Meter::new(group));
-        }
-        self.0.values_mut().map(Meter::read).sum()
     }
 }
 
@@ -103,7 +106,8 @@ impl Units {
 /// When the generator fails, or a cgroup that is there cannot be read.
 pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Path) -> Result<Slice> {
     let (program, words) = generator.split_first().context("no generator named")?;
-    let mut all = Units::default();
+    let units = below_the_root().context("list the cgroups")?;
+    let mut all: Vec<Meter> = units.iter().map(|group| Meter::new(group)).collect();
     let mut lent_meter = lent.map(Meter::new);
     let mut own: Vec<Meter> = own.iter().map(|group| Meter::new(group)).collect();
     let tally = antagonist::tally(folder);
@@ -111,7 +115,7 @@ pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Pa
     let mut read = || -> Result<Reading> {
         Ok(Reading {
             at_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
-            all_us: all.read()?,
+            all_us: all.iter_mut().map(Meter::read).sum::<Result<u64>>()?,
             lent_us: lent_meter.as_mut().map_or(Ok(0), Meter::read)?,
             own_us: own.iter_mut().map(Meter::read).sum::<Result<u64>>()?,
         })

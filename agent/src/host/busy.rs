@@ -31,6 +31,14 @@ pub(super) fn online(root: &HostRoot) -> Option<u64> {
     u64::try_from(cpus.iter().count()).ok()
 }
 
+/// True if some CPU has no tick while one thread runs on it: what that thread uses is added to its cgroup once a second, and
+/// to the root's total as it goes.
+pub(super) fn is_tickless(root: &HostRoot) -> bool {
+    // Where there is none, older kernels write a word that is no list.
+    root.cpus("/sys/devices/system/cpu/nohz_full")
+        .is_ok_and(|cpus| cpus.iter().next().is_some())
+}
+
 /// What so many CPUs did in all that time but be idle.
 pub(super) const fn busy(uptime: Span, cpus: u64, idle: Span) -> Span {
     uptime.times(cpus).minus(idle)

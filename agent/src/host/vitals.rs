@@ -139,6 +139,7 @@ impl Vitals {
             },
         };
         let cpu_lent = lent(&mut self.cpu_lent, buffer);
+        let cpu_units = self.machine.units(buffer, self.units_used, cpu_lent);
         let is_there = self.cpu_lent.exists();
         let io = self.io_lent.totals(buffer);
         let memory_lent = self.memory_lent.value(buffer, "", "").map(Bytes);
@@ -146,7 +147,7 @@ impl Vitals {
         Sample {
             now,
             cpu_all,
-            cpu_units: self.units_used,
+            cpu_units,
             cpu_lent,
             io_lent: io.or((!is_there).then(Transferred::default)),
             memory_lent: memory_lent.or((!is_there).then_some(Bytes::ZERO)),

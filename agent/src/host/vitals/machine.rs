@@ -3,7 +3,8 @@
 use loadline_model::Span;
 
 use super::open::{Buffer, Counter};
-use crate::host::busy::{STAT, UPTIME, busy, idle, online, uptime};
+use crate::host::busy::{STAT, UPTIME, busy, idle, is_tickless, online, uptime};
+use crate::host::cgroup::MOUNT;
 use crate::host::root::HostRoot;
 
 /// Its files are long, and what the kernel uses itself does not change from one tenth of a second to the next.
@@ -15,6 +16,8 @@ pub(super) struct Machine {
     stat: Counter,
     uptime: Counter,
     cpus: Option<u64>,
+    root: Counter,
+    is_tickless: bool,
     looked: Option<Span>,
 }
 
@@ -24,13 +27,29 @@ impl Machine {
             stat: Counter::new(root.path(STAT)),
             uptime: Counter::new(root.path(UPTIME)),
             cpus: None,
+            root: Counter::new(root.path(&format!("{MOUNT}/cpu.stat"))),
+            is_tickless: false,
             looked: None,
         }
     }
 
     /// Looks up the CPUs again.
     pub(super) fn scan(&mut self, root: &HostRoot) {
-        self.cpus = online(root);
+        (self.cpus, self.is_tickless) = (online(root), is_tickless(root));
+    }
+
+    /// What all but lent work used since boot: what its cgroups count, or where they cannot, what is left of the root's.
+    pub(super) fn units(
+        &mut self,
+        buffer: &mut Buffer,
+        counted: Option<Span>,
+        lent: Option<Span>,
+    ) -> Option<Span> {
+        if !self.is_tickless {
+            return counted;
+        }
+        let all = self.root.value(buffer, "", "usage_usec ").map(Span)?;
+        Some(all.minus(lent?))
     }
 
     /// Since boot; none if that was told less than a second ago, or the kernel does not tell.

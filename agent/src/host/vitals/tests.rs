@@ -94,6 +94,18 @@ fn what_units_used_is_added_up_and_what_was_before_is_not_of_now() {
 }
 
 #[test]
+fn where_cpus_have_no_tick_the_root_knows_better_than_units() {
+    let tree = Tree::new();
+    tree.put("sys/fs/cgroup/system.slice/cpu.stat", "usage_usec 1\n");
+    tree.put("sys/fs/cgroup/cpu.stat", "usage_usec 900\n");
+    tree.put("sys/fs/cgroup/loadline.slice/cpu.stat", "usage_usec 77\n");
+    for (none, used) in [("(null)\n", 0), ("\n", 0), ("1-3,5\n", 823)] {
+        tree.put("sys/devices/system/cpu/nohz_full", none);
+        assert_eq!(tree.vitals().look(START).cpu_units, Some(Span(used)), "{none:?}");
+    }
+}
+
+#[test]
 fn what_all_of_the_machine_used_is_told_once_a_second() {
     let tree = Tree::new();
     let mut vitals = tree.vitals();

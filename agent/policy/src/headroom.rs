@@ -195,5 +195,10 @@ fn prorate(amount: u64, share: u64, of: u64) -> u64 {
     u64::try_from(wide).unwrap_or(u64::MAX)
 }
 
+/// What a total has grown by; none if it went back, as one that began anew does.
+fn since(now: Span, before: Span) -> Option<Span> {
+    now.0.checked_sub(before.0).map(Span)
+}
+
 #[cfg(test)]
 mod tests;

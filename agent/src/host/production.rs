@@ -1,7 +1,7 @@
 //! What production uses: everything on the machine but `loadline.slice`, and how long tasks have stalled.
 //!
-//! Touches `/proc/meminfo`, `/proc/stat`, `/proc/pressure` and the cgroup root, reads only, needs no privilege. What the kernel
-//! does not have is none, never zero.
+//! Touches `/proc/meminfo`, `/proc/stat`, `/proc/uptime`, `/proc/pressure` and cgroupfs, reads only, needs no privilege.
+//! What the kernel does not have is none, never zero.
 
 use loadline_model::{Bytes, MilliCpu, Pressure, Span};
 use procfs::{CpuPressure, FromRead, IoPressure, Meminfo, MemoryPressure};

@@ -1,7 +1,7 @@
 //! Production's vital signs, read ten times a second: CPU time used, time stalled, memory left.
 //!
-//! Touches `/proc/meminfo`, cgroupfs and `/sys/block`, reads only. Files stay open and are read in place into one buffer, which
-//! costs a third of opening them anew and allocates nothing. Which cgroups production has is looked up again every
+//! Touches `/proc/meminfo`, `/proc/stat`, `/proc/uptime`, cgroupfs and `/sys`, reads only. Files stay open and are read in
+//! place into one buffer, which costs a third of opening them anew and allocates nothing. Which cgroups production has is looked up again every
 //! ten seconds, and what all of the machine used once a second.
 
 mod grown;
@@ -25,6 +25,10 @@ use transfer::Transfers;
 
 /// Slices come and go with services and people; a new one is missed for so long at most.
 const RESCAN: Span = Span::from_secs(10);
+
+/// Where a cgroup's CPU time stands in `cpu.stat`, and how long all of it has waited in a file of pressure.
+const USED: (&str, &str) = ("", "usage_usec ");
+const STALLED: (&str, &str) = ("full", "total=");
 
 /// Loadline's own programs on a node.
 pub(super) const OWN: [&str; 2] = [
@@ -118,23 +122,23 @@ impl Vitals {
         let used = own.filter_map(|own| own.since(buffer, "", "usage_usec "));
         self.own_used = used.fold(self.own_used, Span::plus);
         let cpu_all = self.machine.used(buffer, now);
-        let units = self.production.iter_mut();
-        self.units_used = units
-            .filter_map(|unit| unit.used.since(buffer, "", "usage_usec "))
-            .reduce(Span::plus)
-            .map(|more| self.units_used.unwrap_or_default().plus(more));
+        self.units_used = longer(self.units_used, &mut self.production, buffer, USED, |one| {
+            &mut one.used
+        });
         let mut waits = |gate: &mut Grown| gate.since(buffer, "some", "total=") != Some(Span::ZERO) || scans;
         let (memory, io) = (waits(&mut self.gates.memory), waits(&mut self.gates.io));
         let production = &mut self.production;
         let last = self.waited;
         self.waited = Stalls {
-            cpu_full: longer(last.cpu_full, production, buffer, |one| &mut one.cpu),
+            cpu_full: longer(last.cpu_full, production, buffer, STALLED, |one| &mut one.cpu),
             memory_full: match memory {
-                true => longer(last.memory_full, production, buffer, |one| &mut one.memory),
+                true => longer(last.memory_full, production, buffer, STALLED, |one| {
+                    &mut one.memory
+                }),
                 false => last.memory_full,
             },
             io_full: match io {
-                true => longer(last.io_full, production, buffer, |one| &mut one.io),
+                true => longer(last.io_full, production, buffer, STALLED, |one| &mut one.io),
                 false => last.io_full,
             },
         };
@@ -199,16 +203,17 @@ impl Unit {
     }
 }
 
-/// How long all of each of production's cgroups has waited, added up from when they were first looked at; none if none of
-/// them counts.
+/// How long all of each of production's cgroups has waited or run, added up from when they were first looked at; none if
+/// none of them counts.
 fn longer(
     before: Option<Span>,
     production: &mut [Unit],
     buffer: &mut Buffer,
+    (line, mark): (&str, &str),
     file: fn(&mut Unit) -> &mut Grown,
 ) -> Option<Span> {
     let all = production.iter_mut();
-    all.filter_map(|one| file(one).since(buffer, "full", "total="))
+    all.filter_map(|one| file(one).since(buffer, line, mark))
         .reduce(Span::plus)
         .map(|more| before.unwrap_or_default().plus(more))
 }

@@ -24,8 +24,8 @@ const EVERY: Duration = Duration::from_millis(250);
 pub struct Reading {
     /// Since the first reading.
     pub at_us: u64,
-    /// All units of the machine, as they were at the beginning. Not the root: what the kernel counts there is of samples, a tenth of a CPU from the truth
-    /// beside work under a quota.
+    /// All units of the machine, as they were at the beginning. Not the root: what the kernel counts there is of samples,
+    /// a tenth of a CPU from the truth beside work under a quota.
     pub all_us: u64,
     /// The antagonist.
     pub lent_us: u64,
@@ -89,10 +89,7 @@ impl Meter {
     fn read(&mut self) -> Result<u64> {
         let text = match self.text() {
             Ok(text) => text,
-            Err(error) if is_gone(&error) => {
-                self.file = None;
-                return Ok(self.take(0));
-            }
+            Err(error) if is_gone(&error) => return Ok(self.take(0)),
             Err(error) => return Err(error).with_context(|| format!("read cpu.stat of {:?}", self.group)),
         };
         let now = usage_us(&text).with_context(|| format!("cpu.stat of {:?} holds {text:?}", self.group))?;

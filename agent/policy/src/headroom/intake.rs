@@ -7,6 +7,7 @@ use loadline_model::{Bytes, MilliCpu, Span};
 
 use super::kernel::Kernel;
 use super::sample::{Sample, Transferred};
+use super::since;
 use super::stall::{Waits, waits};
 
 /// Closer looks than this say more about when the counters are written than about use: they are put together.
@@ -99,10 +100,6 @@ fn moved(now: Transferred, before: Transferred) -> Option<Transferred> {
         read: more(now.read, before.read)?,
         written: more(now.written, before.written)?,
     })
-}
-
-fn since(now: Span, before: Span) -> Option<Span> {
-    now.0.checked_sub(before.0).map(Span)
 }
 
 /// The last reading, what the kernel uses itself, and when the last look was.

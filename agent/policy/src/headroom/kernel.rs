@@ -5,6 +5,7 @@
 use loadline_model::{MilliCpu, Span};
 
 use super::sample::Sample;
+use super::since;
 use super::usage::follow;
 use super::window::rate;
 
@@ -29,7 +30,6 @@ impl Totals {
 
     /// What no unit used and in which time; none between totals of different things.
     fn unaccounted_since(&self, last: &Self, capacity: MilliCpu) -> Option<(u64, Span)> {
-        let since = |now: Span, before: Span| now.0.checked_sub(before.0).map(Span);
         let passed = since(self.now, last.now)?;
         let units = since(self.units, last.units)?.plus(since(self.lent, last.lent)?);
         let left = since(self.all, last.all)?.minus(units);

@@ -1,4 +1,4 @@
-//! What all of the machine used, once a second.
+//! What all of the machine used, once a second, and at each look where its cgroups do not tell in time.
 
 use loadline_model::Span;
 

@@ -7,6 +7,7 @@
 mod cell;
 mod hold;
 mod kills;
+mod lanes;
 mod machine;
 mod matrix;
 mod outcome;
@@ -47,28 +48,26 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     let mut bench = Bench::start("protection")?;
     let mut seen = Seen::default();
     for machine in Machine::ALL {
-        let mine: Vec<Cell> = cells
-            .iter()
-            .filter(|cell| cell.machine == machine)
-            .cloned()
-            .collect();
-        if mine.is_empty() {
-            continue;
+        let mine = cells.iter().filter(|cell| cell.machine == machine);
+        let mine: Vec<Cell> = mine.cloned().collect();
+        let boot = |lane: &str| {
+            let (name, preempted) = (machine.name(), preemption.name());
+            eprintln!("bench: {lane}: booting {name}, preemption {preempted}, and installing");
+            let rig = Rig::boot(cache, &packages, lane, machine, preemption)?;
+            eprintln!("bench: {lane}: ready after {} s", start.elapsed().as_secs());
+            Ok(rig)
+        };
+        let measured = lanes::run(machine.at_once()?, &mine, boot, |rig, cells| {
+            let seen = measure(rig, form, cells)?;
+            // Logins end after twelve hours of the node's time, which leaps where it is idle.
+            let up = rig.node()?.ok("cut -d. -f1 /proc/uptime")?;
+            let real = start.elapsed().as_secs();
+            eprintln!("bench: measured after {real} s, {} s by the node's clock", up.trim());
+            Ok(seen)
+        })?;
+        for of_production in measured {
+            seen.add(&mut bench, of_production)?;
         }
-        let (count, name, preempted) = (mine.len(), machine.name(), preemption.name());
-        eprintln!("bench: booting {name}, preemption {preempted}, and installing; {count} cells");
-        let rig = Rig::boot(cache, &packages, machine, preemption)?;
-        eprintln!("bench: ready after {} s", start.elapsed().as_secs());
-        measure(&rig, form, &mine, &mut bench, &mut seen)?;
-        // Logins end after twelve hours of the node's time, which leaps where it is idle.
-        let (real, up) = (
-            start.elapsed().as_secs(),
-            rig.node()?.ok("cut -d. -f1 /proc/uptime")?,
-        );
-        eprintln!(
-            "bench: measured after {real} s, {} s by the node's clock",
-            up.trim()
-        );
     }
     if seen.cells.is_empty() {
         bail!("no cell could be measured");
@@ -82,40 +81,52 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     bench.finish()
 }
 
+/// What was seen of one production or more.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Ids, and requests a second.
+    capacities: Vec<(String, u32)>,
     cells: Vec<CellRuns>,
     toll: Toll,
     broken: u32,
 }
 
-/// Every cell; one that cannot be measured is counted, and the node begins anew for the next.
-fn measure(rig: &Rig, form: Form, cells: &[Cell], bench: &mut Bench, seen: &mut Seen) -> Result<()> {
-    for same in cells.chunk_by(|one, next| one.production == next.production) {
-        let production = same[0].production;
-        let capacity = rig
-            .capacity(production)
-            .with_context(|| format!("the capacity of {}", production.name()))?;
-        eprintln!(
-            "bench: {} answers {capacity} requests/s at most",
-            production.name()
-        );
-        let prefix = same[0].machine.prefix();
-        let id = format!("protection.{}.{prefix}capacity_per_s", production.name());
-        bench.add(Figure::new(&id, "/s", Better::Higher, &[capacity.into()]))?;
-        for cell in same {
-            match cell::measure(rig, cell, capacity, form, &mut seen.toll) {
-                Ok(runs) => seen.cells.push(runs),
-                Err(error) => {
-                    seen.broken += 1;
-                    eprintln!("bench: {} could not be measured: {error:#}", cell.id());
-                    begin_anew(rig, production, cell)?;
-                }
+impl Seen {
+    fn add(&mut self, bench: &mut Bench, other: Self) -> Result<()> {
+        for (id, per_s) in other.capacities {
+            bench.add(Figure::new(&id, "/s", Better::Higher, &[per_s.into()]))?;
+        }
+        self.cells.extend(other.cells);
+        self.toll.merge(other.toll);
+        self.broken += other.broken;
+        Ok(())
+    }
+}
+
+/// Cells of one production; one that cannot be measured is counted, and the node begins anew for the next.
+fn measure(rig: &Rig, form: Form, cells: &[Cell]) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let production = cells.first().context("no cell to measure")?.production;
+    let name = production.name();
+    let capacity = rig
+        .capacity(production)
+        .with_context(|| format!("the capacity of {name}"))?;
+    eprintln!("bench: {name} answers {capacity} requests/s at most");
+    let prefix = cells[0].machine.prefix();
+    let id = format!("protection.{name}.{prefix}capacity_per_s");
+    seen.capacities.push((id, capacity));
+    for cell in cells {
+        match cell::measure(rig, cell, capacity, form, &mut seen.toll) {
+            Ok(runs) => seen.cells.push(runs),
+            Err(error) => {
+                seen.broken += 1;
+                eprintln!("bench: {} could not be measured: {error:#}", cell.id());
+                begin_anew(rig, production, cell)?;
             }
         }
-        rig.production(production, "stop")?;
     }
-    Ok(())
+    rig.production(production, "stop")?;
+    Ok(seen)
 }
 
 fn begin_anew(rig: &Rig, production: Production, cell: &Cell) -> Result<()> {

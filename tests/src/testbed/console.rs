@@ -1,14 +1,27 @@
-//! What a guest's kernel wrote on its console, and the one thing in it that is the emulator's fault.
+//! What a guest's kernel wrote on its console, and the two ways in which the emulator itself loses a boot.
 //!
 //! Seen once in several hundred boots under emulation: a processor of the guest gets no timer interrupt any more. Its
-//! kernel reports that its housekeeping thread was not woken, again and again, and the boot does not end. No software
-//! of ours runs then; the machine is switched off and on again, and says so.
+//! kernel reports that its housekeeping thread was not woken, again and again, and the boot does not end.
+//!
+//! Seen once in about as many: while the firmware or the kernel moves the windows of PCI devices, another processor reads
+//! through a window that has just gone, and QEMU ends itself (its issue 1921, of guests with several CPUs).
+//!
+//! No software of ours runs then; the machine is switched off and on again, and the testbed says so.
 
 use std::fs;
 use std::path::PathBuf;
 
 /// How the kernel (Linux 5.12 and later) names a wake-up that a processor's timer owed it.
 const TIMER_LOST: &str = "kthread timer wakeup didn't happen";
+
+/// The function in whose assertion QEMU ends itself.
+const WINDOW_GONE: &str = "iotlb_to_section: Assertion";
+
+/// Did QEMU end by its own fault? Takes what is known of its end.
+#[must_use]
+pub fn own_fault(end: &str) -> bool {
+    end.contains(WINDOW_GONE)
+}
 
 /// A console log.
 #[derive(Debug)]
@@ -68,6 +81,18 @@ mod tests {
     fn a_lost_timer_is_told_from_a_slow_host() {
         assert!(lost_timer(STALLED).unwrap().contains("for 5254 jiffies"));
         assert_eq!(lost_timer(SLOW), None);
+    }
+
+    #[test]
+    fn qemu_s_own_assertion_is_told_from_other_ends() {
+        assert!(own_fault(
+            "QEMU ended (signal: 6 (SIGABRT)): qemu-system-x86_64: system/physmem.c:2678: iotlb_to_section: \
+             Assertion `section_index < d->map.sections_nb' failed."
+        ));
+        assert!(!own_fault("QEMU ended (signal: 9 (SIGKILL)):"));
+        assert!(!own_fault(
+            "QEMU ended (exit status: 1): qemu-system-x86_64: -device nvme: drive with bus=0, unit=0 exists"
+        ));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::testbed::console::Console;
+use crate::testbed::console::{self, Console};
 use crate::testbed::image::ImageFiles;
 use crate::testbed::process;
 use crate::testbed::qemu::{Accel, Boot, lan_address};
@@ -32,7 +32,7 @@ const LOST_BOOTS: u8 = 2;
 #[derive(Debug)]
 enum Boots {
     Up,
-    /// What the console says.
+    /// What the emulator did.
     Lost(String),
 }
 
@@ -275,24 +275,23 @@ impl Guest {
         Ok(())
     }
 
-    /// Waits until the guest can be spoken to. A boot that the emulator lost is tried again, see [`Console`].
+    /// Waits until the guest can be spoken to. A boot that the emulator lost is tried again, see
+    /// [`crate::testbed::console`].
     pub(crate) fn await_up(&self) -> Result<()> {
         for _ in 0..LOST_BOOTS {
-            let Boots::Lost(complaint) = self.await_boot()? else {
+            let Boots::Lost(fault) = self.await_boot()? else {
                 return Ok(());
             };
             eprintln!(
-                "testbed: {}: the emulator lost a timer interrupt during the boot ({}); off and on again\n{}",
+                "testbed: {}: a boot was lost, off and on again: the emulator {fault}",
                 self.name(),
-                complaint.trim(),
-                self.processors()
             );
             self.power_cut();
             self.start()?;
         }
         match self.await_boot()? {
             Boots::Up => Ok(()),
-            Boots::Lost(complaint) => bail!("{}: boot lost again: {complaint}", self.name()),
+            Boots::Lost(fault) => bail!("{}: boot lost again: the emulator {fault}", self.name()),
         }
     }
 
@@ -300,8 +299,9 @@ impl Guest {
         let console = self.console();
         let before = console.written();
         wait_for(&format!("{}: boot", self.name()), BOOT_LIMIT, || {
-            if let Some(complaint) = self.qemu_gone()? {
-                bail!("{}: {complaint}", self.name());
+            if let Some(end) = self.qemu_gone()? {
+                ensure!(console::own_fault(&end), "{}: {end}", self.name());
+                return Ok(Look::Done(Boots::Lost(format!("gave up: {end}"))));
             }
             let look = self.ssh.open()?;
             Ok(match (look, self.machine().as_mut()) {
@@ -314,7 +314,11 @@ impl Guest {
                     Look::Pending("switched off".into())
                 }
                 (Look::Pending(state), _) => match console.lost_timer(before) {
-                    Some(complaint) => Look::Done(Boots::Lost(complaint)),
+                    Some(complaint) => Look::Done(Boots::Lost(format!(
+                        "lost a timer interrupt ({})\n{}",
+                        complaint.trim(),
+                        self.processors()
+                    ))),
                     None => Look::Pending(state),
                 },
             })

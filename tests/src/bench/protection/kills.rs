@@ -65,6 +65,14 @@ impl Toll {
         }
     }
 
+    pub(super) fn merge(&mut self, other: Self) {
+        other
+            .by_config
+            .into_iter()
+            .for_each(|(config, kills)| self.add(config, kills));
+        self.without_receipt.extend(other.without_receipt);
+    }
+
     pub(super) fn of(&self, config: Config) -> Kills {
         let found = self.by_config.iter().find(|(of, _)| *of == config);
         found.map_or_else(Kills::default, |(_, kills)| *kills)

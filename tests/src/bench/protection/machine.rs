@@ -5,9 +5,10 @@
 //! several CPUs do to each other is not seen there, nor what caches and memory do; and Slurm lends whole CPUs, of which it
 //! needs a second.
 
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::rig::NODE;
 use crate::deploy::FLEET_GUEST;
@@ -34,6 +35,20 @@ impl Machine {
         match self {
             Self::Counted => "one CPU, its clock counts instructions",
             Self::Host => "two CPUs by the host's clock",
+        }
+    }
+
+    /// How many may be measured at the same time. One whose clock counts instructions has one CPU, and what the host does
+    /// beside it only delays it.
+    ///
+    /// # Errors
+    /// When the host's CPUs cannot be counted.
+    pub(super) fn at_once(self) -> Result<usize> {
+        match self {
+            Self::Counted => Ok(available_parallelism()
+                .context("count the host's CPUs")?
+                .get()),
+            Self::Host => Ok(1),
         }
     }
 

@@ -60,12 +60,13 @@ impl Rig {
     pub(super) fn boot(
         cache: &Cache,
         packages: &Packages,
+        name: &str,
         machine: Machine,
         preemption: Preemption,
     ) -> Result<Self> {
         let guests = machine.guests(preemption);
         let rig = Self {
-            fleet: Fleet::boot(cache, "bench-protection", &guests)?,
+            fleet: Fleet::boot(cache, name, &guests)?,
             machine,
         };
         rig.silence()?;

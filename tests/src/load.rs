@@ -8,7 +8,7 @@
 //! instant it got to look at a request at all): a run in which the generator itself was starved says nothing about
 //! the service and is to be thrown away.
 //!
-//! One thread, non-blocking sockets, `ppoll`: few enough moving parts to run at real-time priority in a guest
+//! One thread, non-blocking sockets, `epoll`: few enough moving parts to run at real-time priority in a guest
 //! that is 13 times slower than its host.
 
 mod arrivals;
@@ -16,6 +16,7 @@ mod connection;
 mod generator;
 mod histogram;
 mod kind;
+mod pool;
 mod protocol;
 
 pub use arrivals::Arrivals;

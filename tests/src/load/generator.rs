@@ -1,16 +1,14 @@
-//! The loops: send when meant (open) or when answered (closed), wait in `ppoll` in between.
+//! The loops: send when meant (open) or when answered (closed), wait in between.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
-
 use super::arrivals::Arrivals;
 use super::connection::{Connection, Request};
 use super::histogram::LoadReport;
+use super::pool::Pool;
 use super::protocol::{Answer, Protocol};
 use crate::clock;
 
@@ -49,19 +47,14 @@ pub enum LoadError {
     Poll(#[source] nix::Error),
 }
 
-/// Services may close a connection that nobody uses: how often those are looked at.
-const SWEEP: Duration = Duration::from_secs(1);
-
 struct Loop<'a> {
     plan: &'a Plan,
     host: String,
     always: Option<Vec<u8>>,
     sent: u64,
-    connections: Vec<Connection>,
+    pool: Pool,
     waiting: VecDeque<Request>,
     start: Instant,
-    /// When idle connections were looked at last, ns from the start.
-    swept_ns: u64,
     report: LoadReport,
 }
 
@@ -107,8 +100,7 @@ pub fn closed_loop(plan: &Plan) -> Result<LoadReport, LoadError> {
     let mut run = Loop::new(plan, plan.connections)?;
     let end_ns = ns(plan.length);
     while ns(run.start.elapsed()) < end_ns {
-        let busy = run.connections.iter().filter(|c| c.under_way.is_some()).count();
-        for _ in busy..plan.connections {
+        for _ in run.pool.busy()..plan.connections {
             run.report.requests += 1;
             let now = ns(run.start.elapsed());
             run.waiting.push_back(Request {
@@ -120,36 +112,35 @@ pub fn closed_loop(plan: &Plan) -> Result<LoadReport, LoadError> {
         run.wait_until(end_ns)?;
     }
     // What is still under way at the end of a closed run was never late: it does not count as an error.
-    let open = run.connections.iter().filter(|c| c.under_way.is_some()).count() as u64;
-    run.report.requests -= open;
-    run.connections.clear();
+    run.report.requests -= run.pool.busy() as u64;
+    run.pool = Pool::new().map_err(LoadError::Poll)?;
     Ok(run.finish())
 }
 
 impl<'a> Loop<'a> {
     fn new(plan: &'a Plan, connections: usize) -> Result<Self, LoadError> {
-        let open = |_| Connection::open(plan.target, &plan.protocol);
-        let connections = (0..connections.max(1))
-            .map(open)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| LoadError::Connect {
-                target: plan.target,
-                source,
-            })?;
+        let mut pool = Pool::new().map_err(LoadError::Poll)?;
+        for _ in 0..connections.max(1) {
+            Connection::open(plan.target, &plan.protocol)
+                .and_then(|connection| pool.add(connection))
+                .map_err(|source| LoadError::Connect {
+                    target: plan.target,
+                    source,
+                })?;
+        }
         let (waiting, report) = (VecDeque::new(), LoadReport::default());
         let mut run = Self {
             plan,
             always: plan.protocol.always(&plan.target.to_string()),
             host: plan.target.to_string(),
             sent: 0,
-            connections,
+            pool,
             waiting,
             start: clock::now(),
-            swept_ns: 0,
             report,
         };
         run.introduce()?;
-        (run.start, run.swept_ns, run.report) = (clock::now(), 0, LoadReport::default());
+        (run.start, run.report) = (clock::now(), LoadReport::default());
         Ok(run)
     }
 
@@ -161,8 +152,8 @@ impl<'a> Loop<'a> {
             meant_ns: 0,
             seen_ns: 0,
         };
-        for index in (0..self.connections.len()).rev() {
-            self.send(index, request);
+        while let Some(slot) = self.pool.take_idle() {
+            self.send(slot, request);
         }
         while !self.is_idle() && ns(self.start.elapsed()) < over {
             self.wait_until(over)?;
@@ -171,83 +162,65 @@ impl<'a> Loop<'a> {
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.connections.iter().all(|c| c.under_way.is_none())
+        self.waiting.is_empty() && self.pool.busy() == 0
     }
 
     /// Hands waiting requests to idle connections, opening more as far as allowed.
     fn send_waiting(&mut self) {
         while let Some(request) = self.waiting.front().copied() {
-            let index = match self.connections.iter().position(|c| c.under_way.is_none()) {
-                Some(index) => index,
-                None if self.connections.len() < self.plan.connections => {
-                    let Ok(connection) = Connection::open(self.plan.target, &self.plan.protocol) else {
-                        self.waiting.pop_front();
-                        self.report.errors += 1;
-                        continue;
-                    };
-                    self.connections.push(connection);
-                    self.connections.len() - 1
-                }
-                None => return,
-            };
+            let idle = self.pool.take_idle();
+            if idle.is_none() && self.pool.open() == self.plan.connections {
+                return;
+            }
             self.waiting.pop_front();
-            self.send(index, request);
+            match idle.or_else(|| self.connect()) {
+                Some(slot) => self.send(slot, request),
+                None => self.report.errors += 1,
+            }
         }
     }
 
-    fn send(&mut self, index: usize, request: Request) {
+    /// One more connection, if the service takes it.
+    fn connect(&mut self) -> Option<usize> {
+        let connection = Connection::open(self.plan.target, &self.plan.protocol).ok()?;
+        self.pool.add(connection).ok()?;
+        self.pool.take_idle()
+    }
+
+    fn send(&mut self, slot: usize, request: Request) {
         let own = match &self.always {
             Some(_) => Vec::new(),
             None => self.plan.protocol.request(&self.host, self.sent),
         };
         self.sent += 1;
         let words = self.always.as_ref().unwrap_or(&own);
-        if self.connections[index].send(words, request).is_err() {
-            self.fail(index);
+        let connection = self.pool.get(slot);
+        let sent = connection.is_some_and(|connection| connection.send(words, request).is_ok());
+        if !sent {
+            self.fail(slot);
         }
     }
 
-    fn fail(&mut self, index: usize) {
+    fn fail(&mut self, slot: usize) {
         self.report.errors += 1;
-        self.connections.swap_remove(index);
+        self.pool.close(slot);
     }
 
     /// Sleeps until an answer comes or the instant is there, then takes all answers that came.
-    ///
-    /// Only connections that wait for an answer are polled: with all, each request after a backlog would cost as many more
-    /// looks as the backlog has opened connections, and near saturation that keeps the backlog alive.
     fn wait_until(&mut self, instant_ns: u64) -> Result<(), LoadError> {
-        let now_ns = ns(self.start.elapsed());
-        let timeout = TimeSpec::from_duration(Duration::from_nanos(instant_ns.saturating_sub(now_ns)));
-        let sweeps = now_ns - self.swept_ns >= ns(SWEEP);
-        if sweeps {
-            self.swept_ns = now_ns;
-        }
-        let ready: Vec<usize> = {
-            let all = self.connections.iter().enumerate();
-            let (indices, mut fds): (Vec<usize>, Vec<PollFd<'_>>) = all
-                .filter(|(_, connection)| sweeps || connection.under_way.is_some())
-                .map(|(index, connection)| (index, PollFd::new(connection.fd(), PollFlags::POLLIN)))
-                .unzip();
-            match ppoll(&mut fds, Some(timeout), None) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(LoadError::Poll(error)),
-            }
-            let told = indices.into_iter().zip(fds);
-            told.filter(|(_, fd)| fd.any().unwrap_or(true))
-                .map(|(index, _)| index)
-                .collect()
-        };
-        // From the last: what is removed leaves its place to the last one.
-        for index in ready.into_iter().rev() {
-            self.take(index);
+        let longest = Duration::from_nanos(instant_ns.saturating_sub(ns(self.start.elapsed())));
+        for slot in self.pool.listen(longest).map_err(LoadError::Poll)? {
+            self.take(slot);
         }
         Ok(())
     }
 
-    fn take(&mut self, index: usize) {
-        let request = self.connections[index].under_way;
-        match (self.connections[index].receive(&self.plan.protocol), request) {
+    fn take(&mut self, slot: usize) {
+        let Some(connection) = self.pool.get(slot) else {
+            return;
+        };
+        let request = connection.under_way;
+        match (connection.receive(&self.plan.protocol), request) {
             (Ok(Answer::Complete { ok, last }), Some(request)) => {
                 let now = ns(self.start.elapsed());
                 let since = |then_ns| now.saturating_sub(then_ns) / 1000;
@@ -255,18 +228,20 @@ impl<'a> Loop<'a> {
                 self.report.served.record_us(since(request.seen_ns));
                 self.report.errors += u64::from(!ok);
                 if last {
-                    drop(self.connections.swap_remove(index));
+                    self.pool.close(slot);
+                } else {
+                    self.pool.give_back(slot);
                 }
             }
             (Ok(Answer::Pending), Some(_)) => {}
-            (Err(_), Some(_)) => self.fail(index),
+            (Err(_), Some(_)) => self.fail(slot),
             // An idle connection that the service closed (keep-alive is over): no request was lost.
-            (_, None) => drop(self.connections.swap_remove(index)),
+            (_, None) => self.pool.close(slot),
         }
     }
 
     fn finish(mut self) -> LoadReport {
-        let open = self.connections.iter().filter(|c| c.under_way.is_some()).count() + self.waiting.len();
+        let open = self.pool.busy() + self.waiting.len();
         self.report.errors += open as u64;
         self.report.elapsed_us = ns(self.start.elapsed()) / 1000;
         self.report

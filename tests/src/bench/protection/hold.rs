@@ -47,9 +47,10 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
         ))?;
         Ok(Held::Unit)
     };
-    let slice = |weight: &str| -> Result<Held> {
+    let slice = |properties: &str| -> Result<Held> {
+        // A slice keeps what it was told for another configuration.
         node.ok(&format!(
-            "systemctl set-property --runtime antagonist.slice CPUWeight={weight}"
+            "systemctl set-property --runtime antagonist.slice CPUQuota= CPUQuotaPeriodSec= {properties}"
         ))?;
         unit("--slice=antagonist.slice")
     };
@@ -58,11 +59,11 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
         Config::Installed => rig.start_programs().map(|()| Held::Programs),
         Config::Unprotected => unit(""),
         Config::Nice19 => unit("-p Nice=19"),
-        Config::Weight1 => slice("1"),
-        Config::Idle => slice("idle"),
+        Config::Weight1 => slice("CPUWeight=1"),
+        Config::Idle => slice("CPUWeight=idle"),
         Config::Static => {
             let percent = left_percent(rig, cell, capacity_per_s)?;
-            slice(&format!("idle CPUQuotaPeriodSec=10ms CPUQuota={percent:.0}%"))
+            slice(&format!("CPUWeight=idle CPUQuotaPeriodSec=10ms CPUQuota={percent:.0}%"))
         }
         Config::Slurm => slurm(rig, cell),
         Config::Loadline => rig.start_programs().and_then(|()| job(rig, cell)),

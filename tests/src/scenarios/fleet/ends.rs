@@ -14,7 +14,8 @@
 //! `/proc/1/wchan`: a child that is waited for, a pipe. Both must be short. For how long the watcher itself, which comes
 //! before all others, did not come to look (`late_ms`), the whole machine stood still: an emulated CPU that its host left
 //! waiting, perhaps with a lock in its hand. So much longer PID 1 may have been held up without anybody's doing in the
-//! guest. All are measured beside production alone, too, to tell what is not ours.
+//! guest. All are measured beside production alone, too, to tell what is not ours. When it has been held up for a tenth of
+//! a second, the watcher says who else was in the kernel and wanted a CPU: one of those has what PID 1 waits for.
 
 use std::time::Duration;
 
@@ -67,6 +68,13 @@ def full(path):
         return False
     words = read(path + '/memory.stat').split()
     return sum(int(words[words.index(name) + 1]) for name in ('inactive_file', 'active_file') if name in words) * 100 < int(limit)
+def others():
+    for path in glob.glob('/proc/[0-9]*/task/[0-9]*'):
+        state = read(path + '/stat').rpartition(')')[2].split()[:1]
+        calls = [line.split()[-1].partition('+')[0] for line in read(path + '/stack').splitlines()]
+        if state in (['R'], ['D']) and len(calls) > 1:
+            yield read(path + '/comm').strip() + ':' + '<'.join(calls[:12])
+told_of = ''
 phase, begun, looks, late, longest, where, wait, runs, last = '', now(), 0, 0, 0, '-', 0, 0, now()
 alive, told = {}, set()
 while True:
@@ -78,6 +86,9 @@ while True:
     wait = wait + at - last if elsewhere and run == runs else 0
     if wait > longest:
         longest, where = wait, place
+    if wait >= 100 and told_of != phase:
+        told_of = phase
+        print('waits', phase, place, '; in the kernel:', *others(), flush=True)
     last, runs, looks = at, run, looks + 1
     if looks % 5:
         continue
@@ -264,7 +275,9 @@ fn judge(node: &Guest, all: &[End], how: &str, said: &str) -> Result<()> {
             late.push(line);
         }
     }
-    let phases = said.lines().filter(|line| line.starts_with("phase "));
+    let phases = said
+        .lines()
+        .filter(|line| line.starts_with("phase ") || line.starts_with("waits "));
     phases.for_each(|line| println!("# {name}: PID 1: {line}"));
     ensure!(late.is_empty(), "too late: {late:?}");
     let of = said.lines().find(|line| line.starts_with("phase ends "));

@@ -62,7 +62,10 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
             // Logins end after twelve hours of the node's time, which leaps where it is idle.
             let up = rig.node()?.ok("cut -d. -f1 /proc/uptime")?;
             let real = start.elapsed().as_secs();
-            eprintln!("bench: measured after {real} s, {} s by the node's clock", up.trim());
+            eprintln!(
+                "bench: measured after {real} s, {} s by the node's clock",
+                up.trim()
+            );
             Ok(seen)
         })?;
         for of_production in measured {

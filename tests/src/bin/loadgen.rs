@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use loadline_tests::load::{Arrivals, Plan, Speaks, closed_loop, open_loop};
+use loadline_tests::inguest::beside::MEASURING;
+use loadline_tests::load::{Arrivals, Plan, Speaks, closed_loop, open_loop, settled_open_loop};
 
 /// Loads a service and prints a report as JSON.
 #[derive(Parser)]
@@ -43,6 +44,10 @@ enum Kind {
         /// Another rate for the second half.
         #[arg(long)]
         then: Option<u32>,
+        /// Load the service at the first rate for so many seconds before, which does not count, and then say that what
+        /// counts begins.
+        #[arg(long)]
+        settle: Option<u64>,
         /// Of the random gaps.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -76,12 +81,28 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let plan = args.plan();
     let report = match args.kind {
-        Kind::Open { rate, then, seed } => {
+        Kind::Open {
+            rate,
+            then,
+            settle,
+            seed,
+        } => {
             let arrivals = then.map_or_else(
                 || Arrivals::poisson(rate, seed),
                 |then| Arrivals::step(rate, plan.length / 2, then, seed),
             );
-            open_loop(&plan, arrivals)?
+            match settle {
+                None => open_loop(&plan, arrivals)?,
+                Some(seconds) => {
+                    let before = Arrivals::poisson(rate, seed.wrapping_add(1));
+                    let mut said = Ok(());
+                    let say = || said = writeln!(std::io::stdout(), "{MEASURING}");
+                    let report =
+                        settled_open_loop(&plan, (Duration::from_secs(seconds), before), arrivals, say)?;
+                    said.context("saying that it begins")?;
+                    report
+                }
+            }
         }
         Kind::Closed { .. } => closed_loop(&plan)?,
     };

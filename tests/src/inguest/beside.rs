@@ -3,7 +3,7 @@
 //! In the guest and not from the host, so that both have one clock, and at real-time priority, so that readings come
 //! when they are meant to while the machine is saturated.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::load::LoadReport;
 
 /// Between two readings: the integral over a step of production's use is then right to a few per cent.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// What a generator says on a line of its own when what counts begins.
+pub const MEASURING: &str = "measuring";
 
 /// CPU time since the beginning of each cgroup, microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +100,7 @@ impl Meter {
     }
 }
 
-/// Runs the generator and reads beside it until it ends. `folder`: of the antagonist.
+/// Runs the generator and reads beside it, from when it says that it measures until it ends. `folder`: of the antagonist.
 ///
 /// # Errors
 /// When the generator fails, or a cgroup that is there cannot be read.
@@ -108,6 +111,19 @@ pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Pa
     let mut lent_meter = lent.map(Meter::new);
     let mut own: Vec<Meter> = own.iter().map(|group| Meter::new(group)).collect();
     let tally = antagonist::tally(folder);
+    let mut command = Command::new(program);
+    let mut child = command
+        .args(words)
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    let mut stdout = BufReader::new(child.stdout.take().context("the generator without an output")?);
+    let mut first = String::new();
+    stdout.read_line(&mut first).context("wait for the generator")?;
+    ensure!(
+        first.trim_end() == MEASURING,
+        "the generator said {first:.200?} before it measured"
+    );
     let (start, before) = (clock::now(), antagonist::work_done(&tally)?);
     let mut read = || -> Result<Reading> {
         Ok(Reading {
@@ -118,13 +134,6 @@ pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Pa
         })
     };
     let mut readings = vec![read()?];
-    let mut command = Command::new(program);
-    let mut child = command
-        .args(words)
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("start {program}"))?;
-    let mut stdout = child.stdout.take().context("the generator without an output")?;
     // Read by another thread: a report can be larger than a pipe.
     let printed = std::thread::spawn(move || -> io::Result<String> {
         let mut text = String::new();

@@ -68,27 +68,26 @@ fn ns(length: Duration) -> u64 {
 /// When the service takes no connection at all.
 pub fn open_loop(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadError> {
     let mut run = Loop::new(plan, plan.ready.min(plan.connections))?;
-    let end_ns = ns(plan.length);
-    let mut arrivals = arrivals.take_while(|meant| *meant < end_ns).peekable();
-    loop {
-        let now = ns(run.start.elapsed());
-        while let Some(meant) = arrivals.next_if(|meant| *meant <= now) {
-            let seen_ns = ns(run.start.elapsed());
-            run.report.requests += 1;
-            run.report.lateness.record_us((seen_ns - meant) / 1000);
-            run.waiting.push_back(Request {
-                meant_ns: meant,
-                seen_ns,
-            });
-        }
-        run.send_waiting();
-        let next = arrivals.peek().copied();
-        let over = ns(plan.length + plan.drain);
-        if next.is_none() && (run.is_idle() || now > over) {
-            break;
-        }
-        run.wait_until(next.unwrap_or(over))?;
-    }
+    run.open(plan.length, arrivals)?;
+    Ok(run.finish())
+}
+
+/// The same after a load that does not count, on the same connections: opening many of them is work for the service
+/// that no client would give it just then. `measuring` is called between the two.
+///
+/// # Errors
+/// As [`open_loop`].
+pub fn settled_open_loop(
+    plan: &Plan,
+    settle: (Duration, Arrivals),
+    arrivals: Arrivals,
+    measuring: impl FnOnce(),
+) -> Result<LoadReport, LoadError> {
+    let mut run = Loop::new(plan, plan.ready.min(plan.connections))?;
+    run.open(settle.0, settle.1)?;
+    measuring();
+    run.begin();
+    run.open(plan.length, arrivals)?;
     Ok(run.finish())
 }
 
@@ -140,8 +139,36 @@ impl<'a> Loop<'a> {
             report,
         };
         run.introduce()?;
-        (run.start, run.report) = (clock::now(), LoadReport::default());
+        run.begin();
         Ok(run)
+    }
+
+    /// What was before does not count.
+    fn begin(&mut self) {
+        (self.start, self.report) = (clock::now(), LoadReport::default());
+    }
+
+    fn open(&mut self, length: Duration, arrivals: Arrivals) -> Result<(), LoadError> {
+        let (end_ns, over) = (ns(length), ns(length + self.plan.drain));
+        let mut arrivals = arrivals.take_while(|meant| *meant < end_ns).peekable();
+        loop {
+            let now = ns(self.start.elapsed());
+            while let Some(meant) = arrivals.next_if(|meant| *meant <= now) {
+                let seen_ns = ns(self.start.elapsed());
+                self.report.requests += 1;
+                self.report.lateness.record_us((seen_ns - meant) / 1000);
+                self.waiting.push_back(Request {
+                    meant_ns: meant,
+                    seen_ns,
+                });
+            }
+            self.send_waiting();
+            let next = arrivals.peek().copied();
+            if next.is_none() && (self.is_idle() || now > over) {
+                return Ok(());
+            }
+            self.wait_until(next.unwrap_or(over))?;
+        }
     }
 
     /// One request on each connection, before the clock starts. The kernel opens connections for a service that has yet to
@@ -252,6 +279,8 @@ impl<'a> Loop<'a> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -318,6 +347,24 @@ mod tests {
         assert!(report.requests > 10, "{}", report.requests);
         let report = open_loop(&pages(), Arrivals::poisson(200, 1)).unwrap();
         assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
+    }
+
+    #[test]
+    fn what_settles_does_not_count_and_its_connections_are_kept() {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&opened);
+        let plan = plan(Protocol::Redis { keys: 10 }, move |stream| {
+            counts.fetch_add(1, Ordering::Relaxed);
+            says(stream, b"", b"+OK\r\n")
+        });
+        let mut before = 0;
+        let settle = (Duration::from_millis(300), Arrivals::poisson(200, 2));
+        let measuring = || before = opened.load(Ordering::Relaxed);
+        let report = settled_open_loop(&plan, settle, Arrivals::poisson(200, 1), measuring).unwrap();
+        let alone = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
+        assert_eq!((report.requests, report.errors), (alone.requests, 0));
+        assert_eq!(report.latencies.count(), report.requests);
+        assert!((1..=plan.connections).contains(&before), "{before}");
     }
 
     #[test]

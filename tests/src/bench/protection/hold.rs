@@ -63,7 +63,9 @@ pub(super) fn start(rig: &Rig, config: Config, cell: &Cell, capacity_per_s: u32)
         Config::Idle => slice("CPUWeight=idle"),
         Config::Static => {
             let percent = left_percent(rig, cell, capacity_per_s)?;
-            slice(&format!("CPUWeight=idle CPUQuotaPeriodSec=10ms CPUQuota={percent:.0}%"))
+            slice(&format!(
+                "CPUWeight=idle CPUQuotaPeriodSec=10ms CPUQuota={percent:.0}%"
+            ))
         }
         Config::Slurm => slurm(rig, cell),
         Config::Loadline => rig.start_programs().and_then(|()| job(rig, cell)),

@@ -40,13 +40,22 @@ pub(super) fn run<N, T: Send>(
     let lane = |number| lane(number).inspect_err(|_| rest().clear());
     let mut all = Vec::new();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..lanes).map(|number| scope.spawn(move || lane(number))).collect();
+        let threads: Vec<_> = (0..lanes)
+            .map(|number| scope.spawn(move || lane(number)))
+            .collect();
         for thread in threads {
-            let measured = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let measured = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             all.push(measured);
         }
     });
-    let mut measured: Vec<(usize, T)> = all.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let mut measured: Vec<(usize, T)> = all
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
     measured.sort_by_key(|(place, _)| *place);
     Ok(measured.into_iter().map(|(_, seen)| seen).collect())
 }

@@ -45,9 +45,7 @@ impl Machine {
     /// When the host's CPUs cannot be counted.
     pub(super) fn at_once(self) -> Result<usize> {
         match self {
-            Self::Counted => Ok(available_parallelism()
-                .context("count the host's CPUs")?
-                .get()),
+            Self::Counted => Ok(available_parallelism().context("count the host's CPUs")?.get()),
             Self::Host => Ok(1),
         }
     }

@@ -71,13 +71,6 @@ impl Load {
         }
     }
 
-    /// What it begins with.
-    pub(super) const fn first(self) -> Self {
-        match self {
-            Self::Percent(percent) | Self::Step(percent, _) => Self::Percent(percent),
-        }
-    }
-
     /// What the load generator is told, at this capacity.
     pub(super) fn words(self, capacity_per_s: u32) -> String {
         let rate = |percent: u32| (u64::from(capacity_per_s) * u64::from(percent) / 100).max(1);

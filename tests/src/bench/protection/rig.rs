@@ -154,10 +154,11 @@ impl Rig {
         let (words, rate) = (production.words(), Load::Percent(10).words(most));
         let command = format!(
             "chrt -f 10 benchprobe beside --folder {FOLDER} -- \
-             loadgen {words} --seconds {} {rate} --seed {CAPACITY_SEED}",
-            CAPACITY.as_secs()
+             loadgen {words} --seconds {} {rate} --settle {} --seed {CAPACITY_SEED}",
+            CAPACITY.as_secs(),
+            WARM_UP.as_secs()
         );
-        let seen = self.probe(&command, CAPACITY)?;
+        let seen = self.probe(&command, WARM_UP + CAPACITY)?;
         let [used_us, ..] = used_us(&seen);
         let cpu_us = 1_000_000 * u64::try_from(seen.cpus)?;
         let per_s = seen.load.requests * cpu_us / used_us.max(1);
@@ -200,7 +201,7 @@ impl Rig {
     }
 
     /// One slice, measured after a load that nobody looks at, until things are as they stay. Whoever logs in is production
-    /// that comes and goes, so both are one command.
+    /// that comes and goes, and so is whoever connects: both are one command, on the same connections.
     pub(super) fn slice(
         &self,
         cell: &Cell,
@@ -217,16 +218,13 @@ impl Rig {
             _ => WARM_UP,
         };
         let lent = group(config).map_or_else(String::new, |group| format!("--lent {group}"));
-        let load = |load: Load, length: Duration| {
-            let (words, rate) = (cell.production.words(), load.words(capacity_per_s));
-            format!("loadgen {words} --seconds {} {rate}", length.as_secs())
-        };
+        let (words, rate) = (cell.production.words(), cell.load.words(capacity_per_s));
         let command = format!(
-            "chrt -f 10 {} >/dev/null && chrt -f 10 benchprobe beside {lent} \
+            "chrt -f 10 benchprobe beside {lent} \
              --own system.slice/loadline-warden.service --own system.slice/loadline-agent.service --folder {FOLDER} -- \
-             {} --seed {seed}",
-            load(cell.load.first(), before),
-            load(cell.load, length)
+             loadgen {words} --seconds {} {rate} --settle {} --seed {seed}",
+            length.as_secs(),
+            before.as_secs()
         );
         self.probe(&command, before + length)
     }

@@ -74,7 +74,7 @@ bench-placement: testbed
 bench-queue: testbed
 	@$(testbed) bench queue
 
-# `LOADLINE_BENCH=release make bench-protection` measures the release form (90 min), not the short one (10 min).
+# `LOADLINE_BENCH=release make bench-protection` measures the release form (an hour), not the short one (10 min).
 # LOADLINE_CELLS=nginx.30,redis measures some of its cells; LOADLINE_CLOCK=host all of them by the host's clock with two
 # CPUs; LOADLINE_PREEMPT=voluntary with a kernel as distributions deliver it.
 bench-%: packages testbed ## one benchmark

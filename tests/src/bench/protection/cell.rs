@@ -44,7 +44,7 @@ pub(super) fn measure(
             let measured = |seed: usize| {
                 hold::is_there(rig, &held)?;
                 let measure = Measure {
-                    length: cell.machine.slice(),
+                    length: cell.machine.slice(form),
                     seed,
                     again: std::mem::replace(&mut settled, true),
                 };

@@ -341,7 +341,7 @@ mod tests {
         let measured = |form: Form| -> Duration {
             let slices = |cell: &Cell| u32::try_from(cell.configs.len() * form.rounds()).unwrap();
             let cells = form.cells();
-            let length = |cell: &Cell| cell.machine.slice() * slices(cell) * cell.machine.times_slower();
+            let length = |cell: &Cell| cell.machine.slice(form) * slices(cell) * cell.machine.times_slower();
             cells.iter().map(length).sum()
         };
         assert!(

@@ -28,9 +28,9 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(240);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Everything's code has been run, every connection opened, every cgroup made.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Loadline gives a tenth of the machine a second, after a hold of ten if its own start disturbed production, and looks
-/// back for ten: what is measured is lent work at its line, not on the way to it.
-const SETTLE: Duration = Duration::from_secs(16);
+/// Loadline gives a tenth of the machine a second, after a hold of ten since clients that all connect at once disturb
+/// production, and looks back for ten: what is measured is lent work at its line, not on the way to it.
+const SETTLE: Duration = Duration::from_secs(20);
 /// Where lent work was at its line before, or there is none.
 const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 const CAPACITY: Duration = Duration::from_secs(4);

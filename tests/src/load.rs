@@ -20,7 +20,7 @@ mod pool;
 mod protocol;
 
 pub use arrivals::Arrivals;
-pub use generator::{LoadError, Plan, closed_loop, open_loop, settled_open_loop};
+pub use generator::{LoadError, Plan, closed_loop, open_loop};
 pub use histogram::{Latencies, LoadReport};
 pub use kind::Speaks;
 pub use protocol::Protocol;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use loadline_tests::inguest::beside::MEASURING;
-use loadline_tests::load::{Arrivals, Plan, Speaks, closed_loop, open_loop, settled_open_loop};
+use loadline_tests::load::{Arrivals, Plan, Speaks, closed_loop, open_loop};
 
 /// Loads a service and prints a report as JSON.
 #[derive(Parser)]
@@ -44,8 +44,7 @@ enum Kind {
         /// Another rate for the second half.
         #[arg(long)]
         then: Option<u32>,
-        /// Load the service at the first rate for so many seconds before, which does not count, and then say that what
-        /// counts begins.
+        /// For so many seconds before at the first rate, which does not count; says when what counts begins.
         #[arg(long)]
         settle: Option<u64>,
         /// Of the random gaps.
@@ -87,22 +86,12 @@ fn main() -> Result<()> {
             settle,
             seed,
         } => {
-            let arrivals = then.map_or_else(
-                || Arrivals::poisson(rate, seed),
-                |then| Arrivals::step(rate, plan.length / 2, then, seed),
-            );
-            match settle {
-                None => open_loop(&plan, arrivals)?,
-                Some(seconds) => {
-                    let before = Arrivals::poisson(rate, seed.wrapping_add(1));
-                    let mut said = Ok(());
-                    let say = || said = writeln!(std::io::stdout(), "{MEASURING}");
-                    let report =
-                        settled_open_loop(&plan, (Duration::from_secs(seconds), before), arrivals, say)?;
-                    said.context("saying that it begins")?;
-                    report
-                }
-            }
+            let arrivals = Arrivals::step(rate, plan.length / 2, then.unwrap_or(rate), seed);
+            let before = Arrivals::poisson(rate, seed.wrapping_add(1));
+            let settle = settle.map(|seconds| (Duration::from_secs(seconds), before));
+            open_loop(&plan, settle, arrivals, || {
+                writeln!(std::io::stdout(), "{MEASURING}")
+            })?
         }
         Kind::Closed { .. } => closed_loop(&plan)?,
     };

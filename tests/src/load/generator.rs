@@ -42,6 +42,9 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// Nobody could be told that what counts begins.
+    #[error("saying that what counts begins")]
+    Announce(#[source] io::Error),
     /// The kernel refused to wait.
     #[error("waiting for answers")]
     Poll(#[source] nix::Error),
@@ -62,31 +65,24 @@ fn ns(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Sends at the meant instants, whatever the answers do.
+/// Sends at the meant instants, whatever the answers do. A load that does not count may come before, on the same
+/// connections: opening many of them is work for the service that no client would give it just then. `measuring` is
+/// called between the two.
 ///
 /// # Errors
-/// When the service takes no connection at all.
-pub fn open_loop(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadError> {
-    let mut run = Loop::new(plan, plan.ready.min(plan.connections))?;
-    run.open(plan.length, arrivals)?;
-    Ok(run.finish())
-}
-
-/// The same after a load that does not count, on the same connections: opening many of them is work for the service
-/// that no client would give it just then. `measuring` is called between the two.
-///
-/// # Errors
-/// As [`open_loop`].
-pub fn settled_open_loop(
+/// When the service takes no connection at all, and what `measuring` gives.
+pub fn open_loop(
     plan: &Plan,
-    settle: (Duration, Arrivals),
+    settle: Option<(Duration, Arrivals)>,
     arrivals: Arrivals,
-    measuring: impl FnOnce(),
+    measuring: impl FnOnce() -> io::Result<()>,
 ) -> Result<LoadReport, LoadError> {
     let mut run = Loop::new(plan, plan.ready.min(plan.connections))?;
-    run.open(settle.0, settle.1)?;
-    measuring();
-    run.begin();
+    if let Some((length, before)) = settle {
+        run.open(length, before)?;
+        measuring().map_err(LoadError::Announce)?;
+        run.begin();
+    }
     run.open(plan.length, arrivals)?;
     Ok(run.finish())
 }
@@ -328,6 +324,10 @@ mod tests {
         plan(Protocol::Http { path: "/".into() }, |stream| serve(stream, 10))
     }
 
+    fn unsettled(plan: &Plan, arrivals: Arrivals) -> Result<LoadReport, LoadError> {
+        open_loop(plan, None, arrivals, || Ok(()))
+    }
+
     /// Says something first, if it has to, then the same to everything.
     fn says(mut stream: TcpStream, first: &[u8], always: &[u8]) -> io::Result<()> {
         let mut request = [0u8; 1024];
@@ -345,7 +345,7 @@ mod tests {
         let report = closed_loop(&pages()).unwrap();
         assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
         assert!(report.requests > 10, "{}", report.requests);
-        let report = open_loop(&pages(), Arrivals::poisson(200, 1)).unwrap();
+        let report = unsettled(&pages(), Arrivals::poisson(200, 1)).unwrap();
         assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
     }
 
@@ -358,10 +358,13 @@ mod tests {
             says(stream, b"", b"+OK\r\n")
         });
         let mut before = 0;
-        let settle = (Duration::from_millis(300), Arrivals::poisson(200, 2));
-        let measuring = || before = opened.load(Ordering::Relaxed);
-        let report = settled_open_loop(&plan, settle, Arrivals::poisson(200, 1), measuring).unwrap();
-        let alone = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
+        let settle = Some((Duration::from_millis(300), Arrivals::poisson(200, 2)));
+        let measuring = || {
+            before = opened.load(Ordering::Relaxed);
+            Ok(())
+        };
+        let report = open_loop(&plan, settle, Arrivals::poisson(200, 1), measuring).unwrap();
+        let alone = unsettled(&plan, Arrivals::poisson(200, 1)).unwrap();
         assert_eq!((report.requests, report.errors), (alone.requests, 0));
         assert_eq!(report.latencies.count(), report.requests);
         assert!((1..=plan.connections).contains(&before), "{before}");
@@ -379,7 +382,7 @@ mod tests {
         };
         let postgres = plan(postgres, move |stream| says(stream, ready, ready));
         for plan in [redis, postgres] {
-            let report = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
+            let report = unsettled(&plan, Arrivals::poisson(200, 1)).unwrap();
             assert_eq!((report.errors, report.requests), (0, report.latencies.count()));
             assert!(report.requests > 30, "{}", report.requests);
         }
@@ -390,7 +393,7 @@ mod tests {
         let redis = plan(Protocol::Redis { keys: 10 }, |stream| {
             says(stream, b"", b"-no\r\n")
         });
-        let report = open_loop(&redis, Arrivals::poisson(200, 1)).unwrap();
+        let report = unsettled(&redis, Arrivals::poisson(200, 1)).unwrap();
         assert!(
             report.requests > 30 && report.errors == report.requests,
             "{report:?}"
@@ -413,7 +416,7 @@ mod tests {
         };
         let mut plan = plan(Protocol::Redis { keys: 10 }, slow);
         plan.connections = 1;
-        let report = open_loop(&plan, Arrivals::poisson(200, 1)).unwrap();
+        let report = unsettled(&plan, Arrivals::poisson(200, 1)).unwrap();
         assert_eq!(report.errors, 0);
         assert!(
             report.latencies.quantile_us(0.9) > 200_000,

@@ -139,8 +139,10 @@ impl<'a> Loop<'a> {
         Ok(run)
     }
 
-    /// What was before does not count.
+    /// What was before does not count, also where it has not been answered yet.
     fn begin(&mut self) {
+        self.waiting.clear();
+        self.pool.close_busy();
         (self.start, self.report) = (clock::now(), LoadReport::default());
     }
 

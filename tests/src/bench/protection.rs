@@ -61,11 +61,8 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
             let seen = measure(rig, form, cells)?;
             // Logins end after twelve hours of the node's time, which leaps where it is idle.
             let up = rig.node()?.ok("cut -d. -f1 /proc/uptime")?;
-            let real = start.elapsed().as_secs();
-            eprintln!(
-                "bench: measured after {real} s, {} s by the node's clock",
-                up.trim()
-            );
+            let (name, real) = (cells[0].production.name(), start.elapsed().as_secs());
+            eprintln!("bench: {name}: measured after {real} s, {up} s by the node's clock");
             Ok(seen)
         })?;
         for of_production in measured {
@@ -84,7 +81,7 @@ pub(super) fn run(cache: &Cache) -> Result<BenchReport> {
     bench.finish()
 }
 
-/// What was seen of one production or more.
+/// What was seen of one production, or of all.
 #[derive(Debug, Default)]
 struct Seen {
     /// Ids, and requests a second.
@@ -109,13 +106,13 @@ impl Seen {
 /// Cells of one production; one that cannot be measured is counted, and the node begins anew for the next.
 fn measure(rig: &Rig, form: Form, cells: &[Cell]) -> Result<Seen> {
     let mut seen = Seen::default();
-    let production = cells.first().context("no cell to measure")?.production;
-    let name = production.name();
+    let first = cells.first().context("no cell to measure")?;
+    let (production, name) = (first.production, first.production.name());
     let capacity = rig
         .capacity(production)
         .with_context(|| format!("the capacity of {name}"))?;
     eprintln!("bench: {name} answers {capacity} requests/s at most");
-    let prefix = cells[0].machine.prefix();
+    let prefix = first.machine.prefix();
     let id = format!("protection.{name}.{prefix}capacity_per_s");
     seen.capacities.push((id, capacity));
     for cell in cells {

@@ -122,7 +122,7 @@ pub fn run(generator: &[String], lent: Option<&str>, own: &[String], folder: &Pa
     stdout.read_line(&mut first).context("wait for the generator")?;
     ensure!(
         first.trim_end() == MEASURING,
-        "the generator said {first:.200?} before it measured"
+        "the generator said {first:.200?} and not when it began to measure: is --settle among its words?"
     );
     let (start, before) = (clock::now(), antagonist::work_done(&tally)?);
     let mut read = || -> Result<Reading> {
